@@ -1,0 +1,211 @@
+//! The unit that moves: a batch of records in columns, and the signals between batches.
+//!
+//! Values, event times and key hashes stand side by side, so that an operator that only looks at values
+//! pays for nothing else, and a column that does not exist yet (no timestamps, not keyed) is an empty
+//! vector. Watermarks travel *inside* the batch as positional [`Mark`]s: a batch is never cut because
+//! time advanced, and still every record is judged with exactly the watermark that preceded it.
+
+use crate::time::{EventTime, NO_TIME};
+
+/// A watermark at a position: it holds from before record `at` of its batch on.
+///
+/// `at` equal to the batch's length means: after the last record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// Index of the first record that comes after this watermark.
+    pub at: u32,
+    /// No record with a time at or below this is expected any more.
+    pub watermark: EventTime,
+}
+
+/// What flows between batches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// The producer has nothing to do right now: send on what is buffered.
+    Flush,
+    /// This input says nothing about time until `Active`: leave it out of the watermark.
+    Idle,
+    /// The input takes part in the watermark again.
+    Active,
+    /// Processing time has reached this many milliseconds since the epoch.
+    Tick(EventTime),
+    /// No record will follow.
+    End,
+}
+
+/// Records in columns. See the module's text.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Batch<T> {
+    /// The records.
+    pub values: Vec<T>,
+    /// Event time of each record, or empty if the stream has no timestamps yet.
+    pub times: Vec<EventTime>,
+    /// Stable hash of each record's key, or empty if the stream is not keyed.
+    pub hashes: Vec<u64>,
+    /// Watermarks, in order of position; at most one per position.
+    pub marks: Vec<Mark>,
+}
+
+impl<T> Default for Batch<T> {
+    fn default() -> Self {
+        Batch { values: Vec::new(), times: Vec::new(), hashes: Vec::new(), marks: Vec::new() }
+    }
+}
+
+impl<T> Batch<T> {
+    /// A batch of values without timestamps.
+    pub fn of(values: Vec<T>) -> Self {
+        Batch { values, ..Batch::default() }
+    }
+
+    /// Number of records (marks do not count).
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.values.len()
+    }
+
+    /// Whether there is no record. There may still be a mark.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.values.is_empty()
+    }
+
+    /// Whether there is neither a record nor a mark: nothing to send.
+    #[inline]
+    pub fn is_blank(&self) -> bool {
+        self.values.is_empty() && self.marks.is_empty()
+    }
+
+    /// Forgets the content, keeps the buffers.
+    #[inline]
+    pub fn clear(&mut self) {
+        self.values.clear();
+        self.times.clear();
+        self.hashes.clear();
+        self.marks.clear();
+    }
+
+    /// Event time of record `i`, [`NO_TIME`] if the stream has none.
+    #[inline]
+    pub fn time(&self, i: usize) -> EventTime {
+        self.times.get(i).copied().unwrap_or(NO_TIME)
+    }
+
+    /// Appends a record. A stream either has times or has none; a record without one among records
+    /// with one keeps [`NO_TIME`] in its place.
+    #[inline]
+    pub fn push(&mut self, value: T, time: EventTime) {
+        if time != NO_TIME || !self.times.is_empty() {
+            if self.times.len() < self.values.len() {
+                self.times.resize(self.values.len(), NO_TIME);
+            }
+            self.times.push(time);
+        }
+        self.values.push(value);
+    }
+
+    /// Appends a watermark after the last record; a later one at the same place replaces it.
+    #[inline]
+    pub fn mark(&mut self, watermark: EventTime) {
+        let at = self.values.len() as u32;
+        match self.marks.last_mut() {
+            Some(last) if last.at == at => last.watermark = watermark,
+            _ => self.marks.push(Mark { at, watermark }),
+        }
+    }
+
+    /// Keeps the records for which `keep` says so, in order; times, hashes and marks follow.
+    #[inline]
+    pub fn retain(&mut self, mut keep: impl FnMut(&T) -> bool) {
+        if self.times.is_empty() && self.hashes.is_empty() && self.marks.is_empty() {
+            self.values.retain(|v| keep(v));
+            return;
+        }
+        let (mut read, mut write) = (0, 0);
+        let (times, hashes, marks) = (&mut self.times, &mut self.hashes, &mut self.marks);
+        let mut mark = 0;
+        self.values.retain(|v| {
+            while mark < marks.len() && marks[mark].at as usize <= read {
+                marks[mark].at = write as u32;
+                mark += 1;
+            }
+            let kept = keep(v);
+            if kept {
+                if let Some(&t) = times.get(read) {
+                    times[write] = t;
+                }
+                if let Some(&h) = hashes.get(read) {
+                    hashes[write] = h;
+                }
+                write += 1;
+            }
+            read += 1;
+            kept
+        });
+        times.truncate(write);
+        hashes.truncate(write);
+        for m in &mut marks[mark..] {
+            m.at = write as u32;
+        }
+        // Marks that came to stand at one place: the last one speaks.
+        marks.dedup_by(|later, earlier| {
+            let same = later.at == earlier.at;
+            if same {
+                earlier.watermark = later.watermark;
+            }
+            same
+        });
+    }
+
+    /// Moves everything of `other` behind what is here.
+    pub fn append(&mut self, other: &mut Batch<T>) {
+        let base = self.values.len() as u32;
+        if !other.times.is_empty() || !self.times.is_empty() {
+            self.times.resize(self.values.len(), NO_TIME);
+            self.times.append(&mut other.times);
+        }
+        self.hashes.append(&mut other.hashes);
+        for m in other.marks.drain(..) {
+            match self.marks.last_mut() {
+                Some(last) if last.at == base + m.at => last.watermark = m.watermark,
+                _ => self.marks.push(Mark { at: base + m.at, watermark: m.watermark }),
+            }
+        }
+        self.values.append(&mut other.values);
+        if !self.times.is_empty() {
+            self.times.resize(self.values.len(), NO_TIME);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retain_keeps_columns_and_marks_in_step() {
+        let mut b = Batch::default();
+        for i in 0..6 {
+            if i == 2 || i == 3 {
+                b.mark(i * 10);
+            }
+            b.push(i, i);
+            b.hashes.push(100 + i as u64);
+        }
+        b.mark(99);
+        b.retain(|v| v % 3 == 1);
+        assert_eq!((b.values, b.times, b.hashes), (vec![1, 4], vec![1, 4], vec![101, 104]));
+        assert_eq!(b.marks, [Mark { at: 1, watermark: 30 }, Mark { at: 2, watermark: 99 }]);
+    }
+
+    #[test]
+    fn append_shifts_marks_and_fills_times() {
+        let (mut a, mut b) = (Batch::of(vec![1, 2]), Batch::default());
+        b.mark(5);
+        b.push(3, 7);
+        a.append(&mut b);
+        assert_eq!(a.times, [NO_TIME, NO_TIME, 7]);
+        assert_eq!(a.marks, [Mark { at: 2, watermark: 5 }]);
+        assert!(b.is_blank());
+    }
+}
