@@ -1,1 +1,22 @@
-//! millstream-state
+//! State: what an operator remembers.
+//!
+//! State is *live typed values*: a table of Rust values by key, reached by reference, never encoded on
+//! access. A [`descriptor`] names a state and its type; a [`states::KeyedStates`] holds the tables of one
+//! operator and lends them key by key; [`timers`] are state too. Bytes will exist only at the boundary
+//! (snapshot, spill, network), behind these same tables.
+
+pub mod aggregate;
+pub mod descriptor;
+pub mod handle;
+pub mod states;
+pub mod table;
+pub mod timers;
+
+pub use aggregate::Aggregate;
+pub use descriptor::{
+    AggregatingState, ListState, MapState, ReducingState, StateDeclaration, StateKind, StateSet,
+    ValueState,
+};
+pub use states::KeyedStates;
+pub use table::KeyedTable;
+pub use timers::TimerQueue;

@@ -78,7 +78,7 @@ impl KeyHasher {
         for (i, &b) in chunks.remainder().iter().enumerate() {
             tail |= u64::from(b) << (8 * i);
         }
-        self.word(tail ^ K0.wrapping_mul(bytes.len() as u64 + 1));
+        self.word(tail ^ K2.wrapping_mul(bytes.len() as u64 + 1));
     }
 }
 
@@ -319,9 +319,9 @@ mod tests {
     const GOLDEN: [u64; 5] = [
         0x4b24d35cba4a63b0,
         0xf83c1ce8e4664a77,
-        0x0000000000000000,
-        0x2d9b8c0e48eced08,
-        0xea1a10bf16475af7,
+        0x6006b3ff9ad725ce,
+        0x4ded1d2db43d3d34,
+        0x46e9794e05acb9a1,
     ];
     #[test]
     fn sequential_keys_spread_over_key_groups() {

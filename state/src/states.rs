@@ -1,0 +1,74 @@
+//! The keyed states of one operator subtask: its tables, lent by descriptor and key.
+//!
+//! Every table sits in a cell of its own, so that several states of a key can be held at once; asking
+//! twice for the same one while it is held is a mistake in the program and says so.
+
+use crate::descriptor::StateSet;
+use crate::handle::Descriptor;
+use millstream_model::{Error, Key, Result};
+use std::any::Any;
+use std::cell::{RefCell, RefMut};
+
+/// The tables of one operator subtask. See the module's text.
+pub struct KeyedStates {
+    slots: Vec<Slot>,
+}
+
+struct Slot {
+    name: &'static str,
+    table: RefCell<Box<dyn Any + Send>>,
+}
+
+impl KeyedStates {
+    /// Empty tables for a set of declared states.
+    ///
+    /// # Errors
+    /// If two states bear the same name.
+    pub fn new<K: Key>(set: StateSet<K>) -> Result<Self> {
+        let mut slots: Vec<Slot> = Vec::new();
+        for d in set.declarations() {
+            if slots.iter().any(|s| s.name == d.name) {
+                return Err(Error::user(format!(
+                    "two states of one operator are called `{}`: rename one",
+                    d.name
+                )));
+            }
+            slots.push(Slot { name: d.name, table: RefCell::new((d.make)()) });
+        }
+        Ok(KeyedStates { slots })
+    }
+
+    /// The state that `descriptor` names, for one key.
+    ///
+    /// # Panics
+    /// If the state was not declared, was declared with another type, or is being held already: mistakes
+    /// in the program, which end the job with this text.
+    #[inline]
+    pub fn of<'a, K: Key, D: Descriptor>(
+        &'a self,
+        descriptor: &'a D,
+        key: &'a K,
+        hash: u64,
+    ) -> D::Handle<'a, K> {
+        descriptor.handle(self.table(descriptor.name()), key, hash)
+    }
+
+    #[inline]
+    fn table<V: 'static>(&self, name: &str) -> RefMut<'_, V> {
+        let Some(slot) = self.slots.iter().find(|s| std::ptr::eq(s.name, name) || s.name == name)
+        else {
+            panic!("state `{name}` is not declared: add its descriptor to the function's `STATES`");
+        };
+        let Ok(table) = slot.table.try_borrow_mut() else {
+            panic!(
+                "state `{name}` is already held: drop the first handle before asking for it again"
+            );
+        };
+        RefMut::map(table, |t| match t.downcast_mut::<V>() {
+            Some(t) => t,
+            None => {
+                panic!("state `{name}` was declared with another type: use the declared descriptor")
+            }
+        })
+    }
+}
