@@ -1,1 +1,8 @@
-//! millstream-tests
+//! What the workspace-wide tests share: where the data are, how results are compared, how a program is built and run.
+//!
+//! The tests themselves are one binary (`tests/all.rs`), because every further test binary links the whole engine once
+//! more. Nothing depends on this package, so it may panic freely: a panic here is a failed test.
+
+pub mod compare;
+pub mod data;
+pub mod program;

@@ -1,0 +1,41 @@
+# The commands of this repository; `make` alone lists them. What they need from the system is in ci/packages.txt.
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check fmt doc bench bench-flink packages rust
+
+help: ## this list
+	@echo "Millstream: streaming jobs in Rust."
+	@echo
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo
+	@echo "Variables:"
+	@echo "  MILLSTREAM_DATA=DIR   the full data set for the tests (default: ../shared/data, used if it is there)"
+	@echo "  ROWS=w2,q5  QUICK=1   for the benchmarks: only these rows; small inputs"
+
+demo: packages rust ## install what is missing, build, run the flights job on the sample
+	cargo run --release -p millstream-examples --bin flights
+
+test: rust ## format, lints, all tests, documentation examples
+	@ci/test
+
+check: rust ## compile everything without running it (fast)
+	cargo check --workspace --all-targets
+
+fmt: rust ## format all code
+	cargo fmt --all
+
+doc: rust ## build the documentation; a broken link is an error
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+
+bench: packages rust ## measure: records/s, records per CPU-second, ratio to a hand-written loop
+	cargo run --profile bench -p millstream-benches --bin bench
+
+bench-flink: packages rust ## the same workloads on Flink, and the ratios
+	cargo run --profile bench -p millstream-benches --bin bench -- flink
+
+packages:
+	@ci/install-packages
+
+rust:
+	@command -v cargo >/dev/null || { \
+		echo "Rust is not installed. Get it from https://rustup.rs, then run this again." >&2; exit 1; }

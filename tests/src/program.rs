@@ -1,0 +1,128 @@
+//! Example programs as a user runs them: built by cargo, run as processes of their own.
+//!
+//! Cargo is asked on every first use instead of looking for a file in the target folder: a binary left there by an older
+//! build would be tested without a word. Every run has a deadline, so a program that hangs is a failed test and not a
+//! test that hangs.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::path::PathBuf;
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::{OnceLock, mpsc};
+use std::thread;
+use std::time::Duration;
+
+use cargo_metadata::Message;
+
+use crate::data::workspace_root;
+
+/// The programs of `examples/` that tests run. All are built at once, on the first use of any.
+const PROGRAMS: [&str; 2] = ["queries", "transcripts"];
+
+/// What a process left behind.
+#[derive(Debug)]
+pub struct Finished {
+    /// How it ended.
+    pub status: ExitStatus,
+    /// What it wrote to its standard output.
+    pub stdout: String,
+    /// What it wrote to its standard error.
+    pub stderr: String,
+}
+
+/// The command that runs example program `name`, freshly built in the profile of the running test.
+///
+/// # Panics
+/// When the program cannot be built.
+pub fn example(name: &str) -> Command {
+    static BUILT: OnceLock<BTreeMap<String, PathBuf>> = OnceLock::new();
+    let built = BUILT.get_or_init(build);
+    Command::new(built.get(name).unwrap_or_else(|| panic!("{name} is not among {PROGRAMS:?}")))
+}
+
+/// Runs `command` to its end.
+///
+/// # Panics
+/// When it cannot be started, or has not ended after `deadline` (it is killed then).
+pub fn run(command: &mut Command, deadline: Duration) -> Finished {
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let stdout = read_aside(child.stdout.take().expect("stdout is piped"));
+    let stderr = read_aside(child.stderr.take().expect("stderr is piped"));
+    // Both pipes end when the process does, so waiting for them is waiting for the process, with a deadline.
+    let Ok(stdout) = stdout.recv_timeout(deadline) else {
+        child.kill().and_then(|()| child.wait()).expect("a running child can be killed");
+        let stderr = stderr.recv().unwrap_or_default();
+        panic!("{command:?} was still running after {deadline:?}; it said:\n{stderr}");
+    };
+    let stderr = stderr.recv().unwrap_or_default();
+    let status = child.wait().expect("a child can be waited for");
+    Finished { status, stdout, stderr }
+}
+
+/// Reads `pipe` on a thread of its own, so that a full pipe never holds up the process; sends the text when it ends.
+fn read_aside(mut pipe: impl Read + Send + 'static) -> mpsc::Receiver<String> {
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        // What was read before an error is still worth showing; the process's status tells whether it went well.
+        let _ = pipe.read_to_end(&mut bytes);
+        let _ = sender.send(String::from_utf8_lossy(&bytes).into_owned());
+    });
+    receiver
+}
+
+fn build() -> BTreeMap<String, PathBuf> {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.current_dir(workspace_root());
+    // `--workspace` makes cargo unify features as the running build did; with `-p` it would build the engine again.
+    cargo.args(["build", "--workspace", "--message-format=json-render-diagnostics", "--profile"]);
+    cargo.arg(profile());
+    cargo.args(PROGRAMS.iter().flat_map(|name| ["--bin", name]));
+    let output = cargo.output().unwrap_or_else(|error| panic!("{cargo:?}: {error}"));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{cargo:?} failed:\n{said}");
+    let artifacts = Message::parse_stream(output.stdout.as_slice()).filter_map(|message| {
+        match message.expect("cargo writes JSON messages") {
+            Message::CompilerArtifact(artifact) => {
+                let file = artifact.executable?;
+                Some((artifact.target.name, file.into_std_path_buf()))
+            }
+            _ => None,
+        }
+    });
+    artifacts.collect()
+}
+
+/// The profile of the running test, by the folder its executable lies in (`<profile>/deps/`).
+fn profile() -> String {
+    let test = std::env::current_exe().expect("a test knows its executable");
+    let folder = test.ancestors().nth(2).and_then(|dir| dir.file_name());
+    match folder.and_then(|name| name.to_str()) {
+        Some("debug") => "dev".into(),
+        Some(other) => other.into(),
+        None => panic!("{} is not where cargo puts tests", test.display()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn output_and_status_are_told_apart() {
+        let mut command = Command::new("sh");
+        let ended =
+            run(command.args(["-c", "echo out; echo err >&2; exit 3"]), Duration::from_secs(60));
+        assert_eq!((ended.stdout.as_str(), ended.stderr.as_str()), ("out\n", "err\n"));
+        assert_eq!(ended.status.code(), Some(3));
+    }
+
+    #[test]
+    #[should_panic(expected = "still running after 50ms; it said:\nwaiting")]
+    fn a_process_past_its_deadline_is_killed() {
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo waiting >&2; exec tail -f /dev/null"]);
+        run(&mut command, Duration::from_millis(50));
+    }
+}

@@ -1,0 +1,4 @@
+//! Every workspace-wide test, in one binary: each further one would link the whole engine once more.
+
+mod queries;
+mod tidy;
