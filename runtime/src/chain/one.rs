@@ -1,0 +1,271 @@
+//! One-input operators and the link that runs them.
+//!
+//! An operator is synchronous and knows nothing of links: it is given records up to the next watermark,
+//! then the watermark, and so on. The link does the rest, and so no operator can forget it: it splits
+//! batches at their marks, forwards watermarks and signals behind what the operator emitted for them, and
+//! keeps what an operator that had to yield has not yet consumed.
+
+use super::{Flow, Output, Push, Site};
+use millstream_model::{Batch, EventTime, Mark, NO_TIME, Result, Signal};
+
+/// Whether an operator is through with what it was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Step {
+    /// Through.
+    Done,
+    /// The output is blocked: call the same method again, with what is left, when it is not.
+    Yield,
+}
+
+/// Records between two watermarks, to be consumed in order.
+pub struct Records<'a, I> {
+    values: std::vec::Drain<'a, I>,
+    times: &'a [EventTime],
+    hashes: &'a [u64],
+    at: usize,
+    end: usize,
+}
+
+impl<'a, I> Records<'a, I> {
+    /// All records of a batch (marks are left to the caller).
+    pub(super) fn of(batch: &'a mut Batch<I>) -> (Self, &'a mut Vec<Mark>) {
+        let end = batch.values.len();
+        let records = Records {
+            values: batch.values.drain(..),
+            times: &batch.times,
+            hashes: &batch.hashes,
+            at: 0,
+            end,
+        };
+        (records, &mut batch.marks)
+    }
+
+    /// Lets records be consumed up to this index of the batch.
+    pub(super) fn limit(&mut self, end: usize) {
+        self.end = end;
+    }
+
+    pub(super) fn is_consumed(&self) -> bool {
+        self.at >= self.end
+    }
+
+    /// What was not consumed, with the marks from `next_mark` on.
+    pub(super) fn rest(self, marks: &[Mark]) -> Batch<I> {
+        let from = |column: usize| self.at.min(column);
+        Batch {
+            times: self.times[from(self.times.len())..].to_vec(),
+            hashes: self.hashes[from(self.hashes.len())..].to_vec(),
+            marks: marks
+                .iter()
+                .map(|m| Mark { at: m.at.saturating_sub(self.at as u32), watermark: m.watermark })
+                .collect(),
+            values: self.values.collect(),
+        }
+    }
+
+    /// Number of records left before the next watermark.
+    pub fn len(&self) -> usize {
+        self.end - self.at
+    }
+
+    /// Whether no record is left before the next watermark.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The next record with its time ([`NO_TIME`] if the stream has none) and its key's hash (0 if the
+    /// stream is not keyed).
+    #[inline]
+    pub fn next_record(&mut self) -> Option<(I, EventTime, u64)> {
+        if self.at >= self.end {
+            return None;
+        }
+        let value = self.values.next()?;
+        let time = self.times.get(self.at).copied().unwrap_or(NO_TIME);
+        let hash = self.hashes.get(self.at).copied().unwrap_or(0);
+        self.at += 1;
+        Some((value, time, hash))
+    }
+}
+
+/// A one-input operator. See the module's text.
+///
+/// Every method may answer [`Step::Yield`] when the output is blocked, keeping a cursor of its own; it is
+/// then called again with the same arguments (and what is left of the records).
+pub trait Operator<I, O>: Send {
+    /// Called once before the first record.
+    ///
+    /// # Errors
+    /// Whatever prevents the operator from starting.
+    fn open(&mut self) -> Result<()> {
+        Ok(())
+    }
+    /// Processes records up to the next watermark. After a yield it is called again even if no record is left.
+    ///
+    /// # Errors
+    /// Whatever must end the job.
+    fn process(&mut self, records: &mut Records<'_, I>, out: &mut Output<O>) -> Result<Step>;
+    /// Event time has advanced: fires what is due.
+    ///
+    /// # Errors
+    /// Whatever must end the job.
+    fn advance(&mut self, watermark: EventTime, out: &mut Output<O>) -> Result<Step> {
+        let _ = (watermark, out);
+        Ok(Step::Done)
+    }
+    /// Processing time has advanced: fires what is due.
+    ///
+    /// # Errors
+    /// Whatever must end the job.
+    fn tick(&mut self, now: EventTime, out: &mut Output<O>) -> Result<Step> {
+        let _ = (now, out);
+        Ok(Step::Done)
+    }
+    /// Takes results that came from elsewhere (asynchronous calls). Called once per step of the task.
+    ///
+    /// # Errors
+    /// Whatever must end the job.
+    fn poll(&mut self, out: &mut Output<O>) -> Result<Step> {
+        let _ = out;
+        Ok(Step::Done)
+    }
+    /// No record will follow: emits what is left.
+    ///
+    /// # Errors
+    /// Whatever must end the job.
+    fn end(&mut self, out: &mut Output<O>) -> Result<Step> {
+        let _ = out;
+        Ok(Step::Done)
+    }
+    /// Called once after the end.
+    ///
+    /// # Errors
+    /// Whatever prevents a clean end.
+    fn close(&mut self) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// The link of a one-input operator.
+pub struct OneInput<I, O, Op> {
+    operator: Op,
+    out: Output<O>,
+    /// What the operator has not consumed yet.
+    rest: Batch<I>,
+    /// Whether the operator yielded in the middle of records or a watermark.
+    yielded: bool,
+    /// A signal being dealt with, and whether the operator is through with it.
+    pending: Option<(Signal, bool)>,
+    site: Site,
+}
+
+impl<I, O: 'static, Op: Operator<I, O>> OneInput<I, O, Op> {
+    /// The link that runs `operator` into `out`.
+    pub fn new(operator: Op, out: Output<O>) -> Self {
+        let site = out.site().clone();
+        OneInput { operator, out, rest: Batch::default(), yielded: false, pending: None, site }
+    }
+
+    fn consume(&mut self, batch: &mut Batch<I>) -> Result<Flow> {
+        self.site.enter();
+        let n = batch.len();
+        let (mut records, marks) = Records::of(batch);
+        let mut next_mark = 0;
+        let yielded = loop {
+            records.limit(marks.get(next_mark).map_or(n, |m| m.at as usize));
+            // After a yield it is asked again even without records: it may hold a cursor.
+            let asked = std::mem::take(&mut self.yielded) || !records.is_consumed();
+            if asked && self.operator.process(&mut records, &mut self.out)? == Step::Yield {
+                break true;
+            }
+            let Some(mark) = marks.get(next_mark) else { break false };
+            if self.operator.advance(mark.watermark, &mut self.out)? == Step::Yield {
+                break true;
+            }
+            self.out.mark(mark.watermark);
+            next_mark += 1;
+        };
+        self.yielded = yielded;
+        if yielded {
+            self.rest = records.rest(&marks[next_mark..]);
+        } else {
+            drop(records);
+        }
+        batch.clear();
+        let flow = self.out.flush()?;
+        // A yield while the output has just become free again: go on in the next `resume`.
+        Ok(if yielded { Flow::Blocked } else { flow })
+    }
+
+    fn deliver(&mut self) -> Result<Flow> {
+        let Some((signal, done)) = self.pending else { return Ok(Flow::Ready) };
+        if !done {
+            self.site.enter();
+            let step = match signal {
+                Signal::Tick(now) => self.operator.tick(now, &mut self.out)?,
+                Signal::End => self.operator.end(&mut self.out)?,
+                Signal::Flush | Signal::Idle | Signal::Active => Step::Done,
+            };
+            if step == Step::Yield {
+                let _ = self.out.flush()?;
+                return Ok(Flow::Blocked);
+            }
+            self.pending = Some((signal, true));
+        }
+        if self.out.flush()? == Flow::Blocked {
+            return Ok(Flow::Blocked);
+        }
+        self.pending = None;
+        self.out.signal(signal)
+    }
+}
+
+impl<I: Send, O: Send + 'static, Op: Operator<I, O>> Push<I> for OneInput<I, O, Op> {
+    fn open(&mut self) -> Result<()> {
+        self.out.open()?;
+        self.site.enter();
+        let opened = self.operator.open();
+        self.site.locate(opened)
+    }
+
+    fn push(&mut self, batch: &mut Batch<I>) -> Result<Flow> {
+        let flow = self.consume(batch);
+        self.site.locate(flow)
+    }
+
+    fn signal(&mut self, signal: Signal) -> Result<Flow> {
+        self.pending = Some((signal, false));
+        let flow = self.deliver();
+        self.site.locate(flow)
+    }
+
+    fn resume(&mut self) -> Result<Flow> {
+        if self.out.resume()? == Flow::Blocked {
+            return Ok(Flow::Blocked);
+        }
+        self.site.enter();
+        let polled = self.operator.poll(&mut self.out);
+        let mut flow = self.out.flush()?;
+        if self.site.locate(polled)? == Step::Yield {
+            return Ok(Flow::Blocked);
+        }
+        if flow == Flow::Ready && self.yielded {
+            let mut rest = std::mem::take(&mut self.rest);
+            let consumed = self.consume(&mut rest);
+            flow = self.site.locate(consumed)?;
+        }
+        if flow == Flow::Ready && self.pending.is_some() {
+            let delivered = self.deliver();
+            flow = self.site.locate(delivered)?;
+        }
+        Ok(flow)
+    }
+
+    fn close(&mut self) -> Result<()> {
+        self.site.enter();
+        let closed = self.operator.close();
+        self.site.locate(closed)?;
+        self.out.close()
+    }
+}

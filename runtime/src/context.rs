@@ -1,0 +1,222 @@
+//! What an operator may know of where it runs.
+
+use crate::metrics::{Accumulator, AccumulatorHandle, Counter, Gauge, HistogramHandle, Registry};
+use crate::task::Waker;
+use crate::watermark::Alignment;
+use millstream_model::{EventTime, MAX_TIME, Place};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+/// Processing time. A shell's clock, or a test's.
+pub trait Clock: Send + Sync {
+    /// Milliseconds since the epoch.
+    fn now_ms(&self) -> EventTime;
+}
+
+/// The machine's clock, which never runs backwards.
+#[derive(Debug)]
+pub struct SystemClock {
+    start: Instant,
+    start_ms: EventTime,
+}
+
+impl Default for SystemClock {
+    fn default() -> Self {
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        SystemClock { start: Instant::now(), start_ms: since_epoch.as_millis() as EventTime }
+    }
+}
+
+impl Clock for SystemClock {
+    fn now_ms(&self) -> EventTime {
+        self.start_ms + self.start.elapsed().as_millis() as EventTime
+    }
+}
+
+/// What is the same for all tasks of a job in this process.
+pub struct JobContext {
+    /// The job's name.
+    pub name: String,
+    /// The program's parameters.
+    pub parameters: BTreeMap<String, String>,
+    /// Processing time.
+    pub clock: Arc<dyn Clock>,
+    /// Metrics and accumulators.
+    pub registry: Registry,
+    /// How far the sources of each alignment group are.
+    pub alignment: Alignment,
+    /// Records in a full batch.
+    pub batch_size: usize,
+}
+
+/// One task's surroundings. Cheap to clone.
+#[derive(Clone)]
+pub struct TaskContext {
+    job: Arc<JobContext>,
+    subtask: usize,
+    parallelism: usize,
+    max_parallelism: u32,
+    attempt: u32,
+    waker: Waker,
+    next_tick: Arc<AtomicI64>,
+    current: Arc<AtomicUsize>,
+}
+
+impl TaskContext {
+    /// The surroundings of one subtask.
+    pub fn new(
+        job: Arc<JobContext>,
+        subtask: usize,
+        parallelism: usize,
+        max_parallelism: u32,
+        attempt: u32,
+        waker: Waker,
+    ) -> Self {
+        TaskContext {
+            job,
+            subtask,
+            parallelism,
+            max_parallelism,
+            attempt,
+            waker,
+            next_tick: Arc::new(AtomicI64::new(MAX_TIME)),
+            current: Arc::default(),
+        }
+    }
+
+    /// What is the same for the whole job.
+    pub fn job(&self) -> &JobContext {
+        &self.job
+    }
+
+    /// Index of this subtask, from 0.
+    pub fn subtask(&self) -> usize {
+        self.subtask
+    }
+
+    /// Number of subtasks.
+    pub fn parallelism(&self) -> usize {
+        self.parallelism
+    }
+
+    /// Number of key groups.
+    pub fn max_parallelism(&self) -> u32 {
+        self.max_parallelism
+    }
+
+    /// How often this subtask was started before.
+    pub fn attempt(&self) -> u32 {
+        self.attempt
+    }
+
+    /// Wakes the task: for completions that arrive on other threads.
+    pub fn waker(&self) -> &Waker {
+        &self.waker
+    }
+
+    /// Index of the operator whose code runs, for panics.
+    pub fn current(&self) -> &Arc<AtomicUsize> {
+        &self.current
+    }
+
+    /// Processing time in milliseconds since the epoch.
+    pub fn now_ms(&self) -> EventTime {
+        self.job.clock.now_ms()
+    }
+
+    /// Asks for a tick at this processing time, or before.
+    pub fn request_tick(&self, at_ms: EventTime) {
+        self.next_tick.fetch_min(at_ms, Ordering::Relaxed);
+    }
+
+    /// The earliest requested tick.
+    pub fn next_tick(&self) -> EventTime {
+        self.next_tick.load(Ordering::Relaxed)
+    }
+
+    /// Forgets all requests; operators repeat theirs on each tick.
+    pub fn clear_ticks(&self) {
+        self.next_tick.store(MAX_TIME, Ordering::Relaxed);
+    }
+
+    /// The context of one operator of this task.
+    pub fn operator(&self, name: &str) -> OperatorContext {
+        OperatorContext { task: self.clone(), name: name.into() }
+    }
+
+    /// The place of an operator of this task.
+    pub fn place(&self, operator: &str) -> Place {
+        Place {
+            operator: operator.into(),
+            subtask: self.subtask,
+            parallelism: self.parallelism,
+            attempt: self.attempt,
+        }
+    }
+}
+
+/// What a function may know of where it runs.
+#[derive(Clone)]
+pub struct OperatorContext {
+    task: TaskContext,
+    name: Arc<str>,
+}
+
+impl OperatorContext {
+    /// The operator's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Index of this subtask, from 0.
+    pub fn subtask(&self) -> usize {
+        self.task.subtask
+    }
+
+    /// Number of subtasks.
+    pub fn parallelism(&self) -> usize {
+        self.task.parallelism
+    }
+
+    /// How often this subtask was started before.
+    pub fn attempt(&self) -> u32 {
+        self.task.attempt
+    }
+
+    /// A parameter of the program.
+    pub fn parameter(&self, name: &str) -> Option<&str> {
+        self.task.job.parameters.get(name).map(String::as_str)
+    }
+
+    /// Processing time in milliseconds since the epoch.
+    pub fn now_ms(&self) -> EventTime {
+        self.task.now_ms()
+    }
+
+    /// The task this operator runs in.
+    pub fn task(&self) -> &TaskContext {
+        &self.task
+    }
+
+    /// A counter, shown in the job's metrics and summed over subtasks in its result.
+    pub fn counter(&self, name: &str) -> Counter {
+        self.task.job.registry.counter(&self.name, name, self.task.subtask)
+    }
+
+    /// A gauge, shown in the job's metrics.
+    pub fn gauge(&self, name: &str) -> Gauge {
+        self.task.job.registry.gauge(&self.name, name, self.task.subtask)
+    }
+
+    /// A histogram, shown in the job's metrics.
+    pub fn histogram(&self, name: &str) -> HistogramHandle {
+        self.task.job.registry.histogram(&self.name, name, self.task.subtask)
+    }
+
+    /// An accumulator: a value of this subtask that is merged over all subtasks into the job's result.
+    pub fn accumulator<A: Accumulator>(&self, name: &str) -> AccumulatorHandle<A> {
+        self.task.job.registry.accumulator(name)
+    }
+}

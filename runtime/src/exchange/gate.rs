@@ -1,0 +1,239 @@
+//! The receiving side: one queue per subtask, credit per channel.
+
+use super::MemoryPool;
+use crate::task::Waker;
+use crate::watermark::Valve;
+use crossbeam_channel::{Receiver, TryRecvError, TrySendError, bounded};
+use millstream_model::{Batch, Error, Result, Signal};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+/// Batches that may be under way in one channel.
+const CREDIT_BATCHES: usize = 16;
+
+enum Message<T> {
+    Batch(Batch<T>, usize),
+    Signal(Signal),
+}
+
+/// What a sender and its receiver share of one channel.
+struct Channel {
+    in_flight: AtomicUsize,
+    sender_waits: AtomicBool,
+    sender: Waker,
+}
+
+/// What all senders share with a gate.
+struct Shared {
+    memory: Arc<MemoryPool>,
+    queued: AtomicUsize,
+    receiver: Waker,
+}
+
+/// The sending end of one channel.
+pub struct Sender<T> {
+    index: usize,
+    queue: crossbeam_channel::Sender<(usize, Message<T>)>,
+    spare: Receiver<Batch<T>>,
+    channel: Arc<Channel>,
+    shared: Arc<Shared>,
+}
+
+/// All channels into one subtask. See the module's text.
+pub struct Gate<T> {
+    queue: Receiver<(usize, Message<T>)>,
+    spare: crossbeam_channel::Sender<Batch<T>>,
+    channels: Vec<Arc<Channel>>,
+    shared: Arc<Shared>,
+    valve: Valve,
+    /// A signal that follows the watermark just handed out.
+    next: Option<Signal>,
+}
+
+/// What a gate has for its task.
+pub enum Arrival<T> {
+    /// A batch, its marks being the watermarks of the whole gate.
+    Batch(Batch<T>),
+    /// The gate as a whole became idle, active, or ended.
+    Signal(Signal),
+    /// Something that changes nothing for the task.
+    Taken,
+    /// Nothing is there now.
+    Nothing,
+}
+
+/// Connects senders (known by their wakers) to one receiver.
+pub fn connect<T>(
+    memory: &Arc<MemoryPool>,
+    senders: &[Waker],
+    receiver: Waker,
+) -> (Vec<Sender<T>>, Gate<T>) {
+    let n = senders.len();
+    // One more per channel than its credit: the end of a channel needs none.
+    let (queue_in, queue) = bounded(n * (CREDIT_BATCHES + 2));
+    let (spare, spare_out) = bounded((2 * n).max(CREDIT_BATCHES));
+    let shared =
+        Arc::new(Shared { memory: Arc::clone(memory), queued: AtomicUsize::new(0), receiver });
+    let channels: Vec<_> = senders
+        .iter()
+        .map(|sender| {
+            Arc::new(Channel {
+                in_flight: AtomicUsize::new(0),
+                sender_waits: AtomicBool::new(false),
+                sender: sender.clone(),
+            })
+        })
+        .collect();
+    let ends = channels
+        .iter()
+        .enumerate()
+        .map(|(index, channel)| Sender {
+            index,
+            queue: queue_in.clone(),
+            spare: spare_out.clone(),
+            channel: Arc::clone(channel),
+            shared: Arc::clone(&shared),
+        })
+        .collect();
+    (ends, Gate { queue, spare, channels, shared, valve: Valve::new(n), next: None })
+}
+
+impl<T> Sender<T> {
+    /// A used buffer that came back, or a new one.
+    pub fn buffer(&self) -> Batch<T> {
+        self.spare.try_recv().unwrap_or_default()
+    }
+
+    /// Sends a batch of about so many bytes if there is credit; then the batch is left blank with a fresh
+    /// buffer. Otherwise the sending task will be woken when there is.
+    ///
+    /// # Errors
+    /// If the receiver is gone.
+    pub fn try_send(&self, batch: &mut Batch<T>, bytes: usize) -> Result<bool> {
+        if !self.take_credit(bytes) {
+            // Ask to be woken, then look again: credit may have come back in between.
+            self.channel.sender_waits.store(true, Ordering::SeqCst);
+            if self.channel.in_flight.load(Ordering::SeqCst) < CREDIT_BATCHES {
+                self.shared.memory.await_room(&self.channel.sender);
+            }
+            if !self.take_credit(bytes) {
+                return Ok(false);
+            }
+        }
+        let full = std::mem::replace(batch, self.buffer());
+        self.put(Message::Batch(full, bytes))?;
+        Ok(true)
+    }
+
+    fn take_credit(&self, bytes: usize) -> bool {
+        if self.channel.in_flight.load(Ordering::SeqCst) >= CREDIT_BATCHES {
+            return false;
+        }
+        if self.shared.queued.fetch_add(1, Ordering::SeqCst) == 0 {
+            self.shared.memory.take(bytes);
+        } else if !self.shared.memory.try_take(bytes) {
+            self.shared.queued.fetch_sub(1, Ordering::SeqCst);
+            return false;
+        }
+        self.channel.in_flight.fetch_add(1, Ordering::SeqCst);
+        true
+    }
+
+    /// Sends a signal if there is credit.
+    ///
+    /// # Errors
+    /// If the receiver is gone.
+    pub fn try_signal(&self, signal: Signal) -> Result<bool> {
+        let limit = if signal == Signal::End { CREDIT_BATCHES + 1 } else { CREDIT_BATCHES };
+        if self.channel.in_flight.load(Ordering::SeqCst) >= limit {
+            self.channel.sender_waits.store(true, Ordering::SeqCst);
+            if self.channel.in_flight.load(Ordering::SeqCst) >= limit {
+                return Ok(false);
+            }
+        }
+        self.channel.in_flight.fetch_add(1, Ordering::SeqCst);
+        self.put(Message::Signal(signal))?;
+        Ok(true)
+    }
+
+    fn put(&self, message: Message<T>) -> Result<()> {
+        match self.queue.try_send((self.index, message)) {
+            Ok(()) => {
+                self.shared.receiver.wake();
+                Ok(())
+            }
+            Err(TrySendError::Disconnected(_)) => {
+                Err(Error::internal("the receiving task is gone"))
+            }
+            Err(TrySendError::Full(_)) => {
+                Err(Error::internal("a channel was given more than its credit"))
+            }
+        }
+    }
+}
+
+impl<T> Gate<T> {
+    /// Takes what has arrived first.
+    ///
+    /// # Errors
+    /// If senders went away without ending their channel.
+    pub fn poll(&mut self) -> Result<Arrival<T>> {
+        if let Some(signal) = self.next.take() {
+            return Ok(Arrival::Signal(signal));
+        }
+        let (index, message) = match self.queue.try_recv() {
+            Ok(arrived) => arrived,
+            Err(TryRecvError::Empty) => return Ok(Arrival::Nothing),
+            Err(TryRecvError::Disconnected) => {
+                return Err(Error::internal("the sending tasks are gone"));
+            }
+        };
+        let arrival = match message {
+            Message::Batch(mut batch, bytes) => {
+                self.shared.queued.fetch_sub(1, Ordering::SeqCst);
+                self.shared.memory.give_back(bytes);
+                let valve = &mut self.valve;
+                batch.marks.retain_mut(|m| match valve.advance(index, m.watermark) {
+                    Some(w) => {
+                        m.watermark = w;
+                        true
+                    }
+                    None => false,
+                });
+                if batch.is_blank() { Arrival::Taken } else { Arrival::Batch(batch) }
+            }
+            Message::Signal(signal) => {
+                let change = match signal {
+                    Signal::Idle => self.valve.idle(index),
+                    Signal::Active => self.valve.active(index),
+                    _ => self.valve.end(index),
+                };
+                match (change.watermark, change.signal) {
+                    (None, None) => Arrival::Taken,
+                    (None, Some(signal)) => Arrival::Signal(signal),
+                    (Some(w), signal) => {
+                        let mut batch = Batch::default();
+                        batch.mark(w);
+                        self.next = signal;
+                        Arrival::Batch(batch)
+                    }
+                }
+            }
+        };
+        let channel = &self.channels[index];
+        channel.in_flight.fetch_sub(1, Ordering::SeqCst);
+        if channel.sender_waits.load(Ordering::SeqCst)
+            && channel.sender_waits.swap(false, Ordering::SeqCst)
+        {
+            channel.sender.wake();
+        }
+        Ok(arrival)
+    }
+
+    /// Gives a consumed batch's buffers back to the senders.
+    pub fn recycle(&self, mut batch: Batch<T>) {
+        batch.clear();
+        // A full box of spares needs no more.
+        let _ = self.spare.try_send(batch);
+    }
+}

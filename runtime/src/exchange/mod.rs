@@ -1,0 +1,17 @@
+//! The exchange: how batches get from the tasks of one vertex to the tasks of another.
+//!
+//! Inside a process a batch moves as a value through a bounded queue, never encoded. Every receiving
+//! subtask has one [`Gate`]: one queue for all its channels, so looking for input is one operation
+//! however many senders there are. What may be under way is bounded twice: 16 batches a channel, and bytes
+//! for the whole process ([`MemoryPool`]). A sender without credit keeps its output and is blocked; taking
+//! a batch out wakes it.
+
+mod gate;
+mod memory;
+mod partition;
+mod writer;
+
+pub use gate::{Arrival, Gate, Sender, connect};
+pub use memory::MemoryPool;
+pub use partition::{Broadcast, Custom, Hash, Partition, RoundRobin, Shuffle, Single};
+pub use writer::{Lanes, Limits, Writer};

@@ -1,0 +1,322 @@
+//! The sending side: a lane per channel, filled by a partitioner, sent when full or when asked to flush.
+//!
+//! A lane that has no credit simply keeps growing by what the current batch still brings, and the writer
+//! answers `Blocked`: the output is parked here, in order, and nowhere else. Watermarks do not force
+//! batches out: a lane carries a mark only before a record that the watermark has overtaken, and otherwise
+//! one at its end. In-order streams are never cut.
+
+use super::gate::Sender;
+use super::partition::Partition;
+use crate::chain::{Flow, Push};
+use millstream_model::size::encoded_size;
+use millstream_model::{Batch, Data, EventTime, MIN_TIME, Result, Signal};
+
+/// How much a writer may hold before it sends.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Records in a full batch.
+    pub batch_records: usize,
+    /// Bytes in a full batch.
+    pub batch_bytes: usize,
+    /// Bytes in all lanes of the writer together.
+    pub writer_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits { batch_records: 1024, batch_bytes: 64 << 10, writer_bytes: 8 << 20 }
+    }
+}
+
+/// Above this estimate every record is measured, not one in sixteen batches.
+const HEAVY_RECORD_BYTES: usize = 4096;
+const SAMPLE_EVERY_BATCHES: u32 = 16;
+
+struct Lane<T> {
+    sender: Sender<T>,
+    batch: Batch<T>,
+    bytes: usize,
+    /// The watermark the receiver knows of, or will by what is in the batch.
+    marked: EventTime,
+    /// Status or end that could not be sent yet.
+    owed: Option<Signal>,
+}
+
+/// The lanes of a writer, as a partitioner sees them.
+pub struct Lanes<T> {
+    lanes: Vec<Lane<T>>,
+    limits: Limits,
+    watermark: EventTime,
+    record_bytes: usize,
+    full_records: usize,
+    until_sample: u32,
+    buffered_bytes: usize,
+    failure: Option<millstream_model::Error>,
+}
+
+impl<T: Data> Lanes<T> {
+    /// Number of lanes: subtasks that can be reached.
+    pub fn len(&self) -> usize {
+        self.lanes.len()
+    }
+
+    /// Whether there is no lane.
+    pub fn is_empty(&self) -> bool {
+        self.lanes.is_empty()
+    }
+
+    /// Notes that the watermark advanced: it holds for every record put from now on.
+    #[inline]
+    pub fn advance(&mut self, watermark: EventTime) {
+        self.watermark = watermark;
+    }
+
+    /// Puts one record into a lane.
+    #[inline(always)]
+    pub fn put(&mut self, lane: usize, value: T, time: EventTime, hash: Option<u64>) {
+        let l = &mut self.lanes[lane];
+        if time <= self.watermark && l.marked < self.watermark {
+            l.batch.mark(self.watermark);
+            l.marked = self.watermark;
+        }
+        if self.record_bytes >= HEAVY_RECORD_BYTES {
+            let bytes = encoded_size(&value);
+            l.bytes += bytes;
+            self.buffered_bytes += bytes;
+        }
+        l.batch.push(value, time);
+        if let Some(hash) = hash {
+            l.batch.hashes.push(hash);
+        }
+        if l.batch.len() >= self.full_records {
+            self.send(lane);
+        }
+    }
+
+    /// Puts a whole batch into a lane, by moving its buffers if the lane is empty.
+    pub fn put_all(&mut self, lane: usize, batch: &mut Batch<T>) {
+        let l = &mut self.lanes[lane];
+        if l.batch.is_blank()
+            && batch.len() <= self.full_records
+            && self.record_bytes < HEAVY_RECORD_BYTES
+        {
+            let starts_after_watermark = l.marked < self.watermark;
+            if !starts_after_watermark {
+                std::mem::swap(&mut l.batch, batch);
+                if let Some(last) = l.batch.marks.last() {
+                    l.marked = last.watermark;
+                    self.watermark = last.watermark;
+                }
+                if l.batch.len() >= self.full_records {
+                    self.send(lane);
+                }
+                return;
+            }
+        }
+        self.put_each(batch, |_, _, _| lane);
+    }
+
+    /// Puts each record of a batch into the lane that `choose` (given record, hash and position) names,
+    /// advancing over the batch's marks.
+    #[inline(always)]
+    pub fn put_each(
+        &mut self,
+        batch: &mut Batch<T>,
+        mut choose: impl FnMut(&T, u64, usize) -> usize,
+    ) {
+        let Batch { values, times, hashes, marks } = batch;
+        let mut marks = marks.drain(..).peekable();
+        let (timed, keyed) = (!times.is_empty(), !hashes.is_empty());
+        for (i, value) in values.drain(..).enumerate() {
+            while let Some(m) = marks.next_if(|m| m.at as usize <= i) {
+                self.watermark = m.watermark;
+            }
+            let hash = if keyed { hashes[i] } else { 0 };
+            let time = if timed { times[i] } else { millstream_model::NO_TIME };
+            let lane = choose(&value, hash, i);
+            self.put(lane, value, time, keyed.then_some(hash));
+        }
+        for m in marks {
+            self.watermark = m.watermark;
+        }
+        times.clear();
+        hashes.clear();
+    }
+
+    /// Adapts the estimate of a record's size to what is coming.
+    fn sample(&mut self, batch: &Batch<T>) {
+        if self.until_sample > 0 && self.record_bytes < HEAVY_RECORD_BYTES {
+            self.until_sample -= 1;
+            return;
+        }
+        let Some(first) = batch.values.first() else { return };
+        let size = encoded_size(first).max(1);
+        if size < HEAVY_RECORD_BYTES && self.record_bytes >= HEAVY_RECORD_BYTES {
+            // Back from heavy records: what lies in the lanes was measured, keep it so until it is sent.
+            self.flush();
+        }
+        self.record_bytes = size;
+        self.until_sample = SAMPLE_EVERY_BATCHES;
+        self.full_records = (self.limits.batch_bytes / size).clamp(1, self.limits.batch_records);
+    }
+
+    fn bytes_in(&self, lane: usize) -> usize {
+        let l = &self.lanes[lane];
+        if l.bytes > 0 { l.bytes } else { l.batch.len() * self.record_bytes }
+    }
+
+    /// Tries to send what a lane holds; true if it is empty afterwards.
+    fn send(&mut self, lane: usize) -> bool {
+        let bytes = self.bytes_in(lane);
+        let watermark = self.watermark;
+        let l = &mut self.lanes[lane];
+        if l.marked < watermark {
+            l.batch.mark(watermark);
+            l.marked = watermark;
+        }
+        if l.batch.is_blank() {
+            return true;
+        }
+        match l.sender.try_send(&mut l.batch, bytes) {
+            Ok(true) => {
+                self.buffered_bytes = self.buffered_bytes.saturating_sub(l.bytes);
+                l.bytes = 0;
+                true
+            }
+            Ok(false) => false,
+            Err(e) => {
+                self.failure = Some(e);
+                l.batch.clear();
+                true
+            }
+        }
+    }
+
+    /// Tries to send everything; true if nothing is left.
+    fn flush(&mut self) -> bool {
+        let mut all = true;
+        for lane in 0..self.lanes.len() {
+            all &= self.send(lane);
+            let l = &mut self.lanes[lane];
+            if l.batch.is_blank()
+                && let Some(signal) = l.owed
+            {
+                match l.sender.try_signal(signal) {
+                    Ok(true) => l.owed = None,
+                    Ok(false) => all = false,
+                    Err(e) => self.failure = Some(e),
+                }
+            }
+        }
+        all
+    }
+
+    /// Whether a lane holds more than it should.
+    fn is_over(&self) -> bool {
+        self.buffered_bytes > self.limits.writer_bytes
+            || self.lanes.iter().any(|l| l.batch.len() >= self.full_records)
+    }
+
+    fn owe(&mut self, signal: Signal) {
+        for l in &mut self.lanes {
+            // Idle and active cancel out; the end is final.
+            l.owed = Some(signal);
+        }
+    }
+}
+
+/// The end of a chain: an exchange's sending side. See the module's text.
+pub struct Writer<T> {
+    partition: Box<dyn Partition<T>>,
+    lanes: Lanes<T>,
+    ending: bool,
+}
+
+impl<T: Data> Writer<T> {
+    /// A writer that spreads records over `senders` as `partition` says.
+    pub fn new(partition: Box<dyn Partition<T>>, senders: Vec<Sender<T>>, limits: Limits) -> Self {
+        let lanes = senders
+            .into_iter()
+            .map(|sender| Lane {
+                sender,
+                batch: Batch::default(),
+                bytes: 0,
+                marked: MIN_TIME,
+                owed: None,
+            })
+            .collect();
+        let lanes = Lanes {
+            lanes,
+            limits,
+            watermark: MIN_TIME,
+            record_bytes: 0,
+            full_records: limits.batch_records,
+            until_sample: 0,
+            buffered_bytes: 0,
+            failure: None,
+        };
+        Writer { partition, lanes, ending: false }
+    }
+
+    fn outcome(&mut self, blocked: bool) -> Result<Flow> {
+        match self.lanes.failure.take() {
+            Some(e) => Err(e),
+            None if blocked => Ok(Flow::Blocked),
+            None => Ok(Flow::Ready),
+        }
+    }
+}
+
+impl<T: Data> Push<T> for Writer<T> {
+    fn open(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    fn push(&mut self, batch: &mut Batch<T>) -> Result<Flow> {
+        self.lanes.sample(batch);
+        self.partition.split(batch, &mut self.lanes)?;
+        let mut over = self.lanes.is_over();
+        if over && self.lanes.buffered_bytes > self.lanes.limits.writer_bytes {
+            self.lanes.flush();
+            over = self.lanes.is_over();
+        }
+        self.outcome(over)
+    }
+
+    fn signal(&mut self, signal: Signal) -> Result<Flow> {
+        match signal {
+            Signal::Flush => {
+                self.lanes.flush();
+                self.outcome(false)
+            }
+            Signal::Tick(_) => Ok(Flow::Ready),
+            Signal::Idle | Signal::Active => {
+                self.lanes.owe(signal);
+                self.lanes.flush();
+                self.outcome(false)
+            }
+            Signal::End => {
+                self.ending = true;
+                self.lanes.owe(signal);
+                let all = self.lanes.flush();
+                self.outcome(!all)
+            }
+        }
+    }
+
+    fn resume(&mut self) -> Result<Flow> {
+        if self.ending {
+            let all = self.lanes.flush();
+            return self.outcome(!all);
+        }
+        if self.lanes.is_over() {
+            self.lanes.flush();
+        }
+        let over = self.lanes.is_over();
+        self.outcome(over)
+    }
+
+    fn close(&mut self) -> Result<()> {
+        Ok(())
+    }
+}

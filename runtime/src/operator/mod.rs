@@ -1,0 +1,22 @@
+//! Operators, one a file.
+//!
+//! The simplest ones are links themselves and touch only the columns they need; whoever needs watermarks,
+//! timers or several outputs implements [`Operator`](crate::chain::Operator) and leaves the rest to its link.
+
+mod co_process;
+mod filter;
+mod flat_map;
+mod fold;
+mod keyed_process;
+mod map;
+mod process;
+mod sink;
+
+pub use co_process::{CoProcess, KeyedCoProcess};
+pub use filter::{Filter, TryFilter};
+pub use flat_map::{FlatMap, FlatMapInto, TryFlatMap};
+pub use fold::{Fold, KeyedFold};
+pub use keyed_process::KeyedProcess;
+pub use map::{Map, MapWith, TryMap};
+pub use process::Process;
+pub use sink::{SinkLink, SinkWriter};

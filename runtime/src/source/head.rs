@@ -1,0 +1,261 @@
+//! The head of a source task: reads its splits in turn, stamps what they give, and pushes it on.
+
+use super::{ReadStatus, SplitReader};
+use crate::chain::{Flow, Push, Site};
+use crate::context::TaskContext;
+use crate::metrics::Counter;
+use crate::task::{Head, Polled};
+use crate::watermark::{Change, Group, Stamp, Valve, Watermarks};
+use millstream_model::time::as_millis;
+use millstream_model::{Batch, EventTime, MAX_TIME, MIN_TIME, Result, Signal};
+use std::sync::Arc;
+
+struct Split<T> {
+    reader: Box<dyn SplitReader<T>>,
+    stamp: Option<Box<dyn Stamp<T>>>,
+    /// Since when it has been caught up and empty.
+    empty_since_ms: Option<EventTime>,
+    is_idle: bool,
+    ended: bool,
+    watermark: EventTime,
+    aligned: Option<(Arc<Group>, usize, EventTime)>,
+}
+
+/// See the module's text.
+pub struct SourceHead<T> {
+    splits: Vec<Split<T>>,
+    next: usize,
+    valve: Valve,
+    bounded: bool,
+    idle_after_ms: EventTime,
+    batch: Batch<T>,
+    link: Box<dyn Push<T>>,
+    context: TaskContext,
+    site: Site,
+    records: Counter,
+    /// A status to pass on before the next record.
+    status: Option<Signal>,
+    said_end_of_time: bool,
+}
+
+/// How often an aligned split that ran ahead looks whether the others have caught up.
+const ALIGNMENT_POLL_MS: EventTime = 10;
+
+impl<T: Send + 'static> SourceHead<T> {
+    /// A head that reads these splits into `link`.
+    pub fn new(
+        readers: Vec<Box<dyn SplitReader<T>>>,
+        watermarks: &Watermarks<T>,
+        bounded: bool,
+        link: Box<dyn Push<T>>,
+        context: TaskContext,
+        site: Site,
+    ) -> Self {
+        let options = watermarks.options();
+        let splits: Vec<_> = readers
+            .into_iter()
+            .map(|reader| Split {
+                reader,
+                stamp: watermarks.stamp(),
+                empty_since_ms: None,
+                is_idle: false,
+                ended: false,
+                watermark: MIN_TIME,
+                aligned: options.aligned.as_ref().map(|(name, drift)| {
+                    let group = context.job().alignment.group(name);
+                    let member = group.join();
+                    (group, member, *drift)
+                }),
+            })
+            .collect();
+        let records = context.operator(&site.place().operator).counter("records");
+        SourceHead {
+            valve: Valve::new(splits.len()),
+            splits,
+            next: 0,
+            bounded,
+            idle_after_ms: as_millis(options.idle_after),
+            batch: Batch::default(),
+            link,
+            context,
+            site,
+            records,
+            status: None,
+            said_end_of_time: false,
+        }
+    }
+
+    /// Puts the watermarks of the whole subtask in place of those of one split.
+    fn combine(&mut self, split: usize) {
+        let this = &mut self.splits[split];
+        if let Some(last) = self.batch.marks.last() {
+            this.watermark = last.watermark;
+        }
+        if let Some((group, member, _)) = &this.aligned {
+            group.report(*member, this.watermark);
+        }
+        let valve = &mut self.valve;
+        self.batch.marks.retain_mut(|m| match valve.advance(split, m.watermark) {
+            Some(w) => {
+                m.watermark = w;
+                true
+            }
+            None => false,
+        });
+    }
+
+    fn apply(&mut self, change: Change) {
+        if let Some(w) = change.watermark {
+            self.batch.mark(w);
+        }
+        // The end is told by `poll`, when every split has ended.
+        if change.signal.is_some_and(|s| s != Signal::End) {
+            self.status = change.signal;
+        }
+    }
+
+    /// Whether a split has to wait for the slowest of its group.
+    fn is_ahead(&self, split: usize) -> bool {
+        let this = &self.splits[split];
+        let Some((group, member, drift)) = &this.aligned else { return false };
+        this.watermark != MIN_TIME
+            && this.watermark > group.report(*member, this.watermark).saturating_add(*drift)
+    }
+
+    fn fall_idle(&mut self, split: usize, now: EventTime) -> EventTime {
+        let this = &mut self.splits[split];
+        if self.bounded || this.is_idle {
+            return MAX_TIME;
+        }
+        let idle_at = this.empty_since_ms.get_or_insert(now).saturating_add(self.idle_after_ms);
+        if idle_at > now {
+            return idle_at;
+        }
+        this.is_idle = true;
+        if let Some((group, member, _)) = &this.aligned {
+            group.report(*member, MAX_TIME);
+        }
+        let change = self.valve.idle(split);
+        self.apply(change);
+        MAX_TIME
+    }
+
+    fn read(&mut self, split: usize) -> Result<ReadStatus> {
+        self.site.enter();
+        let status = self.splits[split].reader.read(&mut self.batch)?;
+        if !self.batch.is_empty() {
+            self.records.add(self.batch.len() as u64);
+            let this = &mut self.splits[split];
+            this.empty_since_ms = None;
+            if std::mem::take(&mut this.is_idle) {
+                let change = self.valve.active(split);
+                // The batch already holds records: only the status matters, time cannot have moved.
+                self.status = change.signal;
+            }
+            match &mut self.splits[split].stamp {
+                Some(stamp) => stamp.stamp(&mut self.batch, &*self.context.job().clock)?,
+                None => self.batch.times.clear(),
+            }
+            self.combine(split);
+        }
+        Ok(status)
+    }
+
+    fn hand_on(&mut self) -> Result<Flow> {
+        let mut flow = Flow::Ready;
+        // `Active` must come before the records that ended the idleness, `Idle` after the last ones.
+        if self.status == Some(Signal::Active) {
+            self.status = None;
+            flow = self.link.signal(Signal::Active)?;
+        }
+        if flow == Flow::Ready && !self.batch.is_blank() {
+            flow = self.link.push(&mut self.batch)?;
+            self.batch.clear();
+        }
+        Ok(flow)
+    }
+
+    fn poll_splits(&mut self) -> Result<Polled> {
+        if self.status.is_some() || !self.batch.is_blank() {
+            if self.status == Some(Signal::Idle) && self.batch.is_blank() {
+                self.status = None;
+                return Ok(Polled::Took(self.link.signal(Signal::Idle)?));
+            }
+            return Ok(Polled::Took(self.hand_on()?));
+        }
+        if self.valve.is_ended() {
+            if !self.said_end_of_time {
+                self.said_end_of_time = true;
+                self.batch.mark(MAX_TIME);
+                return Ok(Polled::Took(self.hand_on()?));
+            }
+            return Ok(Polled::End);
+        }
+        let now = self.context.now_ms();
+        let mut until_ms = MAX_TIME;
+        for _ in 0..self.splits.len() {
+            let split = self.next;
+            self.next = (self.next + 1) % self.splits.len();
+            if self.splits[split].ended {
+                continue;
+            }
+            if self.is_ahead(split) {
+                until_ms = until_ms.min(now + ALIGNMENT_POLL_MS);
+                continue;
+            }
+            let status = self.read(split)?;
+            match status {
+                ReadStatus::More => {}
+                ReadStatus::CaughtUp { until_ms: at } => {
+                    if self.batch.is_empty() {
+                        let idle_at = self.fall_idle(split, now);
+                        until_ms = until_ms.min(at).min(idle_at);
+                    }
+                }
+                ReadStatus::Paused { until_ms: at } => {
+                    until_ms = until_ms.min(at);
+                }
+                ReadStatus::End => {
+                    self.splits[split].ended = true;
+                    if let Some((group, member, _)) = &self.splits[split].aligned {
+                        group.report(*member, MAX_TIME);
+                    }
+                    let change = self.valve.end(split);
+                    self.apply(change);
+                    return Ok(Polled::Took(self.hand_on()?));
+                }
+            }
+            if status == ReadStatus::More || !self.batch.is_blank() || self.status.is_some() {
+                return Ok(Polled::Took(self.hand_on()?));
+            }
+        }
+        Ok(Polled::Nothing { until_ms })
+    }
+}
+
+impl<T: Send + 'static> Head for SourceHead<T> {
+    fn open(&mut self) -> Result<()> {
+        self.link.open()
+    }
+
+    fn poll(&mut self) -> Result<Polled> {
+        let polled = self.poll_splits();
+        self.site.locate(polled)
+    }
+
+    fn signal(&mut self, signal: Signal) -> Result<Flow> {
+        self.link.signal(signal)
+    }
+
+    fn resume(&mut self) -> Result<Flow> {
+        self.link.resume()
+    }
+
+    fn end(&mut self) -> Result<Flow> {
+        self.link.signal(Signal::End)
+    }
+
+    fn close(&mut self) -> Result<()> {
+        self.link.close()
+    }
+}

@@ -1,0 +1,92 @@
+//! Sources: where records enter.
+//!
+//! A source is divided into *splits* (a file, a partition, a range of a generator); each split is read by
+//! one reader, has its own watermark generator, and belongs to one subtask. A reader never blocks: it gives
+//! what it has, or says when to ask again.
+
+mod head;
+
+pub use head::SourceHead;
+
+use crate::task::Waker;
+use millstream_model::{Batch, Data, EventTime, Result};
+
+/// What a reader found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadStatus {
+    /// There may be more: ask again at once.
+    More,
+    /// Nothing now, and nothing is known to be waiting: ask again when woken or at this processing time
+    /// (ms). Time spent like this counts towards idleness.
+    CaughtUp {
+        /// Milliseconds since the epoch; `MAX_TIME` to be asked only when woken.
+        until_ms: EventTime,
+    },
+    /// Nothing now by the reader's own choice (a rate limit): ask again at this processing time. Does not
+    /// count towards idleness.
+    Paused {
+        /// Milliseconds since the epoch.
+        until_ms: EventTime,
+    },
+    /// The split has ended.
+    End,
+}
+
+/// What a reader is given.
+pub struct SplitContext {
+    /// Index of the subtask that reads.
+    pub subtask: usize,
+    /// Number of subtasks of the source.
+    pub parallelism: usize,
+    /// Wakes the subtask: for readers whose records arrive on a thread of their own.
+    pub waker: Waker,
+    /// Most records per read.
+    pub batch_size: usize,
+}
+
+/// A source of records. See the module's text.
+pub trait Source: Send + Sync + 'static {
+    /// What it emits.
+    type Out: Data;
+    /// A part that is read on its own.
+    type Split: Data + Clone;
+
+    /// Whether it ends by itself.
+    fn is_bounded(&self) -> bool;
+
+    /// Finds the splits. Called once per run, before any reader is opened.
+    ///
+    /// # Errors
+    /// If they cannot be found (a missing file, say).
+    fn discover(&self, parallelism: usize) -> Result<Vec<Self::Split>>;
+
+    /// Opens a split at its beginning.
+    ///
+    /// # Errors
+    /// If it cannot be opened.
+    fn open(
+        &self,
+        split: Self::Split,
+        context: &SplitContext,
+    ) -> Result<Box<dyn SplitReader<Self::Out>>>;
+
+    /// About how many records the whole source will give, for progress bars.
+    fn size_hint(&self) -> Option<u64> {
+        None
+    }
+
+    /// How many subtasks it can use at most; `None` for any number.
+    fn max_parallelism(&self) -> Option<usize> {
+        None
+    }
+}
+
+/// Reads one split.
+pub trait SplitReader<T>: Send {
+    /// Appends at most a batch of records to `out` (with times, if the source has them). Must not block
+    /// for long; a reader that needs to wait for the outside does so on a thread of its own.
+    ///
+    /// # Errors
+    /// If reading fails; the error ends the job.
+    fn read(&mut self, out: &mut Batch<T>) -> Result<ReadStatus>;
+}

@@ -1,0 +1,11 @@
+//! Event-time progress: how sources make watermarks, and how watermarks of several inputs become one.
+
+mod alignment;
+mod generator;
+mod stamp;
+mod valve;
+
+pub use alignment::{Alignment, Group};
+pub use generator::{WatermarkGenerator, WatermarkRule, Watermarks};
+pub use stamp::{Stamp, StampOperator};
+pub use valve::{Change, Valve};

@@ -1,0 +1,170 @@
+//! The watermark of several inputs: the minimum over those that have something to say.
+//!
+//! A pure machine. An input that is idle or has ended is left out; the result never goes back. When every
+//! input is idle the whole is idle, and the watermark is the highest any of them reached: nobody is left to
+//! hold it back (as in Flink's `StatusWatermarkValve`).
+
+use millstream_model::{EventTime, MIN_TIME, Signal};
+
+/// See the module's text.
+#[derive(Debug, Clone)]
+pub struct Valve {
+    inputs: Vec<Input>,
+    watermark: EventTime,
+    idle: bool,
+    n_ended: usize,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Input {
+    watermark: EventTime,
+    status: Status,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Status {
+    Active,
+    Idle,
+    Ended,
+}
+
+/// What a change of status brings about: first the watermark, then the signal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Change {
+    /// The new watermark, if it advanced.
+    pub watermark: Option<EventTime>,
+    /// The whole became idle, active again, or ended.
+    pub signal: Option<Signal>,
+}
+
+impl Valve {
+    /// A valve for so many inputs, all active and at the beginning of time.
+    pub fn new(n_inputs: usize) -> Self {
+        let inputs = vec![Input { watermark: MIN_TIME, status: Status::Active }; n_inputs];
+        Valve { inputs, watermark: MIN_TIME, idle: false, n_ended: 0 }
+    }
+
+    /// The watermark that holds for the whole.
+    pub fn watermark(&self) -> EventTime {
+        self.watermark
+    }
+
+    /// Whether every input has ended.
+    pub fn is_ended(&self) -> bool {
+        self.n_ended == self.inputs.len()
+    }
+
+    /// An input has a new watermark; the new one of the whole, if it advanced.
+    #[inline]
+    pub fn advance(&mut self, input: usize, watermark: EventTime) -> Option<EventTime> {
+        let this = &mut self.inputs[input];
+        if watermark <= this.watermark {
+            return None;
+        }
+        this.watermark = watermark;
+        if self.inputs.len() == 1 {
+            self.watermark = watermark;
+            return Some(watermark);
+        }
+        self.raise()
+    }
+
+    fn raise(&mut self) -> Option<EventTime> {
+        let active =
+            self.inputs.iter().filter(|i| i.status == Status::Active).map(|i| i.watermark).min();
+        let reached = match active {
+            Some(w) => w,
+            // An input that ended is at the end of time; it must not take the idle ones along.
+            None => self
+                .inputs
+                .iter()
+                .filter(|i| i.status == Status::Idle)
+                .map(|i| i.watermark)
+                .max()?,
+        };
+        (reached > self.watermark).then(|| {
+            self.watermark = reached;
+            reached
+        })
+    }
+
+    fn settle(&mut self) -> Change {
+        let watermark = self.raise();
+        let idle = self.inputs.iter().all(|i| i.status != Status::Active);
+        let signal = if self.is_ended() {
+            Some(Signal::End)
+        } else if idle == self.idle {
+            None
+        } else {
+            Some(if idle { Signal::Idle } else { Signal::Active })
+        };
+        self.idle = idle;
+        Change { watermark, signal }
+    }
+
+    /// An input became idle.
+    pub fn idle(&mut self, input: usize) -> Change {
+        if self.inputs[input].status != Status::Active {
+            return Change::default();
+        }
+        self.inputs[input].status = Status::Idle;
+        self.settle()
+    }
+
+    /// An input became active again.
+    pub fn active(&mut self, input: usize) -> Change {
+        if self.inputs[input].status != Status::Idle {
+            return Change::default();
+        }
+        self.inputs[input].status = Status::Active;
+        self.settle()
+    }
+
+    /// An input ended.
+    pub fn end(&mut self, input: usize) -> Change {
+        if self.inputs[input].status == Status::Ended {
+            return Change::default();
+        }
+        self.inputs[input].status = Status::Ended;
+        self.n_ended += 1;
+        self.settle()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_slowest_active_input_decides() {
+        let mut v = Valve::new(3);
+        assert_eq!(v.advance(0, 10), None);
+        assert_eq!(v.advance(1, 20), None);
+        assert_eq!(v.advance(2, 5), Some(5));
+        assert_eq!(v.advance(2, 4), None);
+        assert_eq!(v.idle(2), Change { watermark: Some(10), signal: None });
+        // Back from idle it cannot pull time back.
+        assert_eq!(v.active(2), Change::default());
+        assert_eq!(v.advance(0, 30), None);
+        assert_eq!(v.advance(2, 25), Some(20));
+    }
+
+    #[test]
+    fn all_idle_is_idle_at_the_highest_watermark() {
+        let mut v = Valve::new(2);
+        v.advance(0, 10);
+        v.advance(1, 20);
+        assert_eq!(v.idle(1), Change::default());
+        assert_eq!(v.idle(0), Change { watermark: Some(20), signal: Some(Signal::Idle) });
+        assert_eq!(v.active(0), Change { watermark: None, signal: Some(Signal::Active) });
+    }
+
+    #[test]
+    fn ends_once_all_have_ended() {
+        let mut v = Valve::new(2);
+        v.advance(1, 7);
+        assert_eq!(v.end(0), Change { watermark: Some(7), signal: None });
+        assert_eq!(v.end(1), Change { watermark: None, signal: Some(Signal::End) });
+        assert!(v.is_ended());
+    }
+}
