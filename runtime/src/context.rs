@@ -11,27 +11,32 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// Processing time. A shell's clock, or a test's.
 pub trait Clock: Send + Sync {
+    /// Microseconds since the epoch: fine enough to pace a source.
+    fn now_us(&self) -> EventTime;
+
     /// Milliseconds since the epoch.
-    fn now_ms(&self) -> EventTime;
+    fn now_ms(&self) -> EventTime {
+        self.now_us().div_euclid(1000)
+    }
 }
 
 /// The machine's clock, which never runs backwards.
 #[derive(Debug)]
 pub struct SystemClock {
     start: Instant,
-    start_ms: EventTime,
+    start_us: EventTime,
 }
 
 impl Default for SystemClock {
     fn default() -> Self {
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        SystemClock { start: Instant::now(), start_ms: since_epoch.as_millis() as EventTime }
+        SystemClock { start: Instant::now(), start_us: since_epoch.as_micros() as EventTime }
     }
 }
 
 impl Clock for SystemClock {
-    fn now_ms(&self) -> EventTime {
-        self.start_ms + self.start.elapsed().as_millis() as EventTime
+    fn now_us(&self) -> EventTime {
+        self.start_us + self.start.elapsed().as_micros() as EventTime
     }
 }
 

@@ -6,7 +6,6 @@ use crate::context::TaskContext;
 use crate::metrics::Counter;
 use crate::task::{Head, Polled};
 use crate::watermark::{Change, Group, Stamp, Valve, Watermarks};
-use millstream_model::time::as_millis;
 use millstream_model::{Batch, EventTime, MAX_TIME, MIN_TIME, Result, Signal};
 use std::sync::Arc;
 
@@ -14,7 +13,7 @@ struct Split<T> {
     reader: Box<dyn SplitReader<T>>,
     stamp: Option<Box<dyn Stamp<T>>>,
     /// Since when it has been caught up and empty.
-    empty_since_ms: Option<EventTime>,
+    empty_since_us: Option<EventTime>,
     is_idle: bool,
     ended: bool,
     watermark: EventTime,
@@ -27,7 +26,7 @@ pub struct SourceHead<T> {
     next: usize,
     valve: Valve,
     bounded: bool,
-    idle_after_ms: EventTime,
+    idle_after_us: EventTime,
     batch: Batch<T>,
     link: Box<dyn Push<T>>,
     context: TaskContext,
@@ -39,7 +38,7 @@ pub struct SourceHead<T> {
 }
 
 /// How often an aligned split that ran ahead looks whether the others have caught up.
-const ALIGNMENT_POLL_MS: EventTime = 10;
+const ALIGNMENT_POLL_US: EventTime = 10_000;
 
 impl<T: Send + 'static> SourceHead<T> {
     /// A head that reads these splits into `link`.
@@ -57,7 +56,7 @@ impl<T: Send + 'static> SourceHead<T> {
             .map(|reader| Split {
                 reader,
                 stamp: watermarks.stamp(),
-                empty_since_ms: None,
+                empty_since_us: None,
                 is_idle: false,
                 ended: false,
                 watermark: MIN_TIME,
@@ -74,7 +73,7 @@ impl<T: Send + 'static> SourceHead<T> {
             splits,
             next: 0,
             bounded,
-            idle_after_ms: as_millis(options.idle_after),
+            idle_after_us: options.idle_after.as_micros().try_into().unwrap_or(MAX_TIME),
             batch: Batch::default(),
             link,
             context,
@@ -127,7 +126,7 @@ impl<T: Send + 'static> SourceHead<T> {
         if self.bounded || this.is_idle {
             return MAX_TIME;
         }
-        let idle_at = this.empty_since_ms.get_or_insert(now).saturating_add(self.idle_after_ms);
+        let idle_at = this.empty_since_us.get_or_insert(now).saturating_add(self.idle_after_us);
         if idle_at > now {
             return idle_at;
         }
@@ -146,7 +145,7 @@ impl<T: Send + 'static> SourceHead<T> {
         if !self.batch.is_empty() {
             self.records.add(self.batch.len() as u64);
             let this = &mut self.splits[split];
-            this.empty_since_ms = None;
+            this.empty_since_us = None;
             if std::mem::take(&mut this.is_idle) {
                 let change = self.valve.active(split);
                 // The batch already holds records: only the status matters, time cannot have moved.
@@ -191,8 +190,8 @@ impl<T: Send + 'static> SourceHead<T> {
             }
             return Ok(Polled::End);
         }
-        let now = self.context.now_ms();
-        let mut until_ms = MAX_TIME;
+        let now = self.context.job().clock.now_us();
+        let mut until_us = MAX_TIME;
         for _ in 0..self.splits.len() {
             let split = self.next;
             self.next = (self.next + 1) % self.splits.len();
@@ -200,20 +199,20 @@ impl<T: Send + 'static> SourceHead<T> {
                 continue;
             }
             if self.is_ahead(split) {
-                until_ms = until_ms.min(now + ALIGNMENT_POLL_MS);
+                until_us = until_us.min(now + ALIGNMENT_POLL_US);
                 continue;
             }
             let status = self.read(split)?;
             match status {
                 ReadStatus::More => {}
-                ReadStatus::CaughtUp { until_ms: at } => {
+                ReadStatus::CaughtUp { until_us: at } => {
                     if self.batch.is_empty() {
                         let idle_at = self.fall_idle(split, now);
-                        until_ms = until_ms.min(at).min(idle_at);
+                        until_us = until_us.min(at).min(idle_at);
                     }
                 }
-                ReadStatus::Paused { until_ms: at } => {
-                    until_ms = until_ms.min(at);
+                ReadStatus::Paused { until_us: at } => {
+                    until_us = until_us.min(at);
                 }
                 ReadStatus::End => {
                     self.splits[split].ended = true;
@@ -229,7 +228,7 @@ impl<T: Send + 'static> SourceHead<T> {
                 return Ok(Polled::Took(self.hand_on()?));
             }
         }
-        Ok(Polled::Nothing { until_ms })
+        Ok(Polled::Nothing { until_us })
     }
 }
 

@@ -17,16 +17,16 @@ pub enum ReadStatus {
     /// There may be more: ask again at once.
     More,
     /// Nothing now, and nothing is known to be waiting: ask again when woken or at this processing time
-    /// (ms). Time spent like this counts towards idleness.
+    /// (µs). Time spent like this counts towards idleness.
     CaughtUp {
-        /// Milliseconds since the epoch; `MAX_TIME` to be asked only when woken.
-        until_ms: EventTime,
+        /// Microseconds since the epoch; `MAX_TIME` to be asked only when woken.
+        until_us: EventTime,
     },
     /// Nothing now by the reader's own choice (a rate limit): ask again at this processing time. Does not
     /// count towards idleness.
     Paused {
-        /// Milliseconds since the epoch.
-        until_ms: EventTime,
+        /// Microseconds since the epoch.
+        until_us: EventTime,
     },
     /// The split has ended.
     End,

@@ -11,8 +11,8 @@ pub enum Polled {
     Took(Flow),
     /// There is nothing now; look again when woken, or at this processing time.
     Nothing {
-        /// Milliseconds since the epoch.
-        until_ms: EventTime,
+        /// Microseconds since the epoch.
+        until_us: EventTime,
     },
     /// There will be nothing more.
     End,
@@ -80,7 +80,7 @@ impl<T: Send> Head for OneGateHead<T> {
             Arrival::Signal(Signal::End) => Polled::End,
             Arrival::Signal(signal) => Polled::Took(self.link.signal(signal)?),
             Arrival::Taken => Polled::Took(Flow::Ready),
-            Arrival::Nothing => Polled::Nothing { until_ms: MAX_TIME },
+            Arrival::Nothing => Polled::Nothing { until_us: MAX_TIME },
         })
     }
 
@@ -184,7 +184,7 @@ impl<L: Send, R: Send> Head for TwoGateHead<L, R> {
                 taken => taken,
             }
         };
-        Ok(taken.map_or(Polled::Nothing { until_ms: MAX_TIME }, Polled::Took))
+        Ok(taken.map_or(Polled::Nothing { until_us: MAX_TIME }, Polled::Took))
     }
 
     fn signal(&mut self, signal: Signal) -> Result<Flow> {

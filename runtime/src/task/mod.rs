@@ -10,8 +10,9 @@ pub use head::{Head, OneGateHead, Polled, TwoGateHead};
 
 use crate::chain::Flow;
 use crate::context::TaskContext;
-use millstream_model::{EventTime, MAX_TIME, Result, Signal};
+use millstream_model::{EventTime, MAX_TIME, Place, Result, Signal};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// Wakes a task that answered `Idle` or `Blocked`.
 pub trait Wake: Send + Sync {
@@ -35,9 +36,9 @@ impl Wake for NoWake {
 pub enum Progress {
     /// Step again at once.
     Busy,
-    /// Nothing to do until woken, or until this processing time.
+    /// Nothing to do until woken, or until this processing time (µs).
     Idle(EventTime),
-    /// Waits for room downstream; it will be woken (or step at this processing time).
+    /// Waits for room downstream; it will be woken (or stepped at this processing time, µs).
     Blocked(EventTime),
     /// Finished: all input taken, all output sent, operators closed.
     Done,
@@ -55,6 +56,8 @@ enum Phase {
 pub struct Task {
     head: Box<dyn Head>,
     context: TaskContext,
+    /// The operators of the chain, by the index their sites note.
+    places: Vec<Place>,
     phase: Phase,
     /// Whether something was pushed since the last flush.
     dirty: bool,
@@ -62,8 +65,14 @@ pub struct Task {
 
 impl Task {
     /// A task that runs `head` and the chain it holds.
-    pub fn new(head: Box<dyn Head>, context: TaskContext) -> Self {
-        Task { head, context, phase: Phase::New, dirty: false }
+    pub fn new(head: Box<dyn Head>, context: TaskContext, places: Vec<Place>) -> Self {
+        Task { head, context, places, phase: Phase::New, dirty: false }
+    }
+
+    /// The place of the operator whose code ran last: where a panic happened.
+    pub fn current_place(&self) -> Place {
+        let index = self.context.current().load(Ordering::Relaxed);
+        self.places.get(index).cloned().unwrap_or_default()
     }
 
     /// The task's surroundings.
@@ -85,7 +94,7 @@ impl Task {
             Phase::Running | Phase::Ending => {}
         }
         if self.head.resume()? == Flow::Blocked {
-            return Ok(Progress::Blocked(self.context.next_tick()));
+            return Ok(Progress::Blocked(self.next_tick_us()));
         }
         if matches!(self.phase, Phase::Ending) {
             self.head.close()?;
@@ -106,12 +115,12 @@ impl Task {
                 self.dirty = true;
                 Ok(self.after(flow))
             }
-            Polled::Nothing { until_ms } => {
+            Polled::Nothing { until_us } => {
                 if std::mem::take(&mut self.dirty) {
                     let flow = self.head.signal(Signal::Flush)?;
                     return Ok(self.after(flow));
                 }
-                Ok(Progress::Idle(until_ms.min(self.context.next_tick())))
+                Ok(Progress::Idle(until_us.min(self.next_tick_us())))
             }
             Polled::End => {
                 self.phase = Phase::Ending;
@@ -121,10 +130,14 @@ impl Task {
         }
     }
 
+    fn next_tick_us(&self) -> EventTime {
+        self.context.next_tick().saturating_mul(1000)
+    }
+
     fn after(&self, flow: Flow) -> Progress {
         match flow {
             Flow::Ready => Progress::Busy,
-            Flow::Blocked => Progress::Blocked(self.context.next_tick()),
+            Flow::Blocked => Progress::Blocked(self.next_tick_us()),
         }
     }
 }

@@ -1,0 +1,212 @@
+//! A worker: the loop that steps tasks.
+//!
+//! It goes through its tasks, claims what is ready, steps each for a while, and parks when nothing is. The
+//! order of flag, look and park closes the gap in which a wake-up could be lost: whoever makes a task ready
+//! after the look sees the flag.
+
+use super::cell::Cell;
+use super::{Shared, TaskEvent};
+use millstream_model::{Error, MAX_TIME};
+use millstream_runtime::task::{Progress, Task};
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+/// A step that takes longer than this has blocked: its task gets a thread of its own.
+pub const SLOW_STEP: Duration = Duration::from_millis(100);
+/// Steps before another task gets its turn.
+const STEPS_PER_TURN: usize = 8;
+
+pub(super) struct Worker {
+    shared: Arc<Shared>,
+    tasks: Vec<usize>,
+    /// Whether slow tasks are moved to threads of their own.
+    may_evict: bool,
+    is_parked: Arc<AtomicBool>,
+}
+
+/// How a turn ended.
+enum Turn {
+    Ready,
+    Idle(i64),
+    Over(TaskEvent),
+}
+
+impl Worker {
+    pub(super) fn new(shared: Arc<Shared>, tasks: Vec<usize>, may_evict: bool) -> Self {
+        Worker { shared, tasks, may_evict, is_parked: Arc::default() }
+    }
+
+    pub(super) fn spawn(self, name: &str) -> std::io::Result<JoinHandle<()>> {
+        thread::Builder::new().name(name.to_string()).spawn(move || self.run())
+    }
+
+    fn cell(&self, task: usize) -> &Cell {
+        &self.shared.cells[task]
+    }
+
+    fn run(self) {
+        for &task in &self.tasks {
+            self.cell(task).serve(thread::current(), Arc::clone(&self.is_parked));
+        }
+        while self.shared.n_running.load(Ordering::SeqCst) > 0 && !self.is_out_of_work() {
+            if !self.round() {
+                self.park();
+            }
+        }
+    }
+
+    /// A worker of one evicted or own task ends with it.
+    fn is_out_of_work(&self) -> bool {
+        self.tasks.len() == 1 && self.cell(self.tasks[0]).is_done()
+    }
+
+    fn may_step(&self, cell: &Cell) -> bool {
+        self.tasks.len() == 1 || !cell.is_evicted.load(Ordering::Relaxed)
+    }
+
+    /// Steps what is ready; false if nothing was.
+    fn round(&self) -> bool {
+        let cancelled = self.shared.cancelled.load(Ordering::SeqCst);
+        let mut now_us = None;
+        let mut found = false;
+        for (i, &task) in self.tasks.iter().enumerate() {
+            let cell = self.cell(task);
+            if !self.may_step(cell) {
+                continue;
+            }
+            if cell.has_deadline() {
+                cell.ring(*now_us.get_or_insert_with(|| self.shared.clock.now_us()));
+            }
+            let claimed = if cancelled { cell.claim_any() } else { cell.claim() };
+            if claimed {
+                now_us = None;
+                found = true;
+                self.turn(task, cancelled);
+                // After helping out, look at one's own tasks first again.
+                if i >= self.tasks.len() / 2 {
+                    break;
+                }
+            }
+        }
+        found
+    }
+
+    fn park(&self) {
+        self.is_parked.store(true, Ordering::SeqCst);
+        let served = || self.tasks.iter().map(|&t| self.cell(t)).filter(|c| self.may_step(c));
+        let stop = self.shared.cancelled.load(Ordering::SeqCst)
+            || self.shared.n_running.load(Ordering::SeqCst) == 0;
+        if !stop && !served().any(Cell::is_ready) {
+            match served().map(Cell::deadline_us).min().unwrap_or(MAX_TIME) {
+                MAX_TIME => thread::park(),
+                at => {
+                    let wait = at.saturating_sub(self.shared.clock.now_us());
+                    if wait > 0 {
+                        thread::park_timeout(Duration::from_micros(wait as u64));
+                    }
+                }
+            }
+        } else if self.shared.cancelled.load(Ordering::SeqCst) {
+            // Somebody else steps the rest; do not spin while they do.
+            thread::yield_now();
+        }
+        self.is_parked.store(false, Ordering::SeqCst);
+    }
+
+    /// Steps a claimed task and gives the claim back.
+    fn turn(&self, index: usize, cancelled: bool) {
+        let cell = self.cell(index);
+        let mut place = cell.task();
+        let Some(task) = place.as_mut() else { return cell.release_done() };
+        let mut slow = None;
+        let turn = if cancelled {
+            Turn::Over(TaskEvent::Cancelled { task: index })
+        } else {
+            self.steps(index, task, &mut slow)
+        };
+        if let Turn::Over(event) = turn {
+            // Dropping a task runs user code (destructors): it may panic too.
+            let dropped = place.take();
+            drop(place);
+            let _ = catch_unwind(AssertUnwindSafe(|| drop(dropped)));
+            cell.release_done();
+            // The receiver may have lost interest; then nobody needs to know.
+            let _ = self.shared.events.send(event);
+            if self.shared.n_running.fetch_sub(1, Ordering::SeqCst) == 1 {
+                for cell in &self.shared.cells {
+                    cell.unpark_all();
+                }
+            }
+            return;
+        }
+        drop(place);
+        if let Some(took) = slow
+            && self.may_evict
+            && !cell.is_evicted.load(Ordering::Relaxed)
+        {
+            self.evict(index, took);
+        }
+        match turn {
+            Turn::Idle(deadline_us) => cell.release_idle(deadline_us),
+            _ => {
+                cell.release_ready();
+                if cell.is_evicted.load(Ordering::Relaxed) {
+                    cell.unpark_all();
+                }
+            }
+        }
+    }
+
+    fn steps(&self, index: usize, task: &mut Task, slow: &mut Option<Duration>) -> Turn {
+        for _ in 0..STEPS_PER_TURN {
+            let start = Instant::now();
+            let step = catch_unwind(AssertUnwindSafe(|| task.step()));
+            let took = start.elapsed();
+            if took > SLOW_STEP {
+                *slow = Some(took);
+            }
+            let error = match step {
+                Ok(Ok(Progress::Busy)) => continue,
+                Ok(Ok(Progress::Idle(until_us) | Progress::Blocked(until_us))) => {
+                    return Turn::Idle(until_us);
+                }
+                Ok(Ok(Progress::Done)) => return Turn::Over(TaskEvent::Finished { task: index }),
+                Ok(Err(error)) => error.at(&task.current_place()),
+                Err(payload) => panic_error(&*payload).at(&task.current_place()),
+            };
+            return Turn::Over(TaskEvent::Failed { task: index, error });
+        }
+        Turn::Ready
+    }
+
+    /// Gives a task that blocks its worker a thread of its own.
+    fn evict(&self, task: usize, took: Duration) {
+        self.cell(task).is_evicted.store(true, Ordering::SeqCst);
+        let worker = Worker::new(Arc::clone(&self.shared), vec![task], false);
+        match worker.spawn(&format!("millstream-task-{task}")) {
+            Ok(_) => tracing::warn!(
+                task,
+                took_ms = took.as_millis() as u64,
+                "a step took long: its task now has a thread of its own; use `async_map` for calls that wait"
+            ),
+            Err(error) => {
+                self.cell(task).is_evicted.store(false, Ordering::SeqCst);
+                tracing::warn!(task, %error, "a slow task could not be given a thread of its own");
+            }
+        }
+    }
+}
+
+/// What a panic said.
+fn panic_error(payload: &(dyn Any + Send)) -> Error {
+    let message = payload
+        .downcast_ref::<&str>()
+        .map(|s| (*s).to_string())
+        .or_else(|| payload.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "a value that is no text".into());
+    Error::user(format!("panicked: {message}"))
+}
