@@ -53,9 +53,8 @@ fn run(story: &str) -> String {
     let mut out = String::new();
     let mut scheduler = None;
     for block in story.split("\n\n").filter(|b| !b.trim().is_empty()) {
-        let commands = block.split("----\n").next().unwrap_or_default();
         let mut effects = Vec::new();
-        for line in commands.lines() {
+        for line in block.lines().take_while(|l| *l != "----") {
             writeln!(out, "{line}").unwrap();
             if line.starts_with('#') {
                 continue;
