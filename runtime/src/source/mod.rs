@@ -8,6 +8,7 @@ mod head;
 
 pub use head::SourceHead;
 
+use crate::context::OperatorContext;
 use crate::task::Waker;
 use millstream_model::{Batch, Data, EventTime, Result};
 
@@ -42,6 +43,8 @@ pub struct SplitContext {
     pub waker: Waker,
     /// Most records per read.
     pub batch_size: usize,
+    /// Where the reader runs: the clock, metrics.
+    pub operator: OperatorContext,
 }
 
 /// A source of records. See the module's text.
