@@ -1,1 +1,38 @@
-//! millstream
+//! # Millstream: streaming jobs in Rust
+//!
+//! A job is a program: build streams, end them in sinks, call `execute`.
+//!
+//! ```
+//! use millstream::prelude::*;
+//!
+//! fn main() -> Result<()> {
+//!     let env = Environment::local();
+//!     let counts = env
+//!         .from_collection(vec![Text::from("to be or not"), Text::from("to be")])
+//!         .flat_map_into(|line, out| line.split(' ').for_each(|word| out.emit(Text::from(word))))
+//!         .key_by_ref(|word| word.as_str())
+//!         .count()
+//!         .uid("counts");
+//!     # let _ = 0;
+//!     assert_eq!(counts.execute_and_collect("word count")?.len(), 6);
+//!     Ok(())
+//! }
+//! ```
+
+pub mod config;
+mod environment;
+mod graph;
+mod interrupt;
+mod local;
+pub mod prelude;
+pub mod stream;
+
+mod compile;
+
+pub use config::{ExplainFormat, reference as configuration_reference};
+pub use environment::{Environment, EnvironmentBuilder};
+pub use local::{JobHandle, JobResult, JobState, JobStatus};
+pub use millstream_connectors as connectors;
+pub use millstream_model as model;
+pub use millstream_runtime as runtime;
+pub use millstream_state as state;

@@ -15,18 +15,20 @@ pub trait Fold<K, I>: Send + 'static {
     type State: Send + 'static;
     /// What is emitted per record.
     type Out: 'static;
-    /// Takes a record and its key's state, `None` for the first.
+    /// The state of a key before its first record.
+    fn create(&self) -> Self::State;
+    /// Takes a record and its key's state.
     ///
     /// # Errors
     /// Whatever must end the job.
-    fn fold(&self, key: &K, state: &mut Option<Self::State>, value: I) -> Result<Self::Out>;
+    fn fold(&self, key: &K, state: &mut Self::State, value: I) -> Result<Self::Out>;
 }
 
 /// Runs a [`Fold`].
 pub struct KeyedFold<K, I, F: Fold<K, I>> {
     fold: F,
     selector: Arc<dyn KeySelector<I, K>>,
-    table: KeyedTable<K, Option<F::State>>,
+    table: KeyedTable<K, F::State>,
 }
 
 impl<K: Key, I, F: Fold<K, I>> KeyedFold<K, I, F> {
@@ -38,11 +40,11 @@ impl<K: Key, I, F: Fold<K, I>> KeyedFold<K, I, F> {
 
 impl<K: Key, I: Send, F: Fold<K, I>> Operator<I, F::Out> for KeyedFold<K, I, F> {
     fn process(&mut self, records: &mut Records<'_, I>, out: &mut Output<F::Out>) -> Result<Step> {
-        let selector = &*self.selector;
+        let (selector, fold) = (&*self.selector, &self.fold);
         while let Some((value, time, hash)) = records.next_record() {
             let (key, state) =
-                self.table.entry(hash, |k| selector.is(&value, k), || (selector.key(&value), None));
-            out.emit_at(self.fold.fold(key, state, value)?, time);
+                self.table.entry(hash, |k| selector.is(&value, k), || (selector.key(&value), fold.create()));
+            out.emit_at(fold.fold(key, state, value)?, time);
         }
         Ok(Step::Done)
     }

@@ -35,6 +35,30 @@ pub trait SinkWriter<T>: Send {
     }
 }
 
+/// Where a stream's records go: makes the writers. Shared by all subtasks.
+pub trait Sink<T>: Send + Sync + 'static {
+    /// Called once per run, before any writer is made: checks and prepares what all subtasks share.
+    ///
+    /// # Errors
+    /// If the target cannot be used (an output directory that is not empty, say).
+    fn prepare(&self) -> Result<()> {
+        Ok(())
+    }
+    /// The writer of one subtask.
+    ///
+    /// # Errors
+    /// If it cannot be made.
+    fn writer(&self, context: &OperatorContext) -> Result<Box<dyn SinkWriter<T>>>;
+    /// The default name of its operator.
+    fn name(&self) -> String {
+        "sink".into()
+    }
+    /// How many subtasks may write at most; `None` for any number.
+    fn max_parallelism(&self) -> Option<usize> {
+        None
+    }
+}
+
 /// The link at the end of a chain that ends in a sink.
 pub struct SinkLink<T> {
     writer: Box<dyn SinkWriter<T>>,

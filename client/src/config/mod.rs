@@ -1,0 +1,196 @@
+//! Configuration: one table of options, filled from a file, the environment, the command line and code.
+//!
+//! Later wins: defaults, `millstream.toml`, `MILLSTREAM_…` variables, flags and `-D key=value`, then the
+//! builder's calls. Every option is one entry of [`options::OPTIONS`], which also writes the reference page;
+//! so an option without documentation, or a documented one that does nothing, cannot exist.
+
+mod arguments;
+mod options;
+
+pub(crate) use arguments::Arguments;
+pub use arguments::ExplainFormat;
+pub use options::reference;
+
+use millstream_model::{Error, Result};
+use millstream_taskmanager::host::Driver;
+use options::OPTIONS;
+use std::collections::BTreeMap;
+use std::io::IsTerminal;
+use std::path::Path;
+
+/// Who steps the tasks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DriverKind {
+    /// A few workers, one per core, share all tasks.
+    Cooperative,
+    /// Every subtask has a thread.
+    Threads,
+}
+
+/// When a progress bar is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ShowProgress {
+    Auto,
+    Always,
+    Never,
+}
+
+/// The engine's settings.
+#[derive(Clone, Debug)]
+pub(crate) struct Config {
+    pub(crate) parallelism: usize,
+    pub(crate) max_parallelism: Option<u32>,
+    pub(crate) driver: DriverKind,
+    pub(crate) workers: usize,
+    pub(crate) batch_size: usize,
+    pub(crate) network_memory: usize,
+    pub(crate) chaining: bool,
+    pub(crate) strict_uids: bool,
+    pub(crate) progress: ShowProgress,
+    pub(crate) parameters: BTreeMap<String, String>,
+}
+
+pub(crate) fn available_cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            parallelism: available_cores(),
+            max_parallelism: None,
+            driver: DriverKind::Cooperative,
+            workers: available_cores(),
+            batch_size: 1024,
+            network_memory: 128 << 20,
+            chaining: true,
+            strict_uids: false,
+            progress: ShowProgress::Auto,
+            parameters: BTreeMap::new(),
+        }
+    }
+}
+
+impl Config {
+    pub(crate) fn driver(&self) -> Driver {
+        match self.driver {
+            DriverKind::Cooperative => Driver::Cooperative { workers: self.workers },
+            DriverKind::Threads => Driver::ThreadPerSubtask,
+        }
+    }
+
+    pub(crate) fn shows_progress(&self) -> bool {
+        match self.progress {
+            ShowProgress::Auto => std::io::stderr().is_terminal(),
+            ShowProgress::Always => true,
+            ShowProgress::Never => false,
+        }
+    }
+
+    /// Sets one option; `source` says where it came from, for errors.
+    pub(crate) fn set(&mut self, key: &str, value: &str, source: &str) -> Result<()> {
+        if let Some(parameter) = key.strip_prefix("parameters.") {
+            self.parameters.insert(parameter.to_string(), value.to_string());
+            return Ok(());
+        }
+        let Some(option) = OPTIONS.iter().find(|o| o.key == key) else {
+            let nearest = OPTIONS
+                .iter()
+                .map(|o| (strsim::damerau_levenshtein(o.key, key), o.key))
+                .min()
+                .filter(|(distance, k)| *distance <= k.len().max(key.len()) / 2);
+            let hint = nearest.map_or_else(
+                || {
+                    format!(
+                        "known options: {}",
+                        OPTIONS.iter().map(|o| o.key).collect::<Vec<_>>().join(", ")
+                    )
+                },
+                |(_, k)| format!("did you mean `{k}`?"),
+            );
+            return Err(Error::user(format!("unknown option `{key}` ({source}): {hint}")));
+        };
+        (option.set)(self, value)
+            .map_err(|e| Error::user(format!("option `{key}` ({source}) cannot be `{value}`: {e}")))
+    }
+
+    /// Reads `millstream.toml`. Tables nest: `[parameters] input = "x"` is `parameters.input`.
+    pub(crate) fn read_file(&mut self, path: &Path) -> Result<()> {
+        let source = path.display().to_string();
+        let text = std::fs::read_to_string(path).map_err(|e| {
+            Error::user(format!("configuration file {source} cannot be read")).caused_by(e)
+        })?;
+        let table: toml::Table = text.parse().map_err(|e| {
+            Error::user(format!("configuration file {source} is not valid TOML")).caused_by(e)
+        })?;
+        self.set_table("", &table, &source)
+    }
+
+    fn set_table(&mut self, prefix: &str, table: &toml::Table, source: &str) -> Result<()> {
+        for (key, value) in table {
+            let key = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
+            match value {
+                toml::Value::Table(inner) => self.set_table(&key, inner, source)?,
+                toml::Value::String(s) => self.set(&key, s, source)?,
+                other => self.set(&key, &other.to_string(), source)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads `MILLSTREAM_…` variables: `MILLSTREAM_BATCH_SIZE` is `batch-size`.
+    pub(crate) fn read_variables(
+        &mut self,
+        variables: impl Iterator<Item = (String, String)>,
+    ) -> Result<()> {
+        for (name, value) in variables {
+            let Some(rest) = name.strip_prefix("MILLSTREAM_") else { continue };
+            // These speak to the project's own scripts and tests, not to the engine.
+            if matches!(rest, "DATA" | "REQUIRE_DATA" | "CONFIG" | "LOG") {
+                continue;
+            }
+            let key = rest.to_ascii_lowercase().replace('_', "-");
+            self.set(&key, &value, &format!("variable {name}"))?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_options_are_errors_with_a_suggestion() {
+        let e = Config::default().set("paralelism", "2", "-D").unwrap_err();
+        assert_eq!(e.to_string(), "unknown option `paralelism` (-D): did you mean `parallelism`?");
+        let e = Config::default().set("zzzzzzzzzzzzzzzzzzzzzzz", "2", "-D").unwrap_err();
+        assert!(e.to_string().contains("known options: parallelism"), "{e}");
+    }
+
+    #[test]
+    fn a_wrong_value_names_option_source_and_what_is_allowed() {
+        let e = Config::default().set("driver", "fast", "millstream.toml").unwrap_err();
+        let text =
+            "option `driver` (millstream.toml) cannot be `fast`: use `cooperative` or `threads`";
+        assert_eq!(e.to_string(), text);
+    }
+
+    #[test]
+    fn files_and_variables_set_options_and_parameters() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("millstream.toml");
+        std::fs::write(
+            &path,
+            "parallelism = 3\nnetwork-memory = \"2 MiB\"\n[parameters]\ninput = \"x\"\n",
+        )
+        .unwrap();
+        let mut config = Config::default();
+        config.read_file(&path).unwrap();
+        config
+            .read_variables([("MILLSTREAM_BATCH_SIZE".to_string(), "7".to_string())].into_iter())
+            .unwrap();
+        assert_eq!((config.parallelism, config.network_memory, config.batch_size), (3, 2 << 20, 7));
+        assert_eq!(config.parameters["input"], "x");
+    }
+}

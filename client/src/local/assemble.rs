@@ -1,0 +1,263 @@
+//! From a compiled job to tasks: channels first, then each chain from its tail to its head.
+
+use super::Program;
+use crate::graph::{
+    AnyGate, AnyPush, AnySender, Make, Node, NodeId, OpContext, RawOuts, Tag, WriterContext,
+};
+use millstream_model::job_graph::Ship;
+use millstream_model::{Error, Result};
+use millstream_runtime::TaskContext;
+use millstream_runtime::chain::Site;
+use millstream_runtime::context::JobContext;
+use millstream_runtime::exchange::{Limits, MemoryPool};
+use millstream_runtime::task::{Head, Task};
+use millstream_taskmanager::host::TaskHost;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// Bytes a full batch may have.
+const BATCH_BYTES: usize = 64 << 10;
+
+type BuildSource = Box<dyn Fn(&OpContext, RawOuts) -> Result<Box<dyn Head>> + Send>;
+
+struct Assembly<'a> {
+    program: &'a Program,
+    limits: Limits,
+    /// Who reads an output: fused consumers, and job edges.
+    consumers: HashMap<(NodeId, Tag), (Vec<NodeId>, Vec<usize>)>,
+    /// Senders by job edge and producing subtask, in order of the receiving subtask.
+    senders: HashMap<(usize, usize), Vec<AnySender>>,
+    /// Gates by node, input and subtask.
+    gates: HashMap<(NodeId, usize, usize), AnyGate>,
+    sources: HashMap<NodeId, BuildSource>,
+}
+
+/// Whether a producing subtask sends to a receiving one at all.
+fn is_connected(ship: Ship, (up, n_up): (usize, usize), (down, n_down): (usize, usize)) -> bool {
+    match ship {
+        Ship::Forward => up == down,
+        Ship::Rescale if n_down >= n_up => down * n_up / n_down == up,
+        Ship::Rescale => up * n_down / n_up == down,
+        _ => true,
+    }
+}
+
+/// Makes the tasks of a job, in the order of their numbers.
+pub(super) fn assemble(
+    program: &Program,
+    job: &Arc<JobContext>,
+    host: &TaskHost,
+    memory: &Arc<MemoryPool>,
+) -> Result<Vec<Task>> {
+    let vertices = &program.compiled.graph.vertices;
+    let n_tasks = program.compiled.graph.n_tasks().max(1);
+    let mut assembly = Assembly {
+        program,
+        limits: Limits {
+            batch_records: program.config.batch_size,
+            batch_bytes: BATCH_BYTES.min((memory.limit() / 4 / n_tasks).max(1)),
+            writer_bytes: (memory.limit() / 4 / n_tasks).max(1),
+        },
+        consumers: HashMap::new(),
+        senders: HashMap::new(),
+        gates: HashMap::new(),
+        sources: HashMap::new(),
+    };
+    assembly.prepare()?;
+    assembly.find_consumers();
+    assembly.connect(host, memory);
+    let mut tasks = Vec::new();
+    for (v, vertex) in vertices.iter().enumerate() {
+        for subtask in 0..vertex.parallelism {
+            let waker = host.waker(tasks.len());
+            let context = TaskContext::new(
+                Arc::clone(job),
+                subtask,
+                vertex.parallelism,
+                vertex.max_parallelism,
+                0,
+                waker,
+            );
+            let places = vertex.operators.iter().map(|o| context.place(&o.name)).collect();
+            let head = assembly.head(v, subtask, &context)?;
+            tasks.push(Task::new(head, context, places));
+        }
+    }
+    Ok(tasks)
+}
+
+impl Assembly<'_> {
+    fn node(&self, id: NodeId) -> &Node {
+        &self.program.graph.nodes[id]
+    }
+
+    /// Runs what must happen once before any task exists.
+    fn prepare(&mut self) -> Result<()> {
+        for vertex in &self.program.compiled.graph.vertices {
+            for operator in &vertex.operators {
+                let node = &self.program.graph.nodes[operator.node];
+                let locate = |e: Error| {
+                    let place = millstream_model::Place {
+                        operator: node.name.clone(),
+                        subtask: 0,
+                        parallelism: vertex.parallelism,
+                        attempt: 0,
+                    };
+                    e.at(&place)
+                };
+                if let Some(prepare) = &node.prepare {
+                    prepare().map_err(locate)?;
+                }
+                if let Make::Source(prepare) = &node.make {
+                    let build = prepare(vertex.parallelism).map_err(locate)?;
+                    self.sources.insert(operator.node, build);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn find_consumers(&mut self) {
+        let compiled = &self.program.compiled;
+        for vertex in &compiled.graph.vertices {
+            for operator in vertex.operators.iter().skip(1) {
+                let edge = &self.program.graph.nodes[operator.node].inputs[0].edges[0];
+                self.consumers.entry((edge.from, edge.tag)).or_default().0.push(operator.node);
+            }
+        }
+        for (e, &(node, input, k)) in compiled.edge_origins.iter().enumerate() {
+            let edge = &self.program.graph.nodes[node].inputs[input].edges[k];
+            self.consumers.entry((edge.from, edge.tag)).or_default().1.push(e);
+        }
+    }
+
+    fn connect(&mut self, host: &TaskHost, memory: &Arc<MemoryPool>) {
+        let graph = &self.program.compiled.graph;
+        let mut first_task = vec![0];
+        for v in &graph.vertices {
+            first_task.push(first_task.last().unwrap_or(&0) + v.parallelism);
+        }
+        for (v, vertex) in graph.vertices.iter().enumerate() {
+            let head = vertex.operators[0].node;
+            for (input, i) in self.program.graph.nodes[head].inputs.iter().enumerate() {
+                let edges: Vec<usize> =
+                    graph.inputs_of(v).filter(|(_, e)| e.input == input).map(|(e, _)| e).collect();
+                for down in 0..vertex.parallelism {
+                    let mut ends = Vec::new();
+                    for &e in &edges {
+                        let edge = &graph.edges[e];
+                        let n_up = graph.vertices[edge.from].parallelism;
+                        for up in 0..n_up {
+                            if is_connected(edge.ship, (up, n_up), (down, vertex.parallelism)) {
+                                ends.push((e, up, host.waker(first_task[edge.from] + up)));
+                            }
+                        }
+                    }
+                    let wakers: Vec<_> = ends.iter().map(|(.., w)| w.clone()).collect();
+                    let (senders, gate) =
+                        i.port.connect(memory, &wakers, host.waker(first_task[v] + down));
+                    for ((e, up, _), sender) in ends.into_iter().zip(senders) {
+                        self.senders.entry((e, up)).or_default().push(sender);
+                    }
+                    self.gates.insert((head, input, down), gate);
+                }
+            }
+        }
+    }
+
+    fn operator_context(&self, v: usize, id: NodeId, task: &TaskContext) -> OpContext {
+        let operators = &self.program.compiled.graph.vertices[v].operators;
+        let index = operators.iter().position(|o| o.node == id).unwrap_or_default();
+        let name = &self.node(id).name;
+        let site = Site::new(task.place(name), Arc::clone(task.current()), index);
+        OpContext { task: task.clone(), operator: task.operator(name), site }
+    }
+
+    fn head(&mut self, v: usize, subtask: usize, task: &TaskContext) -> Result<Box<dyn Head>> {
+        let id = self.program.compiled.graph.vertices[v].operators[0].node;
+        let context = self.operator_context(v, id, task);
+        let outs = self.outs(v, id, task, &context)?;
+        let mut gate = |input| {
+            self.gates
+                .remove(&(id, input, subtask))
+                .ok_or_else(|| Error::internal("an input has no gate"))
+        };
+        let built = match &self.program.graph.nodes[id].make {
+            Make::Source(_) => match self.sources.get(&id) {
+                Some(build) => build(&context, outs),
+                None => Err(Error::internal("a source was not prepared")),
+            },
+            Make::One { link, head } => {
+                let gate = gate(0)?;
+                link(&context, outs).and_then(|link| head(gate, link))
+            }
+            Make::Two(make) => {
+                let (left, right) = (gate(0)?, gate(1)?);
+                make(&context, outs, left, right)
+            }
+        };
+        context.site.locate(built)
+    }
+
+    fn link(&mut self, v: usize, id: NodeId, task: &TaskContext) -> Result<AnyPush> {
+        let context = self.operator_context(v, id, task);
+        let outs = self.outs(v, id, task, &context)?;
+        match &self.node(id).make {
+            Make::One { link, .. } => context.site.locate(link(&context, outs)),
+            _ => Err(Error::internal("only one-input operators are fused")),
+        }
+    }
+
+    /// What comes after an operator: fused consumers and writers, joined per output.
+    fn outs(
+        &mut self,
+        v: usize,
+        id: NodeId,
+        task: &TaskContext,
+        context: &OpContext,
+    ) -> Result<RawOuts> {
+        let capacity = self.program.config.batch_size;
+        let mut outs = RawOuts { main: None, sides: Vec::new(), capacity };
+        let tags: Vec<Tag> = self.node(id).outputs.keys().copied().collect();
+        for tag in tags {
+            let (fused, edges) = self.consumers.get(&(id, tag)).cloned().unwrap_or_default();
+            let mut consumers = Vec::new();
+            for consumer in fused {
+                consumers.push(self.link(v, consumer, task)?);
+            }
+            for e in edges {
+                consumers.push(self.writer(e, task.subtask())?);
+            }
+            let Some(joined) = self.node(id).outputs[&tag].join(consumers)? else { continue };
+            match tag {
+                None => outs.main = Some(joined),
+                Some(tag) => {
+                    let side = self.node(id).outputs[&Some(tag)].side(
+                        tag,
+                        joined,
+                        capacity,
+                        context.site.clone(),
+                    )?;
+                    outs.sides.push(side);
+                }
+            }
+        }
+        Ok(outs)
+    }
+
+    fn writer(&mut self, e: usize, subtask: usize) -> Result<AnyPush> {
+        let compiled = &self.program.compiled;
+        let (node, input, k) = compiled.edge_origins[e];
+        let edge = &compiled.graph.edges[e];
+        let down = &compiled.graph.vertices[edge.to];
+        let context = WriterContext {
+            ship: edge.ship,
+            subtask,
+            down_parallelism: down.parallelism,
+            max_parallelism: down.max_parallelism,
+            limits: self.limits,
+        };
+        let senders = self.senders.remove(&(e, subtask)).unwrap_or_default();
+        (self.program.graph.nodes[node].inputs[input].edges[k].writer)(senders, &context)
+    }
+}

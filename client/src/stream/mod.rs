@@ -1,0 +1,20 @@
+//! Streams: the DataStream API.
+//!
+//! A stream is a place in the graph and a record type, nothing more: calling a method adds a node and gives
+//! the stream behind it. Types are nominal (`DataStream<T>`, `KeyedStream<K, T>`), so signatures and errors
+//! stay readable; the closures live in the graph.
+
+mod connected;
+mod data_stream;
+mod keyed;
+mod partitioning;
+mod settings;
+mod sinks;
+
+pub use connected::{ConnectedStreams, KeyedConnectedStreams};
+pub use data_stream::DataStream;
+pub use keyed::KeyedStream;
+pub use settings::OperatorSettings;
+pub use sinks::{Collected, SinkHandle};
+
+pub(crate) use partitioning::Partitioning;
