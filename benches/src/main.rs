@@ -1,0 +1,163 @@
+//! The command line of the benchmarks; see the README of this package.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use millstream_benches::engine::{self, Engine};
+use millstream_benches::harness::{self, Contestant};
+use millstream_benches::rows::{self, ROWS, Row};
+use millstream_benches::workload::BenchError;
+use millstream_benches::{flink, report};
+
+/// A stream processor moves small blocks between threads; glibc's allocator is slow at that.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Runs the benchmark rows by turns as hand-written loops and as Millstream jobs.
+///
+/// ROWS=w2,q5 in the environment chooses rows, QUICK=1 makes single short runs.
+#[derive(Parser)]
+#[command(name = "bench")]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    options: Options,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Runs one row once in this process and prints the figure as JSON.
+    Row {
+        /// The row's id.
+        id: String,
+        /// Who runs it.
+        #[arg(long)]
+        engine: Engine,
+        /// Source events [default: the row's].
+        #[arg(long)]
+        n: Option<u64>,
+        /// Subtasks of every operator.
+        #[arg(long, default_value_t = 2)]
+        parallelism: usize,
+    },
+    /// Runs the rows by turns by Flink and by us.
+    Flink(Options),
+    /// Lists the rows.
+    List,
+}
+
+#[derive(Args)]
+struct Options {
+    /// Who runs beside the yardstick, or `loop` for the loops alone.
+    #[arg(long, default_value = "both")]
+    engine: Choice,
+    /// Where to write the figures [default: results/TIME.json in the package].
+    #[arg(long)]
+    json: Option<PathBuf>,
+    /// Subtasks of every operator; the loops have 2.
+    #[arg(long, default_value_t = 2)]
+    parallelism: usize,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum Choice {
+    /// The loops, or Flink, beside Millstream.
+    Both,
+    /// The loops; with `flink`, beside it.
+    Loop,
+    /// Millstream; with `flink`, beside it.
+    Millstream,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match cli.command {
+        Some(Command::Row { id, engine, n, parallelism }) => row(&id, engine, n, parallelism),
+        Some(Command::Flink(options)) => against_flink(options),
+        Some(Command::List) => {
+            ROWS.iter().for_each(|row| println!("{:14} {}", row.id, row.about));
+            Ok(())
+        }
+        None => against_loops(cli.options),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn row(id: &str, engine: Engine, n: Option<u64>, parallelism: usize) -> Result<(), BenchError> {
+    let row = rows::find(id)?;
+    let figure = engine::run(row, engine, n.unwrap_or(row.full), parallelism)?;
+    println!("{}", serde_json::to_string(&figure)?);
+    Ok(())
+}
+
+fn against_loops(options: Options) -> Result<(), BenchError> {
+    let engines = match options.engine {
+        Choice::Both => vec![Engine::Loop, Engine::Millstream],
+        Choice::Loop => vec![Engine::Loop],
+        Choice::Millstream => vec![Engine::Millstream],
+    };
+    let rows = rows::select(&chosen_rows())?;
+    require_jobs(&rows, &engines)?;
+    let contestants: Vec<_> = engines
+        .into_iter()
+        .map(|engine| harness::contestant(engine, quick(), options.parallelism))
+        .collect();
+    compare(&rows, &contestants, options.json)
+}
+
+fn against_flink(options: Options) -> Result<(), BenchError> {
+    let ours = match options.engine {
+        Choice::Loop => Engine::Loop,
+        Choice::Both | Choice::Millstream => Engine::Millstream,
+    };
+    let chosen = chosen_rows();
+    let mut rows = rows::select(&chosen)?;
+    if chosen.is_empty() {
+        rows.retain(|row| row.flink.is_some());
+    }
+    for row in &rows {
+        flink::row_of(row)?;
+    }
+    require_jobs(&rows, &[ours])?;
+    let contestants = [
+        flink::contestant(quick(), options.parallelism)?,
+        harness::contestant(ours, quick(), options.parallelism),
+    ];
+    compare(&rows, &contestants, options.json)
+}
+
+/// Fails before anything is measured rather than in the middle.
+fn require_jobs(rows: &[&Row], engines: &[Engine]) -> Result<(), BenchError> {
+    rows.iter().try_for_each(|row| engines.iter().try_for_each(|e| e.job(row).map(drop)))
+}
+
+fn compare(
+    rows: &[&'static Row],
+    contestants: &[Contestant<'_>],
+    json: Option<PathBuf>,
+) -> Result<(), BenchError> {
+    let runs = if quick() { 1 } else { 3 };
+    let results = harness::compare(rows, contestants, runs)?;
+    println!("{}", report::tables(&results));
+    let path = report::write(json, quick(), &results)?;
+    println!("all figures: {}", path.display());
+    Ok(())
+}
+
+/// The rows that `ROWS` asks for.
+fn chosen_rows() -> String {
+    std::env::var("ROWS").unwrap_or_default()
+}
+
+/// Whether `QUICK` asks for single short runs.
+fn quick() -> bool {
+    std::env::var("QUICK").is_ok_and(|value| !value.is_empty() && value != "0")
+}
