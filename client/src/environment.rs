@@ -194,6 +194,15 @@ impl Environment {
         compile::compile(&graph, &self.inner.config, name)
     }
 
+    /// What was built, for whoever runs it.
+    pub(crate) fn take_program(&self) -> Result<(Graph, Config)> {
+        let graph = self.inner.graph.take();
+        match graph.mistakes.first() {
+            Some(mistake) => Err(Error::user(mistake.clone())),
+            None => Ok((graph, self.inner.config.clone())),
+        }
+    }
+
     /// The plan of the job as it stands: what is fused and why not, partitioning, state, guarantee.
     ///
     /// # Errors

@@ -26,6 +26,7 @@ mod interrupt;
 mod local;
 pub mod prelude;
 pub mod stream;
+pub mod testing;
 
 mod compile;
 

@@ -10,8 +10,7 @@ use millstream_runtime::TaskContext;
 use millstream_runtime::chain::Site;
 use millstream_runtime::context::JobContext;
 use millstream_runtime::exchange::{Limits, MemoryPool};
-use millstream_runtime::task::{Head, Task};
-use millstream_taskmanager::host::TaskHost;
+use millstream_runtime::task::{Head, Task, Waker};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -43,10 +42,10 @@ fn is_connected(ship: Ship, (up, n_up): (usize, usize), (down, n_down): (usize, 
 }
 
 /// Makes the tasks of a job, in the order of their numbers.
-pub(super) fn assemble(
+pub(crate) fn assemble(
     program: &Program,
     job: &Arc<JobContext>,
-    host: &TaskHost,
+    wakers: &dyn Fn(usize) -> Waker,
     memory: &Arc<MemoryPool>,
 ) -> Result<Vec<Task>> {
     let vertices = &program.compiled.graph.vertices;
@@ -65,11 +64,11 @@ pub(super) fn assemble(
     };
     assembly.prepare()?;
     assembly.find_consumers();
-    assembly.connect(host, memory);
+    assembly.connect(wakers, memory);
     let mut tasks = Vec::new();
     for (v, vertex) in vertices.iter().enumerate() {
         for subtask in 0..vertex.parallelism {
-            let waker = host.waker(tasks.len());
+            let waker = wakers(tasks.len());
             let context = TaskContext::new(
                 Arc::clone(job),
                 subtask,
@@ -131,7 +130,7 @@ impl Assembly<'_> {
         }
     }
 
-    fn connect(&mut self, host: &TaskHost, memory: &Arc<MemoryPool>) {
+    fn connect(&mut self, wakers: &dyn Fn(usize) -> Waker, memory: &Arc<MemoryPool>) {
         let graph = &self.program.compiled.graph;
         let mut first_task = vec![0];
         for v in &graph.vertices {
@@ -149,13 +148,13 @@ impl Assembly<'_> {
                         let n_up = graph.vertices[edge.from].parallelism;
                         for up in 0..n_up {
                             if is_connected(edge.ship, (up, n_up), (down, vertex.parallelism)) {
-                                ends.push((e, up, host.waker(first_task[edge.from] + up)));
+                                ends.push((e, up, wakers(first_task[edge.from] + up)));
                             }
                         }
                     }
-                    let wakers: Vec<_> = ends.iter().map(|(.., w)| w.clone()).collect();
+                    let ups: Vec<_> = ends.iter().map(|(.., w)| w.clone()).collect();
                     let (senders, gate) =
-                        i.port.connect(memory, &wakers, host.waker(first_task[v] + down));
+                        i.port.connect(memory, &ups, wakers(first_task[v] + down));
                     for ((e, up, _), sender) in ends.into_iter().zip(senders) {
                         self.senders.entry((e, up)).or_default().push(sender);
                     }

@@ -7,6 +7,7 @@ mod assemble;
 mod handle;
 mod shell;
 
+pub(crate) use assemble::assemble;
 pub(crate) use handle::Canceller;
 pub use handle::{JobHandle, JobResult, JobState, JobStatus};
 pub(crate) use shell::launch;

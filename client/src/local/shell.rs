@@ -94,7 +94,7 @@ impl Shell {
 
     fn deploy(&mut self, n_tasks: usize) -> Result<()> {
         let host = TaskHost::new(self.program.config.driver(), n_tasks);
-        let tasks = assemble(&self.program, &self.job, &host, &self.memory)?;
+        let tasks = assemble(&self.program, &self.job, &|task| host.waker(task), &self.memory)?;
         let (events, inbox) = crossbeam_channel::unbounded();
         let running = host.start(tasks, Arc::clone(&self.job.clock), events).map_err(|e| {
             Error::external("the system refused a thread for the job's tasks").caused_by(e)

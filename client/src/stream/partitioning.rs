@@ -88,38 +88,32 @@ impl<T: Data> DataStream<T> {
     }
 
     /// Spreads records evenly over all subtasks of the next operator, in turn.
-    #[must_use]
     pub fn rebalance(self) -> Self {
         self.partitioned(Partitioning::of(Ship::Rebalance))
     }
 
     /// Spreads each subtask's records over a share of the next operator's subtasks: fewer channels than
     /// `rebalance`, even only within the share.
-    #[must_use]
     pub fn rescale(self) -> Self {
         self.partitioned(Partitioning::of(Ship::Rescale))
     }
 
     /// Sends each record to a random subtask.
-    #[must_use]
     pub fn shuffle(self) -> Self {
         self.partitioned(Partitioning::of(Ship::Shuffle))
     }
 
     /// Keeps each record in its subtask; the next operator must have the same parallelism.
-    #[must_use]
     pub fn forward(self) -> Self {
         self.partitioned(Partitioning::of(Ship::Forward))
     }
 
     /// Sends every record to the first subtask.
-    #[must_use]
     pub fn global(self) -> Self {
         self.partitioned(Partitioning::of(Ship::Global))
     }
 
     /// Sends every record to every subtask.
-    #[must_use]
     pub fn broadcast(self) -> Self
     where
         T: Clone,
@@ -143,7 +137,6 @@ impl<T: Data> DataStream<T> {
     /// # Ok(())
     /// # }
     /// ```
-    #[must_use]
     pub fn partition_custom(
         self,
         choose: impl Fn(&T, usize) -> usize + Send + Sync + 'static,

@@ -13,45 +13,38 @@ pub trait OperatorSettings: Sized {
     fn configure(self, setting: &'static str, set: impl Fn(Operator<'_>)) -> Self;
 
     /// The operator's display name, in plans, metrics and errors.
-    #[must_use]
     fn name(self, name: impl Into<String>) -> Self {
         let name = name.into();
         self.configure("name", |n| n.0.name.clone_from(&name))
     }
 
     /// The operator's stable identity: its state is found by it after the program was edited.
-    #[must_use]
     fn uid(self, uid: impl Into<String>) -> Self {
         let uid = uid.into();
         self.configure("uid", |n| n.0.uid = Some(uid.clone()))
     }
 
     /// Number of subtasks of this operator.
-    #[must_use]
     fn parallelism(self, parallelism: usize) -> Self {
         self.configure("parallelism", |n| n.0.parallelism = Some(parallelism))
     }
 
     /// Number of key groups of this operator: the most subtasks it can ever have.
-    #[must_use]
     fn max_parallelism(self, max_parallelism: u32) -> Self {
         self.configure("max_parallelism", |n| n.0.max_parallelism = Some(max_parallelism))
     }
 
     /// Does not fuse this operator with the one before it.
-    #[must_use]
     fn start_new_chain(self) -> Self {
         self.configure("start_new_chain", |n| n.0.chaining = Chaining::StartNew)
     }
 
     /// Does not fuse this operator with any other.
-    #[must_use]
     fn disable_chaining(self) -> Self {
         self.configure("disable_chaining", |n| n.0.chaining = Chaining::Never)
     }
 
     /// Operators of different groups do not share a slot, and are not fused.
-    #[must_use]
     fn slot_sharing_group(self, group: impl Into<String>) -> Self {
         let group = group.into();
         self.configure("slot_sharing_group", |n| n.0.slot_sharing_group = Some(group.clone()))

@@ -3,7 +3,7 @@
 use super::DataStream;
 use super::settings::{OperatorSettings, configure};
 use crate::environment::Environment;
-use crate::graph::{Node, NodeId, OpContext, Outs};
+use crate::graph::{NodeId, OpContext, Outs};
 use millstream_model::{Data, Result};
 use millstream_runtime::chain::Push;
 use millstream_runtime::operator::{Sink, SinkLink};
