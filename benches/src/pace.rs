@@ -76,7 +76,7 @@ impl Latencies {
 }
 
 /// A histogram of nanoseconds up to a minute.
-fn histogram() -> Histogram<u64> {
+pub(crate) fn histogram() -> Histogram<u64> {
     Histogram::new_with_max(60_000_000_000, 3).expect("the bounds are valid")
 }
 

@@ -203,7 +203,7 @@ pub static ROWS: &[Row] = &[
             known(1_500_000, 1_500_000, 0xa59c_8f71_283c_d32c),
             known(16_000_000, 16_000_000, 0x71cc_6a2c_e846_de8a),
         ],
-        flink: flink("w=w2 keys=10000000", 16_000_000, 1_500_000, Target::Throughput(12.0)),
+        flink: flink("w=w2 keys=10000000", 16_000_000, 16_000_000, Target::Throughput(12.0)),
         ..PLAIN
     },
     Row {

@@ -24,7 +24,7 @@ pub fn path() -> PathBuf {
 }
 
 /// The lines of a text, repeated for ever.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Text {
     text: &'static str,
     lines: Vec<Range<u32>>,
