@@ -1,0 +1,114 @@
+//! Jobs with state per key: W2 and q3.
+
+use super::environment;
+use super::sink::Total;
+use super::stateless::events;
+use crate::nexmark::Event;
+use crate::nexmark::tables::{City, Name, State};
+use crate::prng::{mix64, uniform_key};
+use crate::workload::{BenchError, Outcome, Setup};
+use millstream::connectors::Generator;
+use millstream::prelude::*;
+
+/// Counts the records of a key in a value state, as W2 defines it.
+#[derive(Clone)]
+pub(super) struct Count;
+
+const COUNT: ValueState<u64> = ValueState::new("count");
+
+impl KeyedProcessFunction<u64, u64> for Count {
+    type Out = (u64, u64);
+    const STATES: StateSet<u64> = states![COUNT];
+
+    #[inline]
+    fn process(
+        &mut self,
+        key: u64,
+        ctx: &mut KeyedContext<'_, u64>,
+        out: &mut Collector<'_, Self::Out>,
+    ) -> Result<()> {
+        let mut count = ctx.state(&COUNT);
+        let n = count.or_default();
+        *n += 1;
+        out.emit((key, *n));
+        Ok(())
+    }
+}
+
+pub(super) fn w2<const KEYS: u64>(setup: &Setup) -> Result<Outcome, BenchError> {
+    let (env, total) = (environment(setup)?, Total::default());
+    env.source(Generator::new(setup.n, uniform_key::<KEYS>), Watermarks::none())
+        .key_by(|key| *key)
+        .process(Count)
+        .uid("count")
+        .sink(total.sink(|(key, count): &(u64, u64)| mix64(key ^ (count << 32))));
+    env.execute("w2")?;
+    Ok(total.get().into())
+}
+
+type Seller = (u64, Name, City, State);
+type Row = (Name, City, State, u64);
+
+const PERSON: ValueState<Seller> = ValueState::new("person");
+const WAITING: ListState<u64> = ListState::new("waiting auctions");
+
+#[derive(Clone)]
+struct Join;
+
+impl KeyedCoProcessFunction<u64, (u64, u64), Seller> for Join {
+    type Out = Row;
+    const STATES: StateSet<u64> = states![PERSON, WAITING];
+
+    fn left(
+        &mut self,
+        (_, id): (u64, u64),
+        ctx: &mut KeyedContext<'_, u64>,
+        out: &mut Collector<'_, Row>,
+    ) -> Result<()> {
+        match ctx.state(&PERSON).get() {
+            Some((_, name, city, state)) => out.emit((*name, *city, *state, id)),
+            None => ctx.state(&WAITING).push(id),
+        }
+        Ok(())
+    }
+
+    fn right(
+        &mut self,
+        person: Seller,
+        ctx: &mut KeyedContext<'_, u64>,
+        out: &mut Collector<'_, Row>,
+    ) -> Result<()> {
+        let (_, name, city, state) = person;
+        ctx.state(&PERSON).set(person);
+        for id in ctx.state(&WAITING).take() {
+            out.emit((name, city, state, id));
+        }
+        Ok(())
+    }
+}
+
+pub(super) fn q3(setup: &Setup) -> Result<Outcome, BenchError> {
+    let (env, total) = (environment(setup)?, Total::default());
+    let events = events(&env, setup.n);
+    let auctions = events.clone().filter_map(|e| match e {
+        Event::Auction(a) if a.category == 10 => Some((a.seller, a.id)),
+        _ => None,
+    });
+    let persons = events.filter_map(|e| match e {
+        Event::Person(p) if matches!(p.state.as_str(), "OR" | "ID" | "CA") => {
+            Some((p.id, p.name, p.city, p.state))
+        }
+        _ => None,
+    });
+    auctions
+        .key_by(|a| a.0)
+        .connect(persons.key_by(|p| p.0))
+        .process(Join)
+        .uid("join")
+        .sink(total.sink(|(name, city, _, id): &Row| {
+            let lengths = name.as_str().len() + city.as_str().len();
+            mix64(*id).wrapping_add(lengths as u64)
+        }));
+    env.execute("q3")?;
+    Ok(total.get().into())
+}
