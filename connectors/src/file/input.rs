@@ -1,0 +1,270 @@
+//! From a path, a folder or a pattern to bytes.
+//!
+//! Whether a file is compressed is seen from its first two bytes, not from its name. Names that start with
+//! a dot are passed over unless asked for: an output folder may hold files that are still being written.
+
+use flate2::bufread::MultiGzDecoder;
+use millstream_model::{Error, Result};
+use std::fs::{self, File};
+use std::io::{self, BufReader, Cursor, Read};
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
+/// What some editors put before UTF-8.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+/// Small, so that what was taken from a file says how far its reader is.
+const COMPRESSED_BLOCK: usize = 8 * 1024;
+
+/// The files that `path` means: itself, all files in a folder and the folders in it, or those that match
+/// a pattern; in order of their names.
+pub(super) fn find(path: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    match fs::metadata(path) {
+        Ok(meta) if meta.is_dir() => {
+            walk(path, &mut found).map_err(|e| unreadable(path, "cannot be listed", e))?;
+        }
+        Ok(_) => found.push(path.to_owned()),
+        Err(_) if is_pattern(path) => {
+            let mut matches = Vec::new();
+            expand(path, &mut matches).map_err(|e| unreadable(path, "cannot be listed", e))?;
+            if matches.is_empty() {
+                return Err(Error::user(format!(
+                    "no file matches `{}`: check the pattern (`*` and `?` do not match `/` or a leading dot)",
+                    path.display()
+                )));
+            }
+            for path in matches {
+                found.append(&mut find(&path)?);
+            }
+        }
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            return Err(Error::user(format!(
+                "there is no file `{}`: check the path{}",
+                path.display(),
+                looked_in(path)
+            )));
+        }
+        Err(e) => return Err(unreadable(path, "cannot be read", e)),
+    }
+    Ok(found)
+}
+
+/// A relative path means little without where it starts.
+fn looked_in(path: &Path) -> String {
+    match std::env::current_dir() {
+        Ok(dir) if path.is_relative() => format!(" (it was looked for in `{}`)", dir.display()),
+        _ => String::new(),
+    }
+}
+
+pub(super) fn unreadable(path: &Path, what: &str, cause: io::Error) -> Error {
+    Error::external(format!("`{}` {what}", path.display())).caused_by(cause)
+}
+
+fn is_hidden(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."))
+}
+
+fn entries(dir: &Path) -> io::Result<Vec<PathBuf>> {
+    let entries: io::Result<Vec<_>> = fs::read_dir(dir)?.map(|entry| Ok(entry?.path())).collect();
+    let mut entries = entries?;
+    entries.sort_unstable();
+    Ok(entries)
+}
+
+fn walk(dir: &Path, found: &mut Vec<PathBuf>) -> io::Result<()> {
+    for path in entries(dir)?.into_iter().filter(|path| !is_hidden(path)) {
+        if fs::metadata(&path)?.is_dir() {
+            walk(&path, found)?;
+        } else {
+            found.push(path);
+        }
+    }
+    Ok(())
+}
+
+fn is_pattern(path: &Path) -> bool {
+    path.as_os_str().as_encoded_bytes().iter().any(|b| matches!(b, b'*' | b'?'))
+}
+
+/// All paths that match a pattern, component by component.
+fn expand(pattern: &Path, matches: &mut Vec<PathBuf>) -> io::Result<()> {
+    let mut bases = vec![PathBuf::new()];
+    for component in pattern.components() {
+        let Component::Normal(name) = component else {
+            bases.iter_mut().for_each(|base| base.push(component));
+            continue;
+        };
+        if !is_pattern(Path::new(name)) {
+            bases.iter_mut().for_each(|base| base.push(name));
+            bases.retain(|base| base.exists());
+            continue;
+        }
+        let mut next = Vec::new();
+        for base in bases.iter().filter(|base| base.as_os_str().is_empty() || base.is_dir()) {
+            let dir = if base.as_os_str().is_empty() { Path::new(".") } else { base };
+            for path in entries(dir)?.into_iter().filter(|path| !is_hidden(path)) {
+                let Some(entry) = path.file_name() else { continue };
+                if is_match(name.as_encoded_bytes(), entry.as_encoded_bytes()) {
+                    next.push(base.join(entry));
+                }
+            }
+        }
+        bases = next;
+    }
+    matches.append(&mut bases);
+    Ok(())
+}
+
+/// Whether `name` matches `pattern`: `*` is any run, `?` one character.
+fn is_match(pattern: &[u8], name: &[u8]) -> bool {
+    match (pattern.first(), name.first()) {
+        (None, None) => true,
+        (Some(b'*'), _) => {
+            is_match(&pattern[1..], name) || (!name.is_empty() && is_match(pattern, &name[1..]))
+        }
+        (Some(b'?'), Some(_)) => {
+            // One character may be several bytes: the ones that continue it go along.
+            let rest = &name[1..];
+            let n_more = rest.iter().take_while(|b| **b & 0xc0 == 0x80).count();
+            is_match(&pattern[1..], &rest[n_more..])
+        }
+        (Some(p), Some(n)) => p == n && is_match(&pattern[1..], &name[1..]),
+        _ => false,
+    }
+}
+
+/// Where bytes come from, for messages.
+#[derive(Clone)]
+pub(super) struct Origin {
+    path: PathBuf,
+    pub(super) name: String,
+    is_gzip: bool,
+}
+
+impl Origin {
+    /// What a failed read means, `line` being the last line that could be read.
+    pub(super) fn failure(&self, line: u64, cause: io::Error) -> Error {
+        let what = match cause.kind() {
+            io::ErrorKind::UnexpectedEof if self.is_gzip => "the compressed data ends too early",
+            io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput if self.is_gzip => {
+                "the compressed data is damaged"
+            }
+            _ => {
+                return unreadable(&self.path, &format!("cannot be read after line {line}"), cause);
+            }
+        };
+        Error::user(format!(
+            "`{}`, after line {line}: {what}: `gzip -t` checks it; get or make the file again",
+            self.name
+        ))
+        .caused_by(cause)
+    }
+}
+
+/// A file being read, decompressed if need be.
+pub(super) struct Input {
+    bytes: Box<dyn Read + Send>,
+    stored: Arc<AtomicU64>,
+}
+
+impl Input {
+    pub(super) fn open(path: &Path) -> Result<(Origin, Input)> {
+        let opened =
+            File::open(path).and_then(|mut file| Ok((head(&mut file, GZIP_MAGIC.len())?, file)));
+        let (magic, file) = opened.map_err(|e| unreadable(path, "cannot be opened", e))?;
+        let is_gzip = magic == GZIP_MAGIC;
+        let origin = Origin { path: path.to_owned(), name: path.display().to_string(), is_gzip };
+        let stored = Arc::new(AtomicU64::new(0));
+        let counted = Counted { inner: Cursor::new(magic).chain(file), n: Arc::clone(&stored) };
+        let mut bytes: Box<dyn Read + Send> = if is_gzip {
+            let compressed = BufReader::with_capacity(COMPRESSED_BLOCK, counted);
+            Box::new(MultiGzDecoder::new(compressed))
+        } else {
+            Box::new(counted)
+        };
+        let start = head(&mut bytes, BYTE_ORDER_MARK.len()).map_err(|e| origin.failure(0, e))?;
+        if start != BYTE_ORDER_MARK {
+            bytes = Box::new(Cursor::new(start).chain(bytes));
+        }
+        Ok((origin, Input { bytes, stored }))
+    }
+
+    /// Bytes taken from the file so far, as they are stored.
+    pub(super) fn n_stored(&self) -> u64 {
+        self.stored.load(Ordering::Relaxed)
+    }
+}
+
+impl Read for Input {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match self.bytes.read(buffer) {
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                done => return done,
+            }
+        }
+    }
+}
+
+/// The first `n` bytes, or fewer if there are no more.
+fn head(bytes: &mut impl Read, n: usize) -> io::Result<Vec<u8>> {
+    let mut head = Vec::with_capacity(n);
+    bytes.take(n as u64).read_to_end(&mut head)?;
+    Ok(head)
+}
+
+struct Counted<R> {
+    inner: R,
+    n: Arc<AtomicU64>,
+}
+
+impl<R: Read> Read for Counted<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let n = self.inner.read(buffer)?;
+        self.n.fetch_add(n as u64, Ordering::Relaxed);
+        Ok(n)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_match_as_in_a_shell() {
+        for (pattern, name, expected) in [
+            ("part-*", "part-0", true),
+            ("part-*", "part-", true),
+            ("part-?", "part-10", false),
+            ("*.csv*", "a.csv.gz", true),
+            ("*a*b", "xaybzb", true),
+            ("*a*b", "xaybz", false),
+            ("na?ve", "naïve", true),
+            ("", "a", false),
+        ] {
+            assert_eq!(is_match(pattern.as_bytes(), name.as_bytes()), expected, "{pattern} {name}");
+        }
+    }
+
+    #[test]
+    fn files_are_found_in_order_and_hidden_ones_are_not() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["b/part-1", "b/part-0", "b/.part-2.inprogress", "a/x.txt", "a/.git/x"] {
+            let path = dir.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "").unwrap();
+        }
+        let found = |path: &str| -> Vec<String> {
+            let relative = |p: PathBuf| p.strip_prefix(dir.path()).unwrap().display().to_string();
+            find(&dir.path().join(path)).unwrap().into_iter().map(relative).collect()
+        };
+        assert_eq!(found(""), ["a/x.txt", "b/part-0", "b/part-1"]);
+        assert_eq!(found("b/part-*"), ["b/part-0", "b/part-1"]);
+        assert_eq!(found("?/x*"), ["a/x.txt"]);
+        assert_eq!(found("*"), ["a/x.txt", "b/part-0", "b/part-1"]);
+        assert_eq!(found("b/.part-2.inprogress"), ["b/.part-2.inprogress"]);
+    }
+}

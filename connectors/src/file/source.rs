@@ -1,0 +1,310 @@
+//! The file source: which files, which format, and what becomes of lines that are none.
+
+use super::csv::AsCsv;
+use super::input::{Input, Origin, find};
+use crate::lines::{AsJson, AsString, AsText, LineBuffer, LineFormat, LineParser};
+use crate::malformed::{AsResults, BadRecord, OnError, Plain, Policy};
+use millstream_model::{Batch, Data, Result};
+use millstream_runtime::source::{ReadStatus, Source, SplitContext, SplitReader};
+use serde::{Deserialize, Serialize};
+use std::io::Read;
+use std::path::PathBuf;
+
+/// Bytes that are looked at for an estimate.
+const SAMPLE: u64 = 1024 * 1024;
+
+/// Reads the records of files.
+///
+/// The path is a file, a folder (all files in it and in the folders in it) or a pattern with `*` and `?`;
+/// names that start with a dot are passed over by the latter two. Files compressed with gzip are seen by
+/// their content.
+///
+/// ```
+/// # use millstream_connectors::{FileSource, OnError};
+/// #[derive(serde::Serialize, serde::Deserialize)]
+/// struct Flight { carrier: String, delay: i32 }
+///
+/// let lines = FileSource::lines("access.log.gz");
+/// let flights = FileSource::csv::<Flight>("flights/*.csv").delimiter(b';').on_error(OnError::Skip);
+/// ```
+#[derive(Clone, Debug)]
+pub struct FileSource<F> {
+    path: PathBuf,
+    pub(super) format: F,
+    skip_lines: u64,
+    on_error: OnError,
+}
+
+/// A file to be read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileSplit {
+    /// Where it is.
+    pub path: PathBuf,
+}
+
+impl<F> FileSource<F> {
+    fn new(path: impl Into<PathBuf>, format: F) -> Self {
+        FileSource { path: path.into(), format, skip_lines: 0, on_error: OnError::Fail }
+    }
+}
+
+impl FileSource<AsText> {
+    /// Each line as a [`Text`](millstream_model::Text), without its end (`\n` or `\r\n`). Empty lines are
+    /// lines.
+    pub fn lines(path: impl Into<PathBuf>) -> Self {
+        FileSource::new(path, AsText)
+    }
+
+    /// Each line as a `String`.
+    #[must_use]
+    pub fn strings(self) -> FileSource<AsString> {
+        let FileSource { path, format: AsText, skip_lines, on_error } = self;
+        FileSource { path, format: AsString, skip_lines, on_error }
+    }
+
+    /// Each record of comma-separated values as a `T`: a struct by the names in the header, a tuple by
+    /// position. Lines that are empty hold no record.
+    pub fn csv<T: Data>(path: impl Into<PathBuf>) -> FileSource<AsCsv<T>> {
+        FileSource::new(path, AsCsv::default())
+    }
+
+    /// Each line as a `T` in JSON. Lines that are blank hold no record.
+    pub fn json_lines<T: Data>(path: impl Into<PathBuf>) -> FileSource<AsJson<T>> {
+        FileSource::new(path, AsJson::default())
+    }
+
+    /// As [`csv`](Self::csv), malformed records included: see [`results`](FileSource::results).
+    pub fn csv_results<T: Data>(path: impl Into<PathBuf>) -> FileResults<AsCsv<T>> {
+        FileSource::csv(path).results()
+    }
+
+    /// As [`json_lines`](Self::json_lines), malformed lines included: see [`results`](FileSource::results).
+    pub fn json_lines_results<T: Data>(path: impl Into<PathBuf>) -> FileResults<AsJson<T>> {
+        FileSource::json_lines(path).results()
+    }
+}
+
+impl<F: FileFormat> FileSource<F> {
+    /// Leaves out the first lines of every file.
+    #[must_use]
+    pub fn skip_lines(mut self, n: u64) -> Self {
+        self.skip_lines = n;
+        self
+    }
+
+    /// What to do with malformed records; the default is to fail.
+    #[must_use]
+    pub fn on_error(mut self, on_error: OnError) -> Self {
+        self.on_error = on_error;
+        self
+    }
+
+    /// Emits every record as a `Result`: those that cannot be read as the [`BadRecord`] they are, so that
+    /// they can be sent to a side output.
+    #[must_use]
+    pub fn results(self) -> FileResults<F> {
+        FileResults(self)
+    }
+
+    fn find(&self) -> Result<Vec<FileSplit>> {
+        Ok(find(&self.path)?.into_iter().map(|path| FileSplit { path }).collect())
+    }
+
+    fn reader<P: Policy<F::Record> + 'static>(
+        &self,
+        split: &FileSplit,
+        context: &SplitContext,
+        policy: P,
+    ) -> Result<Box<dyn SplitReader<P::Out>>> {
+        let (origin, input) = Input::open(&split.path)?;
+        let records =
+            self.format.records(FileInput { origin, input, skip_lines: self.skip_lines })?;
+        Ok(Box::new(FileReader { records, policy, batch_size: context.batch_size }))
+    }
+
+    /// Lines of the whole, judged by the beginning of the first file; `None` if that cannot be read.
+    fn estimate(&self) -> Option<u64> {
+        let files = find(&self.path).ok()?;
+        let sizes = files.iter().map(|path| path.metadata().map_or(0, |meta| meta.len()));
+        let total: u64 = sizes.sum();
+        let (_, input) = Input::open(files.first()?).ok()?;
+        let mut sample = Vec::new();
+        let mut input = input.take(SAMPLE);
+        input.read_to_end(&mut sample).ok()?;
+        let n_lines = memchr::memchr_iter(b'\n', &sample).count() as u64;
+        let n_stored = input.get_ref().n_stored().max(1);
+        Some((u128::from(n_lines) * u128::from(total) / u128::from(n_stored)) as u64)
+    }
+}
+
+impl<F: FileFormat> Source for FileSource<F> {
+    type Out = F::Record;
+    type Split = FileSplit;
+
+    fn is_bounded(&self) -> bool {
+        true
+    }
+    fn discover(&self, _: usize) -> Result<Vec<FileSplit>> {
+        self.find()
+    }
+    fn open(
+        &self,
+        split: FileSplit,
+        context: &SplitContext,
+    ) -> Result<Box<dyn SplitReader<F::Record>>> {
+        self.reader(&split, context, Plain::new(self.on_error, &context.operator))
+    }
+    fn size_hint(&self) -> Option<u64> {
+        self.estimate()
+    }
+}
+
+/// A file source that emits malformed records too. See [`FileSource::results`].
+#[derive(Clone, Debug)]
+pub struct FileResults<F>(FileSource<F>);
+
+impl<F: FileFormat> Source for FileResults<F> {
+    type Out = Result<F::Record, BadRecord>;
+    type Split = FileSplit;
+
+    fn is_bounded(&self) -> bool {
+        true
+    }
+    fn discover(&self, _: usize) -> Result<Vec<FileSplit>> {
+        self.0.find()
+    }
+    fn open(
+        &self,
+        split: FileSplit,
+        context: &SplitContext,
+    ) -> Result<Box<dyn SplitReader<Self::Out>>> {
+        self.0.reader(&split, context, AsResults)
+    }
+    fn size_hint(&self) -> Option<u64> {
+        self.0.estimate()
+    }
+}
+
+/// A file that was opened, and how many lines of it to leave out.
+pub struct FileInput {
+    pub(super) origin: Origin,
+    pub(super) input: Input,
+    pub(super) skip_lines: u64,
+}
+
+/// What a file's bytes mean.
+pub trait FileFormat: Clone + Send + Sync + 'static {
+    /// A record.
+    type Record: Data;
+    /// Goes through the records of one file.
+    type Records: Records<Record = Self::Record>;
+    /// The records of a file.
+    ///
+    /// # Errors
+    /// If not even the first can be looked for.
+    fn records(&self, input: FileInput) -> Result<Self::Records>;
+}
+
+/// The records of one file.
+pub trait Records: Send + 'static {
+    /// A record.
+    type Record;
+    /// The next record, good or bad; `None` at the end.
+    ///
+    /// # Errors
+    /// If the file cannot be read any further.
+    fn next(&mut self) -> Result<Option<Result<Self::Record, BadRecord>>>;
+    /// Whether enough was read to let others have their turn.
+    fn is_due(&mut self) -> bool;
+}
+
+struct FileReader<R, P> {
+    records: R,
+    policy: P,
+    batch_size: usize,
+}
+
+impl<R: Records, P: Policy<R::Record>> SplitReader<P::Out> for FileReader<R, P> {
+    fn read(&mut self, out: &mut Batch<P::Out>) -> Result<ReadStatus> {
+        for _ in 0..self.batch_size {
+            match self.records.next()? {
+                Some(record) => self.policy.take(record, &mut out.values)?,
+                None => return Ok(ReadStatus::End),
+            }
+            if self.records.is_due() {
+                break;
+            }
+        }
+        Ok(ReadStatus::More)
+    }
+}
+
+impl<F: LineFormat> FileFormat for F {
+    type Record = F::Record;
+    type Records = LineRecords<F>;
+    fn records(&self, file: FileInput) -> Result<LineRecords<F>> {
+        let FileInput { origin, input, skip_lines } = file;
+        let (buffer, parser) = (LineBuffer::default(), LineParser::new(self.clone()));
+        Ok(LineRecords { origin, input, buffer, parser, skip_lines, n_chunks: 0 })
+    }
+}
+
+/// Chunks that may be gone through in one read: one block's worth.
+const CHUNKS_PER_READ: u32 = 32;
+
+/// The lines of a file.
+pub struct LineRecords<F> {
+    origin: Origin,
+    input: Input,
+    buffer: LineBuffer,
+    parser: LineParser<F>,
+    skip_lines: u64,
+    n_chunks: u32,
+}
+
+impl<F: LineFormat> LineRecords<F> {
+    /// Makes the parser go through the next chunk; false at the end.
+    fn advance(&mut self) -> Result<bool> {
+        loop {
+            if let Some(chunk) = self.buffer.chunk() {
+                self.n_chunks += 1;
+                self.parser.feed(chunk);
+                return Ok(true);
+            }
+            if self.buffer.is_ended() {
+                return Ok(false);
+            }
+            let read = self.input.read(self.buffer.space());
+            let n = read.map_err(|e| self.origin.failure(self.parser.line_number(), e))?;
+            self.buffer.filled(n);
+        }
+    }
+}
+
+impl<F: LineFormat> Records for LineRecords<F> {
+    type Record = F::Record;
+
+    #[inline]
+    fn next(&mut self) -> Result<Option<Result<F::Record, BadRecord>>> {
+        loop {
+            while self.parser.line_number() < self.skip_lines && self.parser.skip_line() {}
+            if self.parser.line_number() >= self.skip_lines
+                && let Some(record) = self.parser.record(&self.origin.name)
+            {
+                return Ok(Some(record));
+            }
+            if !self.advance()? {
+                return Ok(None);
+            }
+        }
+    }
+
+    #[inline]
+    fn is_due(&mut self) -> bool {
+        let due = self.n_chunks >= CHUNKS_PER_READ;
+        if due {
+            self.n_chunks = 0;
+        }
+        due
+    }
+}

@@ -1,0 +1,118 @@
+//! When record `i` of a paced source is due.
+//!
+//! Time is cut into ticks of a millisecond, and a record is due at the end of its tick, for all subtasks
+//! counted from one start. The start is taken when the first reader is opened, so that nothing is due
+//! before anybody could have sent it.
+
+use millstream_model::{Error, EventTime, Result};
+use millstream_runtime::context::Clock;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+const TICK_US: EventTime = 1000;
+const TICKS_PER_SECOND: u64 = 1000;
+
+/// A rate, and since when it counts.
+pub(crate) struct Pace {
+    per_second: u64,
+    start: Mutex<Option<Start>>,
+}
+
+#[derive(Clone, Copy)]
+struct Start {
+    us: EventTime,
+    instant: Instant,
+}
+
+/// A running [`Pace`].
+#[derive(Clone, Copy)]
+pub(crate) struct Schedule {
+    per_second: u64,
+    start: Start,
+}
+
+impl Pace {
+    pub(crate) fn new(per_second: u64) -> Self {
+        // More than this overflows, and is no limit any more.
+        Pace { per_second: per_second.min(u64::MAX / TICKS_PER_SECOND), start: Mutex::new(None) }
+    }
+
+    /// Forgets the start: a new run begins.
+    pub(crate) fn reset(&self) -> Result<()> {
+        if self.per_second == 0 {
+            let what = "a rate of 0 records a second never sends one: give at least 1";
+            return Err(Error::user(what));
+        }
+        *self.start.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        Ok(())
+    }
+
+    /// The schedule; the first call of a run starts it.
+    pub(crate) fn start(&self, clock: &dyn Clock) -> Schedule {
+        let mut start = self.start.lock().unwrap_or_else(PoisonError::into_inner);
+        let start =
+            *start.get_or_insert_with(|| Start { us: clock.now_us(), instant: Instant::now() });
+        Schedule { per_second: self.per_second, start }
+    }
+}
+
+impl Schedule {
+    /// At the end of which tick record `i` is due, counted from 1.
+    #[inline]
+    fn tick(self, i: u64) -> u64 {
+        let (seconds, rest) = (i / self.per_second, i % self.per_second);
+        seconds * TICKS_PER_SECOND + rest * TICKS_PER_SECOND / self.per_second + 1
+    }
+
+    /// How many records are due at `now_us`: those numbered below this.
+    pub(crate) fn n_due(self, now_us: EventTime) -> u64 {
+        let ticks = (now_us - self.start.us).max(0) / TICK_US;
+        let n = u128::from(ticks as u64) * u128::from(self.per_second);
+        n.div_ceil(u128::from(TICKS_PER_SECOND)).try_into().unwrap_or(u64::MAX)
+    }
+
+    /// When record `i` is due, on the job's clock.
+    pub(crate) fn due_us(self, i: u64) -> EventTime {
+        self.start.us.saturating_add((self.tick(i) as EventTime).saturating_mul(TICK_US))
+    }
+
+    /// When record `i` is due, for measuring against.
+    #[inline]
+    pub(crate) fn due(self, i: u64) -> Instant {
+        self.start.instant + Duration::from_millis(self.tick(i))
+    }
+
+    /// Records a second.
+    pub(crate) fn per_second(self) -> u64 {
+        self.per_second
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::HandClock;
+
+    #[test]
+    fn due_times_and_due_counts_agree() {
+        let clock = HandClock::default();
+        clock.0.store(77_000_123, std::sync::atomic::Ordering::SeqCst);
+        for per_second in [1, 7, 999, 1000, 1001, 1500, 100_000, 3_333_333] {
+            let schedule = Pace::new(per_second).start(&clock);
+            for i in [0, 1, 2, 99, 1000, 1001, 12_345, 9_999_999] {
+                let due_us = schedule.due_us(i);
+                assert!(schedule.n_due(due_us) > i, "{i} at {per_second}/s is due when it is due");
+                assert!(schedule.n_due(due_us - 1) <= i, "{i} at {per_second}/s is not due before");
+            }
+            let second = schedule.n_due(77_000_123 + 1_000_000);
+            assert_eq!(second, per_second);
+        }
+    }
+
+    #[test]
+    fn absurd_rates_do_not_overflow() {
+        let schedule = Pace::new(u64::MAX).start(&HandClock::default());
+        assert_eq!(schedule.n_due(EventTime::MAX), u64::MAX);
+        assert_eq!(schedule.due_us(u64::MAX), 1_000 * TICK_US * 1_000 + TICK_US);
+    }
+}

@@ -1,0 +1,155 @@
+//! Slows any source down: for demonstrations, and to see a job live.
+//!
+//! The wrapper reads ahead one batch of its source and hands it out as the rate allows; all subtasks draw
+//! from one allowance. After a quiet time at most a second's worth is made up for, so that a source that
+//! had nothing for an hour does not come back with an hour's burst.
+
+use crate::generator::pace::{Pace, Schedule};
+use millstream_model::{Batch, EventTime, Result};
+use millstream_runtime::context::OperatorContext;
+use millstream_runtime::source::{ReadStatus, Source, SplitContext, SplitReader};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A source at a limited rate.
+///
+/// ```
+/// # use millstream_connectors::{FileSource, Paced};
+/// let lines = Paced::new(FileSource::lines("access.log"), 1_000);
+/// ```
+pub struct Paced<S> {
+    source: S,
+    pace: Pace,
+    taken: Arc<AtomicU64>,
+}
+
+impl<S: Source> Paced<S> {
+    /// `source` with at most `per_second` records a second over all subtasks, in ticks of a millisecond.
+    pub fn new(source: S, per_second: u64) -> Self {
+        Paced { source, pace: Pace::new(per_second), taken: Arc::default() }
+    }
+}
+
+impl<S: Source> Source for Paced<S> {
+    type Out = S::Out;
+    type Split = S::Split;
+
+    fn is_bounded(&self) -> bool {
+        self.source.is_bounded()
+    }
+
+    fn discover(&self, parallelism: usize) -> Result<Vec<S::Split>> {
+        self.pace.reset()?;
+        self.taken.store(0, Ordering::Relaxed);
+        self.source.discover(parallelism)
+    }
+
+    fn open(
+        &self,
+        split: S::Split,
+        context: &SplitContext,
+    ) -> Result<Box<dyn SplitReader<S::Out>>> {
+        Ok(Box::new(PacedReader {
+            reader: self.source.open(split, context)?,
+            values: Vec::new().into_iter(),
+            times: Vec::new().into_iter(),
+            status: ReadStatus::More,
+            schedule: self.pace.start(&*context.operator.task().job().clock),
+            taken: Arc::clone(&self.taken),
+            operator: context.operator.clone(),
+        }))
+    }
+
+    fn size_hint(&self) -> Option<u64> {
+        self.source.size_hint()
+    }
+
+    fn max_parallelism(&self) -> Option<usize> {
+        self.source.max_parallelism()
+    }
+}
+
+struct PacedReader<T> {
+    reader: Box<dyn SplitReader<T>>,
+    /// Read ahead.
+    values: std::vec::IntoIter<T>,
+    times: std::vec::IntoIter<EventTime>,
+    /// What the reader said when it was last asked.
+    status: ReadStatus,
+    schedule: Schedule,
+    taken: Arc<AtomicU64>,
+    operator: OperatorContext,
+}
+
+impl<T> PacedReader<T> {
+    /// Takes an allowance for up to `n` records: how many, or when there will be one.
+    fn allow(&self, n: u64) -> std::result::Result<u64, EventTime> {
+        let n_due = self.schedule.n_due(self.operator.task().job().clock.now_us());
+        let forfeited = n_due.saturating_sub(self.schedule.per_second());
+        let mut taken = self.taken.load(Ordering::Relaxed);
+        loop {
+            let from = taken.max(forfeited);
+            let to = from.saturating_add(n).min(n_due);
+            if from >= to {
+                return Err(self.schedule.due_us(from));
+            }
+            match self.taken.compare_exchange(taken, to, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => return Ok(to - from),
+                Err(now) => taken = now,
+            }
+        }
+    }
+}
+
+impl<T: Send> SplitReader<T> for PacedReader<T> {
+    fn read(&mut self, out: &mut Batch<T>) -> Result<ReadStatus> {
+        if self.values.len() == 0 {
+            if self.status == ReadStatus::End {
+                return Ok(ReadStatus::End);
+            }
+            let mut batch = Batch::default();
+            self.status = self.reader.read(&mut batch)?;
+            self.values = batch.values.into_iter();
+            self.times = batch.times.into_iter();
+            if self.values.len() == 0 {
+                return Ok(self.status);
+            }
+        }
+        match self.allow(self.values.len() as u64) {
+            Ok(n) => {
+                out.values.extend(self.values.by_ref().take(n as usize));
+                out.times.extend(self.times.by_ref().take(n as usize));
+                Ok(ReadStatus::More)
+            }
+            Err(until_us) => Ok(ReadStatus::Paused { until_us }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Surroundings;
+    use crate::{from_iter, from_vec};
+
+    #[test]
+    fn a_rate_spreads_records_over_time() {
+        let source = Paced::new(from_vec((0..5000).collect::<Vec<i32>>()), 2000);
+        let at = Surroundings::new(0, 1);
+        assert_eq!(at.read_all(&source).unwrap(), (0..5000).collect::<Vec<_>>());
+        assert_eq!(at.clock.0.load(Ordering::SeqCst), 2_500_000);
+        assert_eq!((source.size_hint(), source.max_parallelism()), (Some(5000), Some(1)));
+    }
+
+    #[test]
+    fn at_most_a_second_is_made_up_for() {
+        let source = Paced::new(from_iter(|| 0..10_000u32), 1000);
+        let at = Surroundings::new(0, 1).batch_size(400);
+        let mut reader = at.open(&source).unwrap().remove(0);
+        let mut batch = Batch::default();
+        assert_eq!(reader.read(&mut batch).unwrap(), ReadStatus::Paused { until_us: 1000 });
+        at.clock.0.store(3_600_000_000, Ordering::SeqCst);
+        while reader.read(&mut batch).unwrap() == ReadStatus::More {}
+        assert_eq!(batch.values, (0..1000).collect::<Vec<_>>());
+    }
+}
