@@ -9,6 +9,7 @@ pub mod chain;
 pub mod context;
 pub mod exchange;
 pub mod function;
+pub mod function_broadcast;
 pub mod keyed;
 pub mod metrics;
 pub mod operator;

@@ -5,6 +5,7 @@
 
 use crate::descriptor::StateSet;
 use crate::handle::Descriptor;
+use crate::table::KeyedTable;
 use millstream_model::{Error, Key, Result};
 use std::any::Any;
 use std::cell::{RefCell, RefMut};
@@ -51,6 +52,16 @@ impl KeyedStates {
         hash: u64,
     ) -> D::Handle<'a, K> {
         descriptor.handle(self.table(descriptor.name()), key, hash)
+    }
+
+    /// Copies of the keys that have an entry in the state that `descriptor` names, in no particular but a
+    /// repeatable order.
+    ///
+    /// # Panics
+    /// As [`of`](Self::of).
+    pub fn keys<K: Key, D: Descriptor>(&self, descriptor: &D) -> Vec<K> {
+        let table = self.table::<KeyedTable<K, D::Value>>(descriptor.name());
+        table.iter().map(|(key, _)| key.clone()).collect()
     }
 
     #[inline]

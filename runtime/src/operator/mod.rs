@@ -3,6 +3,8 @@
 //! The simplest ones are links themselves and touch only the columns they need; whoever needs watermarks,
 //! timers or several outputs implements [`Operator`](crate::chain::Operator) and leaves the rest to its link.
 
+mod async_wait;
+mod broadcast;
 mod co_process;
 mod filter;
 mod flat_map;
@@ -12,6 +14,8 @@ mod map;
 mod process;
 mod sink;
 
+pub use async_wait::{AsyncCall, AsyncOrder, AsyncWait, DEFAULT_ASYNC_CAPACITY, Retry};
+pub use broadcast::{BroadcastProcess, KeyedBroadcastProcess};
 pub use co_process::{CoProcess, KeyedCoProcess};
 pub use filter::{Filter, TryFilter};
 pub use flat_map::{FlatMap, FlatMapInto, TryFlatMap};
@@ -19,4 +23,4 @@ pub use fold::{Fold, KeyedFold};
 pub use keyed_process::KeyedProcess;
 pub use map::{Map, MapWith, TryMap};
 pub use process::Process;
-pub use sink::{SinkLink, SinkWriter};
+pub use sink::{Sink, SinkLink, SinkWriter};
