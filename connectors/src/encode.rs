@@ -166,10 +166,8 @@ mod tests {
     #[test]
     fn what_a_form_cannot_hold_is_an_error() {
         let error = ToCsv::default().encode(&[BTreeMap::from([(1, 2)])], &mut Vec::new());
-        assert_eq!(
-            error.unwrap_err().to_string(),
-            "a record cannot be written as CSV: CSV write error: serializing maps is not supported, if you have a use case, please file an issue at https://github.com/BurntSushi/rust-csv"
-        );
+        let error = error.unwrap_err().to_string();
+        assert!(error.starts_with("a record cannot be written as CSV: "), "{error}");
         let error = ToJson.encode(&[BTreeMap::from([((1, 2), 3)])], &mut Vec::new());
         assert_eq!(
             error.unwrap_err().to_string(),

@@ -3,7 +3,7 @@
 mod collect;
 mod print;
 
-pub use collect::{Collect, Collected};
+pub use collect::Collect;
 pub use print::Print;
 
 use millstream_model::{Batch, Result};
