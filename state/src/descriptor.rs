@@ -5,9 +5,9 @@
 //! is assembled, and asking for a state is an index, not a registration.
 
 use crate::aggregate::Aggregate;
+use crate::states::StateTable;
 use crate::table::KeyedTable;
 use millstream_model::{Data, Key};
-use std::any::Any;
 use std::marker::PhantomData;
 
 /// What kind of state it is.
@@ -90,7 +90,7 @@ impl<T, A: Aggregate<T>> AggregatingState<T, A> {
 pub struct StateDeclaration<K> {
     pub(crate) name: &'static str,
     pub(crate) kind: StateKind,
-    pub(crate) make: fn() -> Box<dyn Any + Send>,
+    pub(crate) make: fn() -> Box<dyn StateTable>,
     key: PhantomData<fn(K)>,
 }
 
@@ -106,7 +106,7 @@ impl<K> StateDeclaration<K> {
     }
 }
 
-fn make_table<K: Key, V: Send + 'static>() -> Box<dyn Any + Send> {
+fn make_table<K: Key, V: Send + 'static>() -> Box<dyn StateTable> {
     Box::new(KeyedTable::<K, V>::default())
 }
 

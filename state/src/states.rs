@@ -17,10 +17,29 @@ pub struct KeyedStates {
 
 struct Slot {
     name: &'static str,
-    table: RefCell<Box<dyn Any + Send>>,
+    table: RefCell<Box<dyn StateTable>>,
+}
+
+/// A table of whatever type.
+pub(crate) trait StateTable: Any + Send {
+    /// See [`KeyedTable::warm`].
+    fn warm(&self, hashes: &[u64]);
+}
+
+impl<K: Key, V: Send + 'static> StateTable for KeyedTable<K, V> {
+    fn warm(&self, hashes: &[u64]) {
+        KeyedTable::warm(self, hashes);
+    }
 }
 
 impl KeyedStates {
+    /// Brings the entries of keys with these hashes close, in every state.
+    pub fn warm(&self, hashes: &[u64]) {
+        for slot in &self.slots {
+            slot.table.borrow().warm(hashes);
+        }
+    }
+
     /// Empty tables for a set of declared states.
     ///
     /// # Errors
@@ -75,7 +94,7 @@ impl KeyedStates {
                 "state `{name}` is already held: drop the first handle before asking for it again"
             );
         };
-        RefMut::map(table, |t| match t.downcast_mut::<V>() {
+        RefMut::map(table, |t| match (&mut **t as &mut dyn Any).downcast_mut::<V>() {
             Some(t) => t,
             None => {
                 panic!("state `{name}` was declared with another type: use the declared descriptor")

@@ -13,7 +13,7 @@ use millstream_runtime::exchange::Gate;
 use millstream_runtime::function::{Collector, MapFunction, OutputTag, ProcessFunction};
 use millstream_runtime::keyed::{BorrowedKey, OwnedKey};
 use millstream_runtime::operator::{
-    Filter, FlatMap, FlatMapInto, Map, MapWith, Process, TryFilter, TryFlatMap, TryMap,
+    Filter, FilterMap, FlatMap, FlatMapInto, Map, MapWith, Process, TryFilter, TryFlatMap, TryMap,
 };
 use millstream_runtime::task::{Head, OneGateHead};
 use millstream_runtime::watermark::{StampOperator, Watermarks};
@@ -218,21 +218,14 @@ impl<T: Data> DataStream<T> {
     /// # }
     /// ```
     #[track_caller]
-    pub fn filter_map<O: Data>(
-        self,
-        function: impl Fn(T) -> Option<O> + Send + Sync + 'static,
-    ) -> DataStream<O> {
+    pub fn filter_map<O: Data>(self, function: impl Fn(T) -> Option<O> + Send + Sync + 'static) -> DataStream<O> {
         let f = Arc::new(function);
-        let make = move |_: &OpContext| {
+        let make = move |c: &OpContext, outs: Outs<O>| {
             let f = Arc::clone(&f);
-            Ok(FlatMapInto(move |v, out: &mut Collector<'_, O>| {
-                if let Some(o) = f(v) {
-                    out.emit(o);
-                }
-                Ok(())
-            }))
+            let link: Box<dyn Push<T>> = Box::new(FilterMap::new(move |v| f(v), outs.next, c.site.clone()));
+            Ok(link)
         };
-        self.add_operator("filter_map", Location::caller(), make, |_| {})
+        self.add("filter_map", "filter_map", Location::caller(), make, |_| {})
     }
 
     /// Makes any number of records of each.

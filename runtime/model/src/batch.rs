@@ -144,17 +144,45 @@ impl<T> Batch<T> {
         });
         times.truncate(write);
         hashes.truncate(write);
-        for m in &mut marks[mark..] {
-            m.at = write as u32;
+        merge_marks(marks, mark, write);
+    }
+
+    /// Moves what `function` makes of the records into `out`, in order; times and marks follow. Both must
+    /// not be the same batch, and `out` must be blank.
+    #[inline]
+    pub fn filter_map_into<O>(
+        &mut self,
+        out: &mut Batch<O>,
+        mut function: impl FnMut(T) -> Option<O>,
+    ) {
+        std::mem::swap(&mut self.times, &mut out.times);
+        std::mem::swap(&mut self.marks, &mut out.marks);
+        self.hashes.clear();
+        let Batch { values, times, marks, .. } = out;
+        values.reserve(self.values.len());
+        if times.is_empty() && marks.is_empty() {
+            values.extend(self.values.drain(..).filter_map(function));
+            return;
         }
-        // Marks that came to stand at one place: the last one speaks.
-        marks.dedup_by(|later, earlier| {
-            let same = later.at == earlier.at;
-            if same {
-                earlier.watermark = later.watermark;
+        // Without times the column is filled in vain once, and cleared below.
+        let timed = !times.is_empty();
+        times.resize(self.values.len(), NO_TIME);
+        let (mut write, mut mark) = (0, 0);
+        let mut next_mark = marks.first().map_or(usize::MAX, |m| m.at as usize);
+        for (read, value) in self.values.drain(..).enumerate() {
+            if read == next_mark {
+                marks[mark].at = write as u32;
+                mark += 1;
+                next_mark = marks.get(mark).map_or(usize::MAX, |m| m.at as usize);
             }
-            same
-        });
+            if let Some(made) = function(value) {
+                values.push(made);
+                times[write] = times[read];
+                write += 1;
+            }
+        }
+        times.truncate(if timed { write } else { 0 });
+        merge_marks(marks, mark, write);
     }
 
     /// Moves everything of `other` behind what is here.
@@ -178,6 +206,21 @@ impl<T> Batch<T> {
     }
 }
 
+/// Moves the marks from `from` on to the end of a shortened batch; of those that came to stand at one place
+/// the last one speaks.
+fn merge_marks(marks: &mut Vec<Mark>, from: usize, len: usize) {
+    for m in &mut marks[from..] {
+        m.at = len as u32;
+    }
+    marks.dedup_by(|later, earlier| {
+        let same = later.at == earlier.at;
+        if same {
+            earlier.watermark = later.watermark;
+        }
+        same
+    });
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -196,6 +239,29 @@ mod tests {
         b.retain(|v| v % 3 == 1);
         assert_eq!((b.values, b.times, b.hashes), (vec![1, 4], vec![1, 4], vec![101, 104]));
         assert_eq!(b.marks, [Mark { at: 1, watermark: 30 }, Mark { at: 2, watermark: 99 }]);
+    }
+
+    #[test]
+    fn filter_map_keeps_times_and_marks_in_step() {
+        let (mut b, mut out) = (Batch::default(), Batch::default());
+        for i in 0..5 {
+            if i == 2 {
+                b.mark(20);
+            }
+            b.push(i, i * 10);
+        }
+        b.mark(99);
+        b.filter_map_into(&mut out, |v| (v % 2 == 1).then(|| v.to_string()));
+        assert_eq!((out.values, out.times), (vec!["1".to_string(), "3".into()], vec![10, 30]));
+        assert_eq!(out.marks, [Mark { at: 1, watermark: 20 }, Mark { at: 2, watermark: 99 }]);
+        assert!(b.is_blank());
+        let (mut b, mut out) = (Batch::of(vec![1, 2]), Batch::default());
+        b.mark(7);
+        b.filter_map_into(&mut out, |_| None::<u8>);
+        assert_eq!(
+            (out.len(), out.times.len(), &out.marks[..]),
+            (0, 0, &[Mark { at: 0, watermark: 7 }][..])
+        );
     }
 
     #[test]

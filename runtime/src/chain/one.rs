@@ -74,6 +74,11 @@ impl<'a, I> Records<'a, I> {
         self.len() == 0
     }
 
+    /// The key hashes of the records left before the next watermark; empty if the stream is not keyed.
+    pub fn hashes(&self) -> &'a [u64] {
+        self.hashes.get(self.at..self.end).unwrap_or_default()
+    }
+
     /// The next record with its time ([`NO_TIME`] if the stream has none) and its key's hash (0 if the
     /// stream is not keyed).
     #[inline]

@@ -9,7 +9,7 @@ use super::gate::Sender;
 use super::partition::Partition;
 use crate::chain::{Flow, Push};
 use millstream_model::size::encoded_size;
-use millstream_model::{Batch, Data, EventTime, MIN_TIME, Result, Signal};
+use millstream_model::{Batch, Data, EventTime, MIN_TIME, Mark, NO_TIME, Result, Signal};
 
 /// How much a writer may hold before it sends.
 #[derive(Clone, Copy, Debug)]
@@ -42,6 +42,14 @@ struct Lane<T> {
     owed: Option<Signal>,
 }
 
+impl<T> Lane<T> {
+    /// Puts a watermark behind what the lane holds.
+    fn mark(&mut self, watermark: EventTime) {
+        self.batch.mark(watermark);
+        self.marked = watermark;
+    }
+}
+
 /// The lanes of a writer, as a partitioner sees them.
 pub struct Lanes<T> {
     lanes: Vec<Lane<T>>,
@@ -63,34 +71,6 @@ impl<T: Data> Lanes<T> {
     /// Whether there is no lane.
     pub fn is_empty(&self) -> bool {
         self.lanes.is_empty()
-    }
-
-    /// Notes that the watermark advanced: it holds for every record put from now on.
-    #[inline]
-    pub fn advance(&mut self, watermark: EventTime) {
-        self.watermark = watermark;
-    }
-
-    /// Puts one record into a lane.
-    #[inline(always)]
-    pub fn put(&mut self, lane: usize, value: T, time: EventTime, hash: Option<u64>) {
-        let l = &mut self.lanes[lane];
-        if time <= self.watermark && l.marked < self.watermark {
-            l.batch.mark(self.watermark);
-            l.marked = self.watermark;
-        }
-        if self.record_bytes >= HEAVY_RECORD_BYTES {
-            let bytes = encoded_size(&value);
-            l.bytes += bytes;
-            self.buffered_bytes += bytes;
-        }
-        l.batch.push(value, time);
-        if let Some(hash) = hash {
-            l.batch.hashes.push(hash);
-        }
-        if l.batch.len() >= self.full_records {
-            self.send(lane);
-        }
     }
 
     /// Puts a whole batch into a lane, by moving its buffers if the lane is empty.
@@ -124,23 +104,58 @@ impl<T: Data> Lanes<T> {
         batch: &mut Batch<T>,
         mut choose: impl FnMut(&T, u64, usize) -> usize,
     ) {
+        let n = batch.values.len();
+        let (timed, keyed) = (!batch.times.is_empty(), !batch.hashes.is_empty());
+        // Columns that do not exist are zipped all the same: one loop, no look at what is not there.
+        batch.hashes.resize(n, 0);
+        batch.times.resize(n, NO_TIME);
         let Batch { values, times, hashes, marks } = batch;
-        let mut marks = marks.drain(..).peekable();
-        let (timed, keyed) = (!times.is_empty(), !hashes.is_empty());
-        for (i, value) in values.drain(..).enumerate() {
-            while let Some(m) = marks.next_if(|m| m.at as usize <= i) {
-                self.watermark = m.watermark;
+        let mut marks = marks.drain(..);
+        let mut next_mark = marks.next();
+        let mut next_at = next_mark.map_or(usize::MAX, |m| m.at as usize);
+        for (i, ((value, &time), &hash)) in values.drain(..).zip(&*times).zip(&*hashes).enumerate()
+        {
+            if i == next_at {
+                self.advance(next_mark);
+                next_mark = marks.next();
+                next_at = next_mark.map_or(usize::MAX, |m| m.at as usize);
             }
-            let hash = if keyed { hashes[i] } else { 0 };
-            let time = if timed { times[i] } else { millstream_model::NO_TIME };
             let lane = choose(&value, hash, i);
-            self.put(lane, value, time, keyed.then_some(hash));
+            if self.record_bytes >= HEAVY_RECORD_BYTES {
+                self.measure(lane, &value);
+            }
+            let l = &mut self.lanes[lane];
+            if timed {
+                if time <= self.watermark && l.marked < self.watermark {
+                    l.mark(self.watermark);
+                }
+                l.batch.times.push(time);
+            }
+            if keyed {
+                l.batch.hashes.push(hash);
+            }
+            l.batch.values.push(value);
+            if l.batch.values.len() >= self.full_records {
+                self.send(lane);
+            }
         }
-        for m in marks {
-            self.watermark = m.watermark;
-        }
+        self.advance(next_mark);
+        marks.for_each(|m| self.watermark = m.watermark);
         times.clear();
         hashes.clear();
+    }
+
+    fn advance(&mut self, mark: Option<Mark>) {
+        if let Some(mark) = mark {
+            self.watermark = mark.watermark;
+        }
+    }
+
+    #[cold]
+    fn measure(&mut self, lane: usize, value: &T) {
+        let bytes = encoded_size(value);
+        self.lanes[lane].bytes += bytes;
+        self.buffered_bytes += bytes;
     }
 
     /// Adapts the estimate of a record's size to what is coming.
@@ -171,8 +186,7 @@ impl<T: Data> Lanes<T> {
         let watermark = self.watermark;
         let l = &mut self.lanes[lane];
         if l.marked < watermark {
-            l.batch.mark(watermark);
-            l.marked = watermark;
+            l.mark(watermark);
         }
         if l.batch.is_blank() {
             return true;

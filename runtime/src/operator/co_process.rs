@@ -43,8 +43,10 @@ where
     }
 
     fn left(&mut self, records: &mut Records<'_, L>, out: &mut Output<F::Out>) -> Result<Step> {
+        let selector = &*self.left;
+        self.store.states.warm(records.hashes());
         while let Some((value, time, hash)) = records.next_record() {
-            let key = self.left.key(&value);
+            let key = selector.key(&value);
             out.set_time(time);
             self.function.left(
                 value,
@@ -59,8 +61,10 @@ where
     }
 
     fn right(&mut self, records: &mut Records<'_, R>, out: &mut Output<F::Out>) -> Result<Step> {
+        let selector = &*self.right;
+        self.store.states.warm(records.hashes());
         while let Some((value, time, hash)) = records.next_record() {
-            let key = self.right.key(&value);
+            let key = selector.key(&value);
             out.set_time(time);
             self.function.right(
                 value,

@@ -44,6 +44,51 @@ impl<T: Send, F: Fn(&T) -> bool + Send> Push<T> for Filter<T, F> {
     }
 }
 
+/// `filter_map`: maps some of the records and drops the others.
+pub struct FilterMap<I, O, F> {
+    function: F,
+    next: Box<dyn Push<O>>,
+    batch: Batch<O>,
+    site: Site,
+    input: std::marker::PhantomData<fn(I)>,
+}
+
+impl<I, O, F: Fn(I) -> Option<O>> FilterMap<I, O, F> {
+    /// The link that passes on to `next` what `function` makes of records.
+    pub fn new(function: F, next: Box<dyn Push<O>>, site: Site) -> Self {
+        FilterMap { function, next, batch: Batch::default(), site, input: std::marker::PhantomData }
+    }
+}
+
+impl<I, O: Send, F: Fn(I) -> Option<O> + Send> Push<I> for FilterMap<I, O, F> {
+    fn open(&mut self) -> Result<()> {
+        self.next.open()
+    }
+
+    fn push(&mut self, batch: &mut Batch<I>) -> Result<Flow> {
+        self.site.enter();
+        batch.filter_map_into(&mut self.batch, &self.function);
+        if self.batch.is_blank() {
+            return Ok(Flow::Ready);
+        }
+        let flow = self.next.push(&mut self.batch);
+        self.batch.clear();
+        flow
+    }
+
+    fn signal(&mut self, signal: Signal) -> Result<Flow> {
+        self.next.signal(signal)
+    }
+
+    fn resume(&mut self) -> Result<Flow> {
+        self.next.resume()
+    }
+
+    fn close(&mut self) -> Result<()> {
+        self.next.close()
+    }
+}
+
 /// `try_filter`: the first error ends the job.
 pub struct TryFilter<F>(pub F);
 

@@ -41,6 +41,7 @@ impl<K: Key, I, F: Fold<K, I>> KeyedFold<K, I, F> {
 impl<K: Key, I: Send, F: Fold<K, I>> Operator<I, F::Out> for KeyedFold<K, I, F> {
     fn process(&mut self, records: &mut Records<'_, I>, out: &mut Output<F::Out>) -> Result<Step> {
         let (selector, fold) = (&*self.selector, &self.fold);
+        self.table.warm(records.hashes());
         while let Some((value, time, hash)) = records.next_record() {
             let (key, state) =
                 self.table.entry(hash, |k| selector.is(&value, k), || (selector.key(&value), fold.create()));

@@ -103,8 +103,10 @@ where
     }
 
     fn process(&mut self, records: &mut Records<'_, I>, out: &mut Output<F::Out>) -> Result<Step> {
+        let selector = &*self.selector;
+        self.store.states.warm(records.hashes());
         while let Some((value, time, hash)) = records.next_record() {
-            let key = self.selector.key(&value);
+            let key = selector.key(&value);
             out.set_time(time);
             self.function.process(
                 value,

@@ -49,6 +49,28 @@ impl Marker {
         }
     }
 
+    /// The marks of a batch whose times are known, for a bound. Looks at the times only, twice: the check of
+    /// their range is a loop of its own because it is vectorised.
+    fn bound<T>(&mut self, batch: &mut Batch<T>, bound_ms: EventTime) -> Result<()> {
+        let Batch { times, marks, .. } = batch;
+        let (least, most) =
+            times.iter().fold((0, 0), |(l, m): (EventTime, EventTime), &t| (l.min(t), m.max(t)));
+        if least < -TIME_LIMIT || most > TIME_LIMIT {
+            return Err(out_of_range(if least < -TIME_LIMIT { least } else { most }));
+        }
+        let mut watermark = self.watermark;
+        for (i, &t) in times.iter().enumerate() {
+            if t <= watermark {
+                self.watermark = watermark;
+                self.before(i, t, marks);
+            }
+            watermark = watermark.max(t - bound_ms - 1);
+        }
+        self.watermark = watermark;
+        self.end(times.len(), marks);
+        Ok(())
+    }
+
     fn end(&mut self, n: usize, marks: &mut Vec<Mark>) {
         if self.marked < self.watermark {
             marks.push(Mark { at: n as u32, watermark: self.watermark });
@@ -62,27 +84,22 @@ impl Marker {
 fn stamp_all<T>(
     batch: &mut Batch<T>,
     marker: &mut Marker,
-    mut time: impl FnMut(&T, usize) -> EventTime,
+    mut time: impl FnMut(&T) -> EventTime,
     mut after: impl FnMut(&T, EventTime, EventTime) -> EventTime,
 ) -> Result<()> {
     let n = batch.values.len();
     let mut times = std::mem::take(&mut batch.times);
-    let keep = times.len() == n;
-    if !keep {
-        times.clear();
-        times.reserve(n);
-    }
+    times.clear();
+    times.reserve(n);
     let mut wrong = None;
     for (i, value) in batch.values.iter().enumerate() {
-        let t = if keep { times[i] } else { time(value, i) };
+        let t = time(value);
         if !(-TIME_LIMIT..=TIME_LIMIT).contains(&t) {
             wrong = Some(t);
             break;
         }
         marker.before(i, t, &mut batch.marks);
-        if !keep {
-            times.push(t);
-        }
+        times.push(t);
         marker.watermark = after(value, t, marker.watermark);
     }
     if let Some(t) = wrong {
@@ -108,8 +125,8 @@ impl<F> Bounded<F> {
 impl<T, F: Fn(&T) -> EventTime + Send> Stamp<T> for Bounded<F> {
     fn stamp(&mut self, batch: &mut Batch<T>, _: &dyn Clock) -> Result<()> {
         batch.times.clear();
-        let (time, bound) = (&self.time, self.bound_ms);
-        stamp_all(batch, &mut self.marker, |v, _| time(v), |_, t, w| w.max(t - bound - 1))
+        batch.times.extend(batch.values.iter().map(&self.time));
+        self.marker.bound(batch, self.bound_ms)
     }
 }
 
@@ -131,8 +148,7 @@ impl<T> Stamp<T> for Keep {
                 "the source brings no times, but its watermarks are `from_source`: name the field with `.on(|r| r.time)`",
             ));
         }
-        let bound = self.bound_ms;
-        stamp_all(batch, &mut self.marker, |_, _| 0, |_, t, w| w.max(t - bound - 1))
+        self.marker.bound(batch, self.bound_ms)
     }
 }
 
@@ -150,7 +166,7 @@ impl<T> Stamp<T> for Ingestion {
     fn stamp(&mut self, batch: &mut Batch<T>, clock: &dyn Clock) -> Result<()> {
         batch.times.clear();
         let now = clock.now_ms();
-        stamp_all(batch, &mut self.marker, |_, _| now, |_, t, w| w.max(t - 1))
+        stamp_all(batch, &mut self.marker, |_| now, |_, t, w| w.max(t - 1))
     }
 }
 
@@ -177,7 +193,7 @@ where
         stamp_all(
             batch,
             &mut self.marker,
-            |v, _| time(v),
+            |v| time(v),
             |v, t, w| w.max(watermark(v, t).unwrap_or(w)),
         )
     }
@@ -202,7 +218,7 @@ impl<T, F: Fn(&T) -> EventTime + Send, G: WatermarkGenerator<T>> Stamp<T> for Cu
         stamp_all(
             batch,
             &mut self.marker,
-            |v, _| time(v),
+            |v| time(v),
             |v, t, w| {
                 generator.on_record(v, t);
                 w.max(generator.watermark())
