@@ -10,36 +10,14 @@ use crate::workload::{BenchError, Outcome, Setup};
 use millstream::connectors::Generator;
 use millstream::prelude::*;
 
-/// Counts the records of a key in a value state, as W2 defines it.
-#[derive(Clone)]
-pub(super) struct Count;
-
-const COUNT: ValueState<u64> = ValueState::new("count");
-
-impl KeyedProcessFunction<u64, u64> for Count {
-    type Out = (u64, u64);
-    const STATES: StateSet<u64> = states![COUNT];
-
-    #[inline]
-    fn process(
-        &mut self,
-        key: u64,
-        ctx: &mut KeyedContext<'_, u64>,
-        out: &mut Collector<'_, Self::Out>,
-    ) -> Result<()> {
-        let mut count = ctx.state(&COUNT);
-        let n = count.or_default();
-        *n += 1;
-        out.emit((key, *n));
-        Ok(())
-    }
-}
-
 pub(super) fn w2<const KEYS: u64>(setup: &Setup) -> Result<Outcome, BenchError> {
     let (env, total) = (environment(setup)?, Total::default());
     env.source(Generator::new(setup.n, uniform_key::<KEYS>), Watermarks::none())
         .key_by(|key| *key)
-        .process(Count)
+        .map_with_state(|count: &mut u64, key| {
+            *count += 1;
+            (key, *count)
+        })
         .uid("count")
         .sink(total.sink(|(key, count): &(u64, u64)| mix64(key ^ (count << 32))));
     env.execute("w2")?;

@@ -110,11 +110,13 @@ impl<T: Data> Lanes<T> {
         batch.hashes.resize(n, 0);
         batch.times.resize(n, NO_TIME);
         let Batch { values, times, hashes, marks } = batch;
+        let (time_of, hash_of) = (&times[..n], &hashes[..n]);
         let mut marks = marks.drain(..);
         let mut next_mark = marks.next();
         let mut next_at = next_mark.map_or(usize::MAX, |m| m.at as usize);
-        for (i, ((value, &time), &hash)) in values.drain(..).zip(&*times).zip(&*hashes).enumerate()
-        {
+        let mut values = values.drain(..);
+        for i in 0..n {
+            let (Some(value), time, hash) = (values.next(), time_of[i], hash_of[i]) else { break };
             if i == next_at {
                 self.advance(next_mark);
                 next_mark = marks.next();
@@ -141,6 +143,7 @@ impl<T: Data> Lanes<T> {
         }
         self.advance(next_mark);
         marks.for_each(|m| self.watermark = m.watermark);
+        drop(values);
         times.clear();
         hashes.clear();
     }
