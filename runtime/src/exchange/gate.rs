@@ -5,8 +5,8 @@ use crate::task::Waker;
 use crate::watermark::Valve;
 use crossbeam_channel::{Receiver, TryRecvError, TrySendError, bounded};
 use millstream_model::{Batch, Error, Result, Signal};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Batches that may be under way in one channel.
 const CREDIT_BATCHES: usize = 16;
@@ -30,11 +30,31 @@ struct Shared {
     receiver: Waker,
 }
 
+/// Used buffers of a gate on their way back to the senders: the last one in is the first one out, because
+/// it is the one still in the caches.
+struct Spare<T> {
+    buffers: Mutex<Vec<Batch<T>>>,
+    capacity: usize,
+}
+
+impl<T> Spare<T> {
+    fn take(&self) -> Option<Batch<T>> {
+        self.buffers.lock().unwrap_or_else(PoisonError::into_inner).pop()
+    }
+
+    fn put(&self, buffer: Batch<T>) {
+        let mut buffers = self.buffers.lock().unwrap_or_else(PoisonError::into_inner);
+        if buffers.len() < self.capacity {
+            buffers.push(buffer);
+        }
+    }
+}
+
 /// The sending end of one channel.
 pub struct Sender<T> {
     index: usize,
     queue: crossbeam_channel::Sender<(usize, Message<T>)>,
-    spare: Receiver<Batch<T>>,
+    spare: Arc<Spare<T>>,
     channel: Arc<Channel>,
     shared: Arc<Shared>,
 }
@@ -42,7 +62,7 @@ pub struct Sender<T> {
 /// All channels into one subtask. See the module's text.
 pub struct Gate<T> {
     queue: Receiver<(usize, Message<T>)>,
-    spare: crossbeam_channel::Sender<Batch<T>>,
+    spare: Arc<Spare<T>>,
     channels: Vec<Arc<Channel>>,
     shared: Arc<Shared>,
     valve: Valve,
@@ -71,7 +91,8 @@ pub fn connect<T>(
     let n = senders.len();
     // One more per channel than its credit: the end of a channel needs none.
     let (queue_in, queue) = bounded(n * (CREDIT_BATCHES + 2));
-    let (spare, spare_out) = bounded((2 * n).max(CREDIT_BATCHES));
+    let spare =
+        Arc::new(Spare { buffers: Mutex::default(), capacity: (2 * n).max(CREDIT_BATCHES) });
     let shared =
         Arc::new(Shared { memory: Arc::clone(memory), queued: AtomicUsize::new(0), receiver });
     let channels: Vec<_> = senders
@@ -90,7 +111,7 @@ pub fn connect<T>(
         .map(|(index, channel)| Sender {
             index,
             queue: queue_in.clone(),
-            spare: spare_out.clone(),
+            spare: Arc::clone(&spare),
             channel: Arc::clone(channel),
             shared: Arc::clone(&shared),
         })
@@ -101,7 +122,7 @@ pub fn connect<T>(
 impl<T> Sender<T> {
     /// A used buffer that came back, or a new one.
     pub fn buffer(&self) -> Batch<T> {
-        self.spare.try_recv().unwrap_or_default()
+        self.spare.take().unwrap_or_default()
     }
 
     /// Sends a batch of about so many bytes if there is credit; then the batch is left blank with a fresh
@@ -233,7 +254,6 @@ impl<T> Gate<T> {
     /// Gives a consumed batch's buffers back to the senders.
     pub fn recycle(&self, mut batch: Batch<T>) {
         batch.clear();
-        // A full box of spares needs no more.
-        let _ = self.spare.try_send(batch);
+        self.spare.put(batch);
     }
 }

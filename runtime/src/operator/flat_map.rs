@@ -98,13 +98,10 @@ impl<I, O: 'static, F: Fn(I, &mut Collector<'_, O>) -> Result<()> + Send> Operat
     for FlatMapInto<F>
 {
     fn process(&mut self, records: &mut Records<'_, I>, out: &mut Output<O>) -> Result<Step> {
-        while let Some((value, time, _)) = records.next_record() {
+        records.each(|value, time, _| {
             out.set_time(time);
             (self.0)(value, &mut Collector::new(out))?;
-            if out.is_blocked() && !records.is_empty() {
-                return Ok(Step::Yield);
-            }
-        }
-        Ok(Step::Done)
+            Ok(if out.is_blocked() { Step::Yield } else { Step::Done })
+        })
     }
 }

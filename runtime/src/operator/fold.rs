@@ -42,11 +42,15 @@ impl<K: Key, I: Send, F: Fold<K, I>> Operator<I, F::Out> for KeyedFold<K, I, F> 
     fn process(&mut self, records: &mut Records<'_, I>, out: &mut Output<F::Out>) -> Result<Step> {
         let (selector, fold) = (&*self.selector, &self.fold);
         self.table.warm(records.hashes());
-        while let Some((value, time, hash)) = records.next_record() {
-            let (key, state) =
-                self.table.entry(hash, |k| selector.is(&value, k), || (selector.key(&value), fold.create()));
+        let table = &mut self.table;
+        records.each(|value, time, hash| {
+            let (key, state) = table.entry(
+                hash,
+                |k| selector.is(&value, k),
+                || (selector.key(&value), fold.create()),
+            );
             out.emit_at(fold.fold(key, state, value)?, time);
-        }
-        Ok(Step::Done)
+            Ok(Step::Done)
+        })
     }
 }

@@ -105,19 +105,13 @@ where
     fn process(&mut self, records: &mut Records<'_, I>, out: &mut Output<F::Out>) -> Result<Step> {
         let selector = &*self.selector;
         self.store.states.warm(records.hashes());
-        while let Some((value, time, hash)) = records.next_record() {
+        let (function, store) = (&mut self.function, &self.store);
+        records.each(|value, time, hash| {
             let key = selector.key(&value);
             out.set_time(time);
-            self.function.process(
-                value,
-                &mut self.store.of(&key, hash, time),
-                &mut Collector::new(out),
-            )?;
-            if out.is_blocked() && !records.is_empty() {
-                return Ok(Step::Yield);
-            }
-        }
-        Ok(Step::Done)
+            function.process(value, &mut store.of(&key, hash, time), &mut Collector::new(out))?;
+            Ok(if out.is_blocked() { Step::Yield } else { Step::Done })
+        })
     }
 
     fn advance(&mut self, watermark: EventTime, out: &mut Output<F::Out>) -> Result<Step> {

@@ -1,6 +1,7 @@
 //! A worker: the loop that steps tasks.
 //!
-//! It goes through its tasks, claims what is ready, steps each for a while, and parks when nothing is. The
+//! It steps the first of its tasks that is ready, consumers before producers, and parks when none is. A task
+//! that could go on for ever has its turn and then waits until the others had theirs. The
 //! order of flag, look and park closes the gap in which a wake-up could be lost: whoever makes a task ready
 //! after the look sees the flag.
 
@@ -18,11 +19,13 @@ use std::time::{Duration, Instant};
 /// A step that takes longer than this has blocked: its task gets a thread of its own.
 pub const SLOW_STEP: Duration = Duration::from_millis(100);
 /// Steps before another task gets its turn.
-const STEPS_PER_TURN: usize = 8;
+const STEPS_PER_TURN: usize = 4;
 
 pub(super) struct Worker {
     shared: Arc<Shared>,
     tasks: Vec<usize>,
+    /// For each task whether it used up its turn in this round.
+    had_turn: Vec<bool>,
     /// Whether slow tasks are moved to threads of their own.
     may_evict: bool,
     is_parked: Arc<AtomicBool>,
@@ -37,7 +40,8 @@ enum Turn {
 
 impl Worker {
     pub(super) fn new(shared: Arc<Shared>, tasks: Vec<usize>, may_evict: bool) -> Self {
-        Worker { shared, tasks, may_evict, is_parked: Arc::default() }
+        let had_turn = vec![false; tasks.len()];
+        Worker { shared, tasks, had_turn, may_evict, is_parked: Arc::default() }
     }
 
     pub(super) fn spawn(self, name: &str) -> std::io::Result<JoinHandle<()>> {
@@ -48,7 +52,7 @@ impl Worker {
         &self.shared.cells[task]
     }
 
-    fn run(self) {
+    fn run(mut self) {
         for &task in &self.tasks {
             self.cell(task).serve(thread::current(), Arc::clone(&self.is_parked));
         }
@@ -68,31 +72,28 @@ impl Worker {
         self.tasks.len() == 1 || !cell.is_evicted.load(Ordering::Relaxed)
     }
 
-    /// Steps what is ready; false if nothing was.
-    fn round(&self) -> bool {
+    /// Steps the first ready task that has not used up its turn, else starts a new round of turns; false if
+    /// nothing is ready.
+    fn round(&mut self) -> bool {
         let cancelled = self.shared.cancelled.load(Ordering::SeqCst);
         let mut now_us = None;
-        let mut found = false;
-        for (i, &task) in self.tasks.iter().enumerate() {
+        for i in 0..self.tasks.len() {
+            let task = self.tasks[i];
             let cell = self.cell(task);
-            if !self.may_step(cell) {
+            if self.had_turn[i] || !self.may_step(cell) {
                 continue;
             }
             if cell.has_deadline() {
                 cell.ring(*now_us.get_or_insert_with(|| self.shared.clock.now_us()));
             }
-            let claimed = if cancelled { cell.claim_any() } else { cell.claim() };
-            if claimed {
-                now_us = None;
-                found = true;
-                self.turn(task, cancelled);
-                // After helping out, look at one's own tasks first again.
-                if i >= self.tasks.len() / 2 {
-                    break;
-                }
+            if if cancelled { cell.claim_any() } else { cell.claim() } {
+                self.had_turn[i] = self.turn(task, cancelled);
+                return true;
             }
         }
-        found
+        let any_had_turn = self.had_turn.contains(&true);
+        self.had_turn.fill(false);
+        any_had_turn
     }
 
     fn park(&self) {
@@ -117,11 +118,14 @@ impl Worker {
         self.is_parked.store(false, Ordering::SeqCst);
     }
 
-    /// Steps a claimed task and gives the claim back.
-    fn turn(&self, index: usize, cancelled: bool) {
+    /// Steps a claimed task and gives the claim back; true if it could go on but its turn is over.
+    fn turn(&self, index: usize, cancelled: bool) -> bool {
         let cell = self.cell(index);
         let mut place = cell.task();
-        let Some(task) = place.as_mut() else { return cell.release_done() };
+        let Some(task) = place.as_mut() else {
+            cell.release_done();
+            return false;
+        };
         let mut slow = None;
         let turn = if cancelled {
             Turn::Over(TaskEvent::Cancelled { task: index })
@@ -141,7 +145,7 @@ impl Worker {
                     cell.unpark_all();
                 }
             }
-            return;
+            return false;
         }
         drop(place);
         if let Some(took) = slow
@@ -150,15 +154,15 @@ impl Worker {
         {
             self.evict(index, took);
         }
-        match turn {
-            Turn::Idle(deadline_us) => cell.release_idle(deadline_us),
-            _ => {
-                cell.release_ready();
-                if cell.is_evicted.load(Ordering::Relaxed) {
-                    cell.unpark_all();
-                }
-            }
+        if let Turn::Idle(deadline_us) = turn {
+            cell.release_idle(deadline_us);
+            return false;
         }
+        cell.release_ready();
+        if cell.is_evicted.load(Ordering::Relaxed) {
+            cell.unpark_all();
+        }
+        true
     }
 
     fn steps(&self, index: usize, task: &mut Task, slow: &mut Option<Duration>) -> Turn {
