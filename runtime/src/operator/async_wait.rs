@@ -134,19 +134,12 @@ fn panicked(payload: &(dyn Any + Send)) -> Error {
 }
 
 impl<I: Send + 'static, O: Send + 'static> AsyncWait<I, O> {
-    /// The link that sends the results of `call` into `out`, with at most `capacity` (at least 1) requests
-    /// and results held at a time.
-    pub fn new(
-        call: AsyncCall<I, O>,
-        order: AsyncOrder,
-        capacity: usize,
-        out: Output<O>,
-        context: &OperatorContext,
-    ) -> Self {
+    /// The link that sends the results of `call` into `out`.
+    pub fn new(call: AsyncCall<I, O>, out: Output<O>, context: &OperatorContext) -> Self {
         AsyncWait {
+            capacity: call.most_under_way(),
+            queue: Queue::new(call.order() == AsyncOrder::Ordered),
             call,
-            capacity: capacity.max(1),
-            queue: Queue::new(order == AsyncOrder::Ordered),
             requests: JoinSet::new(),
             replies: unbounded(),
             input: Input::of(&mut Batch::default()),

@@ -1,8 +1,10 @@
 //! A request as a value, with layers around it: a limit of time, further attempts.
 //!
 //! Layers apply in the order in which they are written. `.timeout(t).retry(r)` limits each attempt;
-//! `.retry(r).timeout(t)` limits all of them together.
+//! `.retry(r).timeout(t)` limits all of them together. How the results of many calls are put in order is
+//! part of the value too, so that an `async_map` is told everything in one place.
 
+use super::{AsyncOrder, DEFAULT_ASYNC_CAPACITY};
 use millstream_model::{Domain, Error, Result};
 use std::fmt;
 use std::pin::Pin;
@@ -15,11 +17,13 @@ type Response<O> = Pin<Box<dyn Future<Output = Result<O>> + Send>>;
 /// module's text.
 pub struct AsyncCall<I, O> {
     call: Arc<dyn Fn(I) -> Response<O> + Send + Sync>,
+    order: AsyncOrder,
+    capacity: usize,
 }
 
 impl<I, O> Clone for AsyncCall<I, O> {
     fn clone(&self) -> Self {
-        AsyncCall { call: Arc::clone(&self.call) }
+        AsyncCall { call: Arc::clone(&self.call), ..*self }
     }
 }
 
@@ -36,7 +40,46 @@ impl<I: Send + 'static, O: Send + 'static> AsyncCall<I, O> {
         F: Fn(I) -> R + Send + Sync + 'static,
         R: Future<Output = Result<O>> + Send + 'static,
     {
-        AsyncCall { call: Arc::new(move |input| Box::pin(function(input))) }
+        AsyncCall {
+            call: Arc::new(move |input| Box::pin(function(input))),
+            order: AsyncOrder::Ordered,
+            capacity: DEFAULT_ASYNC_CAPACITY,
+        }
+    }
+
+    /// Lets results leave as they complete, but never across a watermark; otherwise they leave in the order
+    /// of their records.
+    #[must_use]
+    pub fn unordered(mut self) -> Self {
+        self.order = AsyncOrder::Unordered;
+        self
+    }
+
+    /// Limits how many calls a subtask has under way, results that wait for their turn included; the
+    /// default is [`DEFAULT_ASYNC_CAPACITY`]. At least one is.
+    #[must_use]
+    pub fn capacity(mut self, calls: usize) -> Self {
+        self.capacity = calls.max(1);
+        self
+    }
+
+    /// In which order results leave.
+    pub(super) fn order(&self) -> AsyncOrder {
+        self.order
+    }
+
+    /// The most calls under way in a subtask.
+    pub(super) fn most_under_way(&self) -> usize {
+        self.capacity
+    }
+
+    /// Another function around this call.
+    fn layered<F, R>(&self, function: F) -> Self
+    where
+        F: Fn(I) -> R + Send + Sync + 'static,
+        R: Future<Output = Result<O>> + Send + 'static,
+    {
+        AsyncCall { order: self.order, capacity: self.capacity, ..AsyncCall::new(function) }
     }
 
     /// The result for one record.
@@ -47,8 +90,9 @@ impl<I: Send + 'static, O: Send + 'static> AsyncCall<I, O> {
     /// Makes a call that takes longer than `limit` fail.
     #[must_use]
     pub fn timeout(self, limit: Duration) -> Self {
-        AsyncCall::new(move |input| {
-            let call = self.clone();
+        let call = self.clone();
+        self.layered(move |input| {
+            let call = call.clone();
             async move {
                 match tokio::time::timeout(limit, call.start(input)).await {
                     Ok(result) => result,
@@ -67,9 +111,9 @@ impl<I: Send + 'static, O: Send + 'static> AsyncCall<I, O> {
         I: Clone,
         F: Fn(I) -> Result<O> + Send + Sync + 'static,
     {
-        let fallback = Arc::new(fallback);
-        AsyncCall::new(move |input: I| {
-            let (call, fallback) = (self.clone(), Arc::clone(&fallback));
+        let (call, fallback) = (self.clone(), Arc::new(fallback));
+        self.layered(move |input: I| {
+            let (call, fallback) = (call.clone(), Arc::clone(&fallback));
             async move {
                 match tokio::time::timeout(limit, call.start(input.clone())).await {
                     Ok(result) => result,
@@ -85,8 +129,9 @@ impl<I: Send + 'static, O: Send + 'static> AsyncCall<I, O> {
     where
         I: Clone,
     {
-        AsyncCall::new(move |input: I| {
-            let (call, retry) = (self.clone(), retry);
+        let call = self.clone();
+        self.layered(move |input: I| {
+            let call = call.clone();
             async move {
                 for attempt in 1.. {
                     match call.start(input.clone()).await {

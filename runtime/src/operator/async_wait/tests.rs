@@ -85,6 +85,10 @@ type Outcome = Result<u32>;
 /// Requests under way, by their input.
 type Waiting = Arc<Mutex<HashMap<u32, oneshot::Sender<Outcome>>>>;
 
+fn ordered(call: AsyncCall<u32, u32>, order: AsyncOrder) -> AsyncCall<u32, u32> {
+    if order == AsyncOrder::Unordered { call.unordered() } else { call }
+}
+
 /// A link whose request for `i` completes when `finish(i)` is called.
 struct World {
     link: AsyncWait<u32, u32>,
@@ -102,15 +106,10 @@ impl World {
             registered.lock().unwrap().insert(i, finish);
             async move { finished.await.expect("the test finishes or cancels its requests") }
         });
-        World::with(call, order, capacity, waiting)
+        World::with(ordered(call.capacity(capacity), order), waiting)
     }
 
-    fn with(
-        call: AsyncCall<u32, u32>,
-        order: AsyncOrder,
-        capacity: usize,
-        waiting: Waiting,
-    ) -> Self {
+    fn with(call: AsyncCall<u32, u32>, waiting: Waiting) -> Self {
         let (seen, bell) = (Seen::default(), Arc::new(Bell::default()));
         let job = JobContext {
             name: "test".into(),
@@ -123,7 +122,7 @@ impl World {
         let waker = Arc::clone(&bell) as Waker;
         let context = TaskContext::new(Arc::new(job), 0, 1, 128, 0, waker).operator("call");
         let out = Output::new(Box::new(seen.clone()), 1024, Site::detached("call"), Vec::new());
-        World { link: AsyncWait::new(call, order, capacity, out, &context), seen, bell, waiting }
+        World { link: AsyncWait::new(call, out, &context), seen, bell, waiting }
     }
 
     /// Pushes records whose times are their values, with a watermark at the end if there is one.
@@ -272,7 +271,7 @@ fn failures_and_panics_end_the_job_with_a_place() {
 
     let call =
         AsyncCall::new(|i: u32| async move { if i > 0 { panic!("bad {i}") } else { Ok(0) } });
-    let mut w = World::with(call, AsyncOrder::Ordered, 10, Arc::default());
+    let mut w = World::with(call, Arc::default());
     let _ = w.push(&[7], None);
     w.bell.wait();
     let error = w.link.resume().unwrap_err();
@@ -310,8 +309,10 @@ fn many_requests_with_retries_lose_and_double_nothing() {
                 if fails { Err(Error::external("busy")) } else { Ok(i) }
             }
         });
+        // The layers keep what was said about the order.
+        let call = ordered(call.capacity(64), order);
         let call = call.retry(Retry::fixed(3, Duration::ZERO)).timeout(Duration::from_secs(60));
-        let mut w = World::with(call, order, 64, Arc::default());
+        let mut w = World::with(call, Arc::default());
         let mut flow = Flow::Ready;
         let mut batches = (0..10_000)
             .step_by(1024)

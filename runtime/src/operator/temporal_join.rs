@@ -1,0 +1,155 @@
+//! Joins each record of a stream with the version of a table that was valid at its time (as-of join).
+//!
+//! A record of the first stream waits until the watermark reaches its time: then no version that would have
+//! been valid can still come. Records leave in order of time. Of each key the table keeps the version that is
+//! valid at the watermark and all later ones; keys are visited in turn, a few per row, to drop the others.
+
+use crate::chain::{Output, Records, Step, TwoInputOperator};
+use crate::context::OperatorContext;
+use crate::function::Collector;
+use crate::keyed::KeySelector;
+use crate::metrics::Counter;
+use crate::window::firing::timed;
+use crate::window::table::KeyTable;
+use millstream_model::{EventTime, Key, MAX_TIME, MIN_TIME, Result};
+use std::collections::{BTreeMap, VecDeque};
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+/// Keys visited per row of the table in search of versions that nobody will ask for.
+const VISITS_PER_ROW: usize = 2;
+
+/// See the module's text.
+///
+/// A record behind the watermark is not dropped: it is joined at once with what is still known, which lacks
+/// versions that were replaced before the watermark. Such records are counted in `late_records_joined`.
+pub struct TemporalJoin<K, L, R, F, O> {
+    /// By time, then in order of arrival; with the hash of the key.
+    waiting: BTreeMap<(EventTime, u64), (u64, L)>,
+    n_arrived: u64,
+    /// Per key, in order of time; at most one version per moment.
+    versions: KeyTable<K, VecDeque<(EventTime, R)>>,
+    /// The key to be visited next.
+    next_visit: usize,
+    left: Arc<dyn KeySelector<L, K>>,
+    right: Arc<dyn KeySelector<R, K>>,
+    function: F,
+    watermark: EventTime,
+    late: Counter,
+    output: PhantomData<fn() -> O>,
+}
+
+impl<K, L, R, O, F> TemporalJoin<K, L, R, F, O>
+where
+    K: Key,
+    O: 'static,
+    F: FnMut(L, Option<&R>, &mut Collector<'_, O>) -> Result<()>,
+{
+    /// The operator that calls `function` with each record of the first stream and the version of its time.
+    pub fn new(
+        function: F,
+        left: Arc<dyn KeySelector<L, K>>,
+        right: Arc<dyn KeySelector<R, K>>,
+        context: &OperatorContext,
+    ) -> Self {
+        TemporalJoin {
+            waiting: BTreeMap::new(),
+            n_arrived: 0,
+            versions: KeyTable::default(),
+            next_visit: 0,
+            left,
+            right,
+            function,
+            watermark: MIN_TIME,
+            late: context.counter("late_records_joined"),
+            output: PhantomData,
+        }
+    }
+
+    fn join(&mut self, time: EventTime, hash: u64, left: L, out: &mut Output<O>) -> Result<()> {
+        let selector = &*self.left;
+        let version = self.versions.get(hash, |key| selector.is(&left, key)).and_then(|versions| {
+            let n = versions.partition_point(|(t, _)| *t <= time);
+            versions.get(n.checked_sub(1)?)
+        });
+        out.set_time(time);
+        (self.function)(left, version.map(|(_, row)| row), &mut Collector::new(out))
+    }
+
+    /// Visits some keys and drops the versions that were replaced before the watermark.
+    fn visit(&mut self, n_keys: usize) {
+        for _ in 0..n_keys.min(self.versions.len()) {
+            if self.next_visit >= self.versions.len() {
+                self.next_visit = 0;
+            }
+            let versions = self.versions.value_mut(self.next_visit);
+            let n_reached = versions.partition_point(|(t, _)| *t <= self.watermark);
+            versions.drain(..n_reached.saturating_sub(1));
+            self.next_visit += 1;
+        }
+    }
+}
+
+impl<K, L, R, O, F> TwoInputOperator<L, R, O> for TemporalJoin<K, L, R, F, O>
+where
+    K: Key,
+    L: Send + 'static,
+    R: Send + 'static,
+    O: 'static,
+    F: FnMut(L, Option<&R>, &mut Collector<'_, O>) -> Result<()> + Send,
+{
+    fn left(&mut self, records: &mut Records<'_, L>, out: &mut Output<O>) -> Result<Step> {
+        while let Some((value, time, hash)) = records.next_record() {
+            timed(time)?;
+            if time > self.watermark {
+                self.n_arrived += 1;
+                self.waiting.insert((time, self.n_arrived), (hash, value));
+                continue;
+            }
+            if time < self.watermark {
+                self.late.inc();
+            }
+            self.join(time, hash, value, out)?;
+            if out.is_blocked() && !records.is_empty() {
+                return Ok(Step::Yield);
+            }
+        }
+        Ok(Step::Done)
+    }
+
+    fn right(&mut self, records: &mut Records<'_, R>, _: &mut Output<O>) -> Result<Step> {
+        self.visit(VISITS_PER_ROW * records.len());
+        while let Some((value, time, hash)) = records.next_record() {
+            timed(time)?;
+            let selector = &*self.right;
+            let make = || (selector.key(&value), VecDeque::new());
+            let versions = &mut self.versions.entry(hash, |k| selector.is(&value, k), make).value;
+            let at = versions.partition_point(|(t, _)| *t < time);
+            match versions.get_mut(at) {
+                Some((t, row)) if *t == time => *row = value,
+                _ => versions.insert(at, (time, value)),
+            }
+        }
+        Ok(Step::Done)
+    }
+
+    fn advance(&mut self, watermark: EventTime, out: &mut Output<O>) -> Result<Step> {
+        while let Some(first) = self.waiting.first_entry() {
+            let time = first.key().0;
+            if time > watermark {
+                break;
+            }
+            if out.is_blocked() {
+                return Ok(Step::Yield);
+            }
+            let (hash, left) = first.remove();
+            self.join(time, hash, left, out)?;
+        }
+        self.watermark = self.watermark.max(watermark);
+        Ok(Step::Done)
+    }
+
+    fn end(&mut self, out: &mut Output<O>) -> Result<Step> {
+        self.advance(MAX_TIME, out)
+    }
+}

@@ -1,0 +1,254 @@
+//! Windows that are the same for all keys and keep what is put into them one by one.
+//!
+//! A window owns the table of its keys. There is no timer per key: the watermark reaches the end of a
+//! window and the whole table fires, in the order in which its keys arrived, and is dropped when the allowed
+//! lateness is over. Tumbling windows always come here; sliding ones only if their content cannot be merged
+//! from slices (see [`super::sliced`]), and then a record is put into each of its windows.
+
+use super::content::Content;
+use super::emit::Emit;
+use super::firing::{Firings, Pending, timed};
+use super::grid::Grid;
+use super::key::Keyed;
+use super::operator::Windows;
+use super::slots::Slots;
+use crate::chain::{Output, Step};
+use crate::context::OperatorContext;
+use millstream_model::{EventTime, Key, MAX_TIME, MIN_TIME, Result};
+use std::ops::Bound;
+
+/// See the module's text.
+pub(super) struct Aligned<K, C, A, E, S> {
+    grid: Grid,
+    lateness: EventTime,
+    selector: S,
+    content: C,
+    windows: Slots<K, A>,
+    current: Current,
+    /// The clock, as far as it has been dealt with: what records are judged by.
+    watermark: EventTime,
+    /// The window being fired and how many of its keys were dealt with.
+    firing: Option<(EventTime, usize)>,
+    firings: Firings<K, A, E>,
+}
+
+/// The window that took the last record, if nothing but taking can happen to a record of it: it has not
+/// fired, and no other window shares its records.
+struct Current {
+    start: EventTime,
+    end: EventTime,
+    slot: usize,
+}
+
+const NO_WINDOW: Current = Current { start: MAX_TIME, end: MIN_TIME, slot: 0 };
+
+impl<K, C, A, E, S> Aligned<K, C, A, E, S>
+where
+    K: Key,
+    E: Emit<K, A>,
+{
+    /// Windows of this grid, kept for `lateness` milliseconds longer than they last.
+    pub(super) fn new(
+        grid: Grid,
+        lateness: EventTime,
+        selector: S,
+        content: C,
+        emit: E,
+        context: OperatorContext,
+    ) -> Self {
+        Aligned {
+            grid,
+            lateness,
+            selector,
+            content,
+            windows: Slots::default(),
+            current: NO_WINDOW,
+            watermark: MIN_TIME,
+            firing: None,
+            firings: Firings::new(emit, context),
+        }
+    }
+
+    /// Whether the window is dropped once the clock shows `now`.
+    fn is_over(&self, start: EventTime, now: EventTime) -> bool {
+        self.grid.window(start).max_timestamp().saturating_add(self.lateness) <= now
+    }
+
+    fn insert_into<T>(&mut self, slot: usize, value: T, hash: u64) -> &mut super::table::Entry<K, A>
+    where
+        C: Content<T, Acc = A>,
+        S: Keyed<T, K>,
+    {
+        let (selector, content) = (&self.selector, &self.content);
+        let entry = self.windows[slot].entry(
+            hash,
+            |key| selector.is(&value, key),
+            || (selector.key(&value), content.create()),
+        );
+        content.add(&mut entry.value, value);
+        entry
+    }
+
+    /// Makes the window of an entry fire at once if its end has passed.
+    fn refire_if_passed(&mut self, start: EventTime, key: K, slot: usize, hash: u64)
+    where
+        A: Clone,
+    {
+        let window = self.grid.window(start);
+        if window.max_timestamp() > self.watermark {
+            return;
+        }
+        if let Some(content) = self.windows[slot].get(hash, |k| *k == key) {
+            let content = content.clone();
+            let time = window.max_timestamp();
+            self.firings.push(Pending { key, content, window, time, refiring: true });
+        }
+    }
+
+    #[inline(never)]
+    fn insert_elsewhere<T>(&mut self, value: T, time: EventTime, hash: u64) -> Result<Option<T>>
+    where
+        C: Content<T, Acc = A>,
+        S: Keyed<T, K>,
+        A: Clone,
+    {
+        timed(time)?;
+        let last = self.grid.last_start(time);
+        if self.grid.window(last).end <= time {
+            // Between two windows a record belongs to none. It is late when windows that ended at its time
+            // would be.
+            let late = time.saturating_add(self.lateness) <= self.watermark;
+            return Ok(late.then_some(value));
+        }
+        if self.is_over(last, self.watermark) {
+            return Ok(Some(value));
+        }
+        let first = self.grid.windows(time).map(|w| w.start).find(|s| !self.is_over(*s, self.watermark));
+        if first.is_none_or(|first| first == last) {
+            let slot = self.windows.open(last);
+            let window = self.grid.window(last);
+            if window.max_timestamp() > self.watermark {
+                if !self.grid.overlaps() {
+                    self.current = Current { start: window.start, end: window.end, slot };
+                }
+                self.insert_into(slot, value, hash);
+            } else {
+                let key = self.insert_into(slot, value, hash).key.clone();
+                self.refire_if_passed(last, key, slot, hash);
+            }
+        } else {
+            self.insert_into_all(first.unwrap_or(last), value, time, hash);
+        }
+        Ok(None)
+    }
+
+    /// Puts a record into its windows from `first` on.
+    fn insert_into_all<T>(&mut self, first: EventTime, value: T, time: EventTime, hash: u64)
+    where
+        C: Content<T, Acc = A>,
+        S: Keyed<T, K>,
+        A: Clone,
+    {
+        let key = self.selector.key(&value);
+        let shared = self.content.share(value);
+        for window in self.grid.windows(time).skip_while(|w| w.start < first) {
+            let slot = self.windows.open(window.start);
+            let content = &self.content;
+            let entry = self.windows[slot].entry(
+                hash,
+                |k| *k == key,
+                || (key.clone(), content.create()),
+            );
+            content.add_shared(&mut entry.value, &shared);
+            self.refire_if_passed(window.start, key.clone(), slot, hash);
+        }
+    }
+
+    /// The earliest window whose time is still to come.
+    fn next_unfired(&self) -> Option<(EventTime, usize)> {
+        // A window is passed when its last millisecond, `start + size - 1`, is.
+        let passed = self.watermark.saturating_add(1).saturating_sub(self.grid.size());
+        self.windows.first_in(Bound::Excluded(passed), Bound::Unbounded)
+    }
+}
+
+impl<K, T, C, E, S> Windows<T, E::Out> for Aligned<K, C, C::Acc, E, S>
+where
+    K: Key,
+    T: Send,
+    C: Content<T>,
+    E: Emit<K, C::Acc>,
+    S: Keyed<T, K>,
+{
+    fn open(&mut self) -> Result<()> {
+        self.firings.open()
+    }
+
+    #[inline]
+    fn insert(&mut self, value: T, time: EventTime, hash: u64) -> Result<Option<T>> {
+        if self.current.start <= time && time < self.current.end {
+            self.insert_into(self.current.slot, value, hash);
+            return Ok(None);
+        }
+        self.insert_elsewhere(value, time, hash)
+    }
+
+    #[inline]
+    fn has_refirings(&self) -> bool {
+        self.firings.has_pending()
+    }
+
+    fn refire(&mut self, out: &mut Output<E::Out>) -> Result<Step> {
+        self.firings.drain(out)
+    }
+
+    fn observe(&mut self, watermark: EventTime) {
+        self.firings.observe(watermark);
+    }
+
+    fn advance(&mut self, now: EventTime, out: &mut Output<E::Out>) -> Result<Step> {
+        if now <= self.watermark {
+            return Ok(Step::Done);
+        }
+        // A window that was fired has passed: the clock is set to its end as soon as it is dealt with.
+        loop {
+            let (start, mut at) = match self.firing.take() {
+                Some(firing) => firing,
+                None => match self.next_unfired() {
+                    Some((start, _)) if self.grid.window(start).max_timestamp() <= now => (start, 0),
+                    _ => break,
+                },
+            };
+            let window = self.grid.window(start);
+            if let Some(slot) = self.windows.get(start) {
+                while let Some(entry) = self.windows[slot].at(at) {
+                    if self.firings.fire(&entry.key, &entry.value, window, out)? == Step::Yield {
+                        self.firing = Some((start, at));
+                        return Ok(Step::Yield);
+                    }
+                    at += 1;
+                }
+            }
+            self.watermark = window.max_timestamp();
+            if self.is_over(start, now) {
+                self.windows.close(start);
+            }
+        }
+        while let Some(start) = self.windows.first().filter(|start| self.is_over(*start, now)) {
+            self.windows.close(start);
+        }
+        self.watermark = now;
+        if self.current.end.saturating_sub(1) <= now {
+            self.current = NO_WINDOW;
+        }
+        Ok(Step::Done)
+    }
+
+    fn next_due(&self) -> Option<EventTime> {
+        self.next_unfired().map(|(start, _)| self.grid.window(start).max_timestamp())
+    }
+
+    fn close(&mut self) -> Result<()> {
+        self.firings.close()
+    }
+}

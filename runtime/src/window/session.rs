@@ -1,0 +1,273 @@
+//! Sessions: windows that belong to one key and grow as long as its records keep coming.
+//!
+//! A key has few sessions at a time, so they stand in a short list in its entry, in order of time; a record
+//! that lies between two of them makes them one. Each session has one timer, which is *not* moved when the
+//! session grows: it goes off too early, finds that there is nothing to do yet and is set anew. So a record
+//! that only prolongs a session costs one probe. Whether a record is late is decided after merging, as in
+//! Flink: a late record may be saved by a session that is still open.
+
+use super::assigner::Gap;
+use super::content::Content;
+use super::emit::Emit;
+use super::firing::{Firings, Pending, timed};
+use super::key::Keyed;
+use super::operator::Windows;
+use super::table::KeyTable;
+use super::time_window::TimeWindow;
+use crate::chain::{Output, Step};
+use crate::context::OperatorContext;
+use millstream_model::{EventTime, Key, MIN_TIME, Result};
+use smallvec::SmallVec;
+use std::cmp::Ordering;
+use std::collections::BinaryHeap;
+use std::collections::binary_heap::PeekMut;
+
+/// See the module's text.
+pub(super) struct Sessions<K, T, C, A, E, S> {
+    gap: Gap<T>,
+    lateness: EventTime,
+    selector: S,
+    content: C,
+    open: KeyTable<K, SmallVec<[Session<A>; 1]>>,
+    timers: BinaryHeap<Timer<K>>,
+    n_timers_set: u64,
+    watermark: EventTime,
+    firings: Firings<K, A, E>,
+}
+
+struct Session<A> {
+    window: TimeWindow,
+    /// When its timer goes off: not after the next thing that is to happen to it.
+    timer: EventTime,
+    content: A,
+}
+
+/// The greatest is the one that goes off first: earliest time, then the order in which they were set.
+struct Timer<K> {
+    time: EventTime,
+    number: u64,
+    hash: u64,
+    key: K,
+}
+
+impl<K> Ord for Timer<K> {
+    fn cmp(&self, other: &Self) -> Ordering {
+        (other.time, other.number).cmp(&(self.time, self.number))
+    }
+}
+
+impl<K> PartialOrd for Timer<K> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl<K> PartialEq for Timer<K> {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl<K> Eq for Timer<K> {}
+
+/// When a session is dropped.
+fn dropped_at(window: &TimeWindow, lateness: EventTime) -> EventTime {
+    window.max_timestamp().saturating_add(lateness)
+}
+
+/// The next thing that happens to a session once the clock has shown `now`: it fires or is dropped.
+fn next_event(window: &TimeWindow, lateness: EventTime, now: EventTime) -> EventTime {
+    let end = window.max_timestamp();
+    if end > now { end } else { dropped_at(window, lateness) }
+}
+
+impl<K, T, C, A, E, S> Sessions<K, T, C, A, E, S>
+where
+    K: Key,
+    C: Content<T, Acc = A>,
+    A: Clone + Send + 'static,
+    E: Emit<K, A>,
+    S: Keyed<T, K>,
+{
+    /// Sessions that end after `gap`, kept for `lateness` milliseconds longer than they last.
+    pub(super) fn new(
+        gap: Gap<T>,
+        lateness: EventTime,
+        selector: S,
+        content: C,
+        emit: E,
+        context: OperatorContext,
+    ) -> Self {
+        Sessions {
+            gap,
+            lateness,
+            selector,
+            content,
+            open: KeyTable::default(),
+            timers: BinaryHeap::new(),
+            n_timers_set: 0,
+            watermark: MIN_TIME,
+            firings: Firings::new(emit, context),
+        }
+    }
+
+    fn set_timer(&mut self, time: EventTime, hash: u64, key: K) {
+        self.n_timers_set += 1;
+        self.timers.push(Timer { time, number: self.n_timers_set, hash, key });
+    }
+
+    /// The first record of a key, or one of a key that is not there for now.
+    #[inline(never)]
+    fn insert_key(&mut self, value: T, window: TimeWindow, hash: u64) -> Option<T> {
+        if dropped_at(&window, self.lateness) <= self.watermark {
+            return Some(value);
+        }
+        let key = self.selector.key(&value);
+        let mut content = self.content.create();
+        self.content.add(&mut content, value);
+        self.push_refiring(&key, window, &content);
+        let timer = next_event(&window, self.lateness, self.watermark);
+        self.set_timer(timer, hash, key.clone());
+        let sessions = SmallVec::from_buf([Session { window, timer, content }]);
+        self.open.entry(hash, |_| false, || (key, sessions));
+        None
+    }
+
+    /// Makes a session fire at once if its end has passed.
+    fn push_refiring(&mut self, key: &K, window: TimeWindow, content: &A) {
+        let time = window.max_timestamp();
+        if time <= self.watermark {
+            let (key, content) = (key.clone(), content.clone());
+            self.firings.push(Pending { key, content, window, time, refiring: true });
+        }
+    }
+
+    /// A timer went off: its session fires, is dropped, or is left for later.
+    fn on_timer(&mut self, timer: Timer<K>) {
+        let Timer { time, hash, key, .. } = timer;
+        let Some(at) = self.open.find(hash, |k| *k == key) else { return };
+        let sessions = self.open.value_mut(at);
+        // Sessions that were merged leave their timers behind; those are nobody's.
+        let Some(i) = sessions.iter().position(|s| s.timer == time) else { return };
+        let (window, lateness) = (sessions[i].window, self.lateness);
+        let (end, dropped) = (window.max_timestamp(), dropped_at(&window, lateness));
+        // What ended before the clock was last dealt with has fired; a session fires by the timer at its end.
+        let fires = end > self.watermark && time == end;
+        let next = if time < end && end > self.watermark { end } else { dropped };
+        if next > time {
+            sessions[i].timer = next;
+            if fires {
+                let (key, content) = (key.clone(), sessions[i].content.clone());
+                self.firings.push(Pending { key, content, window, time: end, refiring: false });
+            }
+            self.set_timer(next, hash, key);
+            return;
+        }
+        let content = sessions.remove(i).content;
+        if sessions.is_empty() {
+            self.open.remove_at(at);
+        }
+        if fires {
+            self.firings.push(Pending { key, content, window, time: end, refiring: false });
+        }
+    }
+}
+
+impl<K, T, C, E, S> Windows<T, E::Out> for Sessions<K, T, C, C::Acc, E, S>
+where
+    K: Key,
+    T: Send,
+    C: Content<T>,
+    E: Emit<K, C::Acc>,
+    S: Keyed<T, K>,
+{
+    fn open(&mut self) -> Result<()> {
+        self.firings.open()
+    }
+
+    #[inline]
+    fn insert(&mut self, value: T, time: EventTime, hash: u64) -> Result<Option<T>> {
+        timed(time)?;
+        let end = time.saturating_add(self.gap.after(&value)?);
+        let window = TimeWindow { start: time, end };
+        let selector = &self.selector;
+        let Some(entry) = self.open.find_entry(hash, |key| selector.is(&value, key)) else {
+            return Ok(self.insert_key(value, window, hash));
+        };
+        let sessions = &mut entry.value;
+        // Those that become one with the record's window stand side by side.
+        let n_before = sessions.partition_point(|s| s.window.end < window.start);
+        let n_merged = sessions[n_before..].partition_point(|s| s.window.start <= window.end);
+        let merged = sessions[n_before..n_before + n_merged]
+            .iter()
+            .fold(window, |merged, s| merged.cover(&s.window));
+        if dropped_at(&merged, self.lateness) <= self.watermark {
+            return Ok(Some(value));
+        }
+        let next = next_event(&merged, self.lateness, self.watermark);
+        if n_merged == 0 {
+            let session = Session { window, timer: EventTime::MAX, content: self.content.create() };
+            sessions.insert(n_before, session);
+        } else if n_merged > 1 {
+            let later: SmallVec<[Session<C::Acc>; 1]> =
+                sessions.drain(n_before + 1..n_before + n_merged).collect();
+            let first = &mut sessions[n_before];
+            for session in later {
+                self.content.merge(&mut first.content, session.content);
+                first.timer = first.timer.min(session.timer);
+            }
+        }
+        let session = &mut sessions[n_before];
+        session.window = merged;
+        self.content.add(&mut session.content, value);
+        let timer = (next < session.timer).then(|| (next, entry.key.clone()));
+        if timer.is_some() {
+            session.timer = next;
+        }
+        let refiring = (merged.max_timestamp() <= self.watermark)
+            .then(|| (entry.key.clone(), session.content.clone()));
+        if let Some((time, key)) = timer {
+            self.set_timer(time, hash, key);
+        }
+        if let Some((key, content)) = refiring {
+            let (window, time) = (merged, merged.max_timestamp());
+            self.firings.push(Pending { key, content, window, time, refiring: true });
+        }
+        Ok(None)
+    }
+
+    #[inline]
+    fn has_refirings(&self) -> bool {
+        self.firings.has_pending()
+    }
+
+    fn refire(&mut self, out: &mut Output<E::Out>) -> Result<Step> {
+        self.firings.drain(out)
+    }
+
+    fn observe(&mut self, watermark: EventTime) {
+        self.firings.observe(watermark);
+    }
+
+    fn advance(&mut self, now: EventTime, out: &mut Output<E::Out>) -> Result<Step> {
+        loop {
+            if self.firings.drain(out)? == Step::Yield {
+                return Ok(Step::Yield);
+            }
+            match self.timers.peek_mut().filter(|timer| timer.time <= now).map(PeekMut::pop) {
+                Some(timer) => self.on_timer(timer),
+                None => break,
+            }
+        }
+        self.watermark = self.watermark.max(now);
+        Ok(Step::Done)
+    }
+
+    fn next_due(&self) -> Option<EventTime> {
+        self.timers.peek().map(|timer| timer.time)
+    }
+
+    fn close(&mut self) -> Result<()> {
+        self.firings.close()
+    }
+}

@@ -1,0 +1,116 @@
+//! Totals of an aggregate that has an inverse: what leaves the window is subtracted.
+//!
+//! A key is in the window as long as one of its slices is; counting those also tells a key whose total
+//! happens to be zero from one that is gone.
+
+use super::super::slots::Slots;
+use super::super::table::KeyTable;
+use super::{Amendment, Merge, Totals};
+use millstream_model::{Error, EventTime, Key, Result};
+
+/// See the module's text.
+pub(in super::super) struct Running<K, Acc> {
+    table: KeyTable<K, Total<Acc>>,
+}
+
+struct Total<Acc> {
+    acc: Acc,
+    n_slices: u32,
+}
+
+impl<K, Acc> Default for Running<K, Acc> {
+    fn default() -> Self {
+        Running { table: KeyTable::default() }
+    }
+}
+
+impl<K: Key, Acc: Clone> Running<K, Acc> {
+    /// Merges what so many more slices hold of a key.
+    #[inline]
+    fn add(&mut self, merge: &impl Merge<Acc>, hash: u64, key: &K, acc: &Acc, n_slices: u32) {
+        self.table.upsert(
+            hash,
+            |k| k == key,
+            || (key.clone(), Total { acc: acc.clone(), n_slices }),
+            |total| {
+                merge.merge(&mut total.acc, acc);
+                total.n_slices += n_slices;
+            },
+        );
+    }
+}
+
+impl<K: Key, Acc: Clone + Send> Totals<K, Acc> for Running<K, Acc> {
+    type Part = Acc;
+
+    fn part(acc: Acc) -> Acc {
+        acc
+    }
+    fn acc(part: &Acc) -> &Acc {
+        part
+    }
+    #[inline]
+    fn acc_mut(part: &mut Acc) -> &mut Acc {
+        part
+    }
+
+    fn enter(&mut self, merge: &impl Merge<Acc>, slice: &KeyTable<K, Acc>) {
+        for entry in slice.iter() {
+            self.add(merge, entry.hash, &entry.key, &entry.value, 1);
+        }
+    }
+
+    fn leave(
+        &mut self,
+        merge: &impl Merge<Acc>,
+        slices: &mut Slots<K, Acc>,
+        start: EventTime,
+        _: EventTime,
+    ) -> Result<()> {
+        let Some(slot) = slices.get(start) else { return Ok(()) };
+        for entry in slices[slot].iter() {
+            let Some(at) = self.table.find(entry.hash, |k| *k == entry.key) else { continue };
+            let Total { acc, n_slices } = self.table.value_mut(at);
+            *n_slices -= 1;
+            if *n_slices == 0 {
+                self.table.remove_at(at);
+            } else if !merge.retract(acc, &entry.value) {
+                return Err(Error::user(
+                    "an aggregate says that it is invertible but refuses to retract: make `retract` \
+                     answer true, or `is_invertible` false",
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn amend(
+        &mut self,
+        merge: &impl Merge<Acc>,
+        slices: &mut Slots<K, Acc>,
+        late: Amendment<'_, K, Acc>,
+    ) {
+        let Amendment { key, hash, acc, start, .. } = late;
+        let slot = slices.open(start);
+        let new = slices[slot].upsert(
+            hash,
+            |k| k == key,
+            || (key.clone(), acc.clone()),
+            |part| merge.merge(part, acc),
+        );
+        self.add(merge, hash, key, acc, u32::from(new));
+    }
+
+    fn is_empty(&self) -> bool {
+        self.table.is_empty()
+    }
+
+    #[inline]
+    fn total(&mut self, _: &impl Merge<Acc>, at: usize) -> Option<(&K, &Acc)> {
+        self.table.at(at).map(|e| (&e.key, &e.value.acc))
+    }
+
+    fn clear(&mut self) {
+        self.table.clear();
+    }
+}

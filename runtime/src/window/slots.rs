@@ -1,0 +1,141 @@
+//! The open windows or slices of an operator, in order of time.
+//!
+//! Found by where they begin, held in numbered slots: the number stays valid while others come and go, so a
+//! hot path may remember it. A freed slot keeps its buffers for the next window of about the same size.
+
+use super::table::KeyTable;
+use millstream_model::EventTime;
+use std::collections::BTreeMap;
+use std::ops::{Bound, Index, IndexMut};
+
+/// More freed tables than this are given back to the allocator.
+const MAX_SPARE: usize = 4;
+/// A freed table with more room than this is kept only if it was a quarter full.
+const SMALL_TABLE: usize = 1024;
+
+/// Tables by the beginning of their window or slice.
+pub(crate) struct Slots<K, V> {
+    tables: Vec<KeyTable<K, V>>,
+    by_start: BTreeMap<EventTime, usize>,
+    spare: Vec<usize>,
+}
+
+impl<K, V> Default for Slots<K, V> {
+    fn default() -> Self {
+        Slots { tables: Vec::new(), by_start: BTreeMap::new(), spare: Vec::new() }
+    }
+}
+
+impl<K, V> Slots<K, V> {
+    /// The slot of what begins at `start`, opened if need be.
+    pub(crate) fn open(&mut self, start: EventTime) -> usize {
+        if let Some(slot) = self.get(start) {
+            return slot;
+        }
+        let slot = self.spare.pop().unwrap_or_else(|| {
+            self.tables.push(KeyTable::default());
+            self.tables.len() - 1
+        });
+        self.by_start.insert(start, slot);
+        slot
+    }
+
+    /// The slot of what begins at `start`, if it is open.
+    pub(crate) fn get(&self, start: EventTime) -> Option<usize> {
+        self.by_start.get(&start).copied()
+    }
+
+    /// Drops what begins at `start`.
+    pub(crate) fn close(&mut self, start: EventTime) {
+        let Some(slot) = self.by_start.remove(&start) else { return };
+        let table = &mut self.tables[slot];
+        let oversized = table.capacity() > SMALL_TABLE && table.len() < table.capacity() / 4;
+        if oversized || self.spare.len() >= MAX_SPARE {
+            *table = KeyTable::default();
+        } else {
+            table.clear();
+        }
+        self.spare.push(slot);
+    }
+
+    /// Where the earliest begins.
+    pub(crate) fn first(&self) -> Option<EventTime> {
+        self.by_start.first_key_value().map(|(&start, _)| start)
+    }
+
+    /// The earliest that begins in this range: its beginning and its slot.
+    pub(crate) fn first_in(
+        &self,
+        from: Bound<EventTime>,
+        to: Bound<EventTime>,
+    ) -> Option<(EventTime, usize)> {
+        self.range(from, to).next()
+    }
+
+    /// Those that begin in this range, earliest first: beginning and slot. An empty or reversed range
+    /// holds nothing.
+    pub(crate) fn range(
+        &self,
+        from: Bound<EventTime>,
+        to: Bound<EventTime>,
+    ) -> impl DoubleEndedIterator<Item = (EventTime, usize)> + '_ {
+        let empty = match (from, to) {
+            (Bound::Included(a), Bound::Included(b)) => a > b,
+            (
+                Bound::Included(a) | Bound::Excluded(a),
+                Bound::Included(b) | Bound::Excluded(b),
+            ) => a >= b,
+            _ => false,
+        };
+        let range = (!empty).then(|| self.by_start.range((from, to)));
+        range.into_iter().flatten().map(|(&start, &slot)| (start, slot))
+    }
+}
+
+impl<K, V> Index<usize> for Slots<K, V> {
+    type Output = KeyTable<K, V>;
+    #[inline]
+    fn index(&self, slot: usize) -> &KeyTable<K, V> {
+        &self.tables[slot]
+    }
+}
+
+impl<K, V> IndexMut<usize> for Slots<K, V> {
+    #[inline]
+    fn index_mut(&mut self, slot: usize) -> &mut KeyTable<K, V> {
+        &mut self.tables[slot]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::ops::Bound::{Excluded, Included, Unbounded};
+
+    #[test]
+    fn slots_stay_valid_and_freed_ones_come_back_empty() {
+        let mut slots = Slots::<u8, u8>::default();
+        let (ten, zero) = (slots.open(10), slots.open(0));
+        slots[ten].entry(1, |_| false, || (1, 5));
+        assert_eq!((slots.open(10), slots.first()), (ten, Some(0)));
+        slots.close(10);
+        assert_eq!((slots.get(10), slots.get(0)), (None, Some(zero)));
+        let twenty = slots.open(20);
+        assert_eq!(twenty, ten);
+        assert!(slots[twenty].is_empty());
+    }
+
+    #[test]
+    fn ranges_are_in_order_and_may_be_empty() {
+        let mut slots = Slots::<u8, u8>::default();
+        for start in [30, -10, 20] {
+            slots.open(start);
+        }
+        let starts = |from, to| slots.range(from, to).map(|(s, _)| s).collect::<Vec<_>>();
+        assert_eq!(starts(Unbounded, Unbounded), [-10, 20, 30]);
+        assert_eq!(starts(Excluded(-10), Excluded(30)), [20]);
+        assert_eq!(starts(Included(30), Included(30)), [30]);
+        assert_eq!(starts(Included(30), Excluded(10)), [0i64; 0]);
+        assert_eq!(starts(Excluded(20), Excluded(20)), [0i64; 0]);
+    }
+}
