@@ -123,7 +123,8 @@ where
         if self.is_over(last, self.watermark) {
             return Ok(Some(value));
         }
-        let first = self.grid.windows(time).map(|w| w.start).find(|s| !self.is_over(*s, self.watermark));
+        let first =
+            self.grid.windows(time).map(|w| w.start).find(|s| !self.is_over(*s, self.watermark));
         if first.is_none_or(|first| first == last) {
             let slot = self.windows.open(last);
             let window = self.grid.window(last);
@@ -154,11 +155,8 @@ where
         for window in self.grid.windows(time).skip_while(|w| w.start < first) {
             let slot = self.windows.open(window.start);
             let content = &self.content;
-            let entry = self.windows[slot].entry(
-                hash,
-                |k| *k == key,
-                || (key.clone(), content.create()),
-            );
+            let entry =
+                self.windows[slot].entry(hash, |k| *k == key, || (key.clone(), content.create()));
             content.add_shared(&mut entry.value, &shared);
             self.refire_if_passed(window.start, key.clone(), slot, hash);
         }
@@ -215,7 +213,9 @@ where
             let (start, mut at) = match self.firing.take() {
                 Some(firing) => firing,
                 None => match self.next_unfired() {
-                    Some((start, _)) if self.grid.window(start).max_timestamp() <= now => (start, 0),
+                    Some((start, _)) if self.grid.window(start).max_timestamp() <= now => {
+                        (start, 0)
+                    }
                     _ => break,
                 },
             };

@@ -223,9 +223,7 @@ impl Session {
         Session { gap, domain: TimeDomain::EventTime }
     }
     /// Sessions that end after a silence that each record decides for itself.
-    pub fn dynamic<T>(
-        gap: impl Fn(&T) -> Duration + Send + Sync + 'static,
-    ) -> DynamicSession<T> {
+    pub fn dynamic<T>(gap: impl Fn(&T) -> Duration + Send + Sync + 'static) -> DynamicSession<T> {
         DynamicSession { gap: Arc::new(gap), domain: TimeDomain::EventTime }
     }
     /// By the machine's clock.

@@ -150,9 +150,13 @@ where
         Layout::Aligned(grid) if spec.is_plain() && grid.overlaps() => {
             spec.check()?;
             Ok(if aggregate.is_invertible() {
-                sliced::<_, _, _, Running<K, A::Acc>, _>(spec, grid, aggregate, emit, selector, context)
+                sliced::<_, _, _, Running<K, A::Acc>, _>(
+                    spec, grid, aggregate, emit, selector, context,
+                )
             } else {
-                sliced::<_, _, _, Stacks<K, A::Acc>, _>(spec, grid, aggregate, emit, selector, context)
+                sliced::<_, _, _, Stacks<K, A::Acc>, _>(
+                    spec, grid, aggregate, emit, selector, context,
+                )
             })
         }
         _ => content(spec, Aggregated(aggregate), emit, selector, context),

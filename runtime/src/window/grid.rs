@@ -7,7 +7,7 @@
 //! At the ends of time everything saturates.
 
 use super::time_window::TimeWindow;
-use millstream_model::{EventTime, Error, Result};
+use millstream_model::{Error, EventTime, Result};
 
 /// Aligned windows. See the module's text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,11 +99,7 @@ impl Grid {
         // Windows end this far behind the beginning of another one.
         let cut = start.saturating_add(self.size % self.slide);
         let end = start.saturating_add(self.slide);
-        if time < cut {
-            TimeWindow { start, end: cut }
-        } else {
-            TimeWindow { start: cut, end }
-        }
+        if time < cut { TimeWindow { start, end: cut } } else { TimeWindow { start: cut, end } }
     }
 }
 

@@ -39,7 +39,7 @@ pub use assigner::{Assigner, DynamicSession, Global, Offset, Session, Sliding, T
 pub use boxed::{BoxedOperator, BoxedTwoInput};
 pub use content::{Aggregated, Content, Elements, Reduced};
 pub use emit::{Emit, WindowContext, WindowFunction};
-pub use evictor::{CountEvictor, DeltaEvictor, Evictor, Eviction, TimeEvictor, WindowElements};
+pub use evictor::{CountEvictor, DeltaEvictor, Eviction, Evictor, TimeEvictor, WindowElements};
 pub use key::{EitherKey, Keyed, OneKey};
 pub use time_window::TimeWindow;
 pub use trigger::{BoxedTrigger, Trigger, TriggerContext, TriggerResult};

@@ -156,9 +156,16 @@ impl<T: Send + 'static, O: 'static, W: Windows<T, O>> Operator<T, O> for Windowe
     }
     fn process(&mut self, records: &mut Records<'_, T>, out: &mut Output<O>) -> Result<Step> {
         let late = &self.late;
-        take_all(&mut self.windows, &mut self.clock, records, out, |v| v, |v, t, out| {
-            late.take(v, t, out);
-        })
+        take_all(
+            &mut self.windows,
+            &mut self.clock,
+            records,
+            out,
+            |v| v,
+            |v, t, out| {
+                late.take(v, t, out);
+            },
+        )
     }
     fn advance(&mut self, watermark: EventTime, out: &mut Output<O>) -> Result<Step> {
         self.clock.advance(&mut self.windows, watermark, out)

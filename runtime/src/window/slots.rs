@@ -81,10 +81,9 @@ impl<K, V> Slots<K, V> {
     ) -> impl DoubleEndedIterator<Item = (EventTime, usize)> + '_ {
         let empty = match (from, to) {
             (Bound::Included(a), Bound::Included(b)) => a > b,
-            (
-                Bound::Included(a) | Bound::Excluded(a),
-                Bound::Included(b) | Bound::Excluded(b),
-            ) => a >= b,
+            (Bound::Included(a) | Bound::Excluded(a), Bound::Included(b) | Bound::Excluded(b)) => {
+                a >= b
+            }
             _ => false,
         };
         let range = (!empty).then(|| self.by_start.range((from, to)));

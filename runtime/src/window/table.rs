@@ -140,7 +140,8 @@ impl<K, V> KeyTable<K, V> {
     /// Removes the key at a position; the last one takes its place.
     pub(crate) fn remove_at(&mut self, at: usize) -> Entry<K, V> {
         let removed = self.entries.swap_remove(at);
-        if let Ok(position) = self.positions.find_entry(probe(removed.hash), |&i| i as usize == at) {
+        if let Ok(position) = self.positions.find_entry(probe(removed.hash), |&i| i as usize == at)
+        {
             position.remove();
         }
         if let Some(moved) = self.entries.get(at) {

@@ -49,11 +49,7 @@ impl<T> Trigger<T> for EventTimeTrigger {
 
 /// Fires at the end of the window and never else.
 fn at_end(time: EventTime, ctx: &TriggerContext<'_>) -> TriggerResult {
-    if time == ctx.window().max_timestamp() {
-        TriggerResult::Fire
-    } else {
-        TriggerResult::Continue
-    }
+    if time == ctx.window().max_timestamp() { TriggerResult::Fire } else { TriggerResult::Continue }
 }
 
 /// Fires when the machine's clock passes the end of the window: what processing-time windows do unless told

@@ -118,8 +118,8 @@ where
         }
         let taking = entry.value.iter_mut().filter(|open| windows.contains(&open.window));
         for (open, answer) in taking.zip(answers) {
-            let refiring = rules.domain == TimeDomain::EventTime
-                && open.window.max_timestamp() <= watermark;
+            let refiring =
+                rules.domain == TimeDomain::EventTime && open.window.max_timestamp() <= watermark;
             act(rules, &mut self.firings, &entry.key, open, answer, time, refiring);
         }
         Ok(None)
@@ -144,8 +144,9 @@ where
         let first = windows.partition_point(|open| open.window.end < window.start);
         let n = windows[first..].partition_point(|open| open.window.start <= window.end);
         let connected = first..first + n;
-        let merged =
-            windows[connected.clone()].iter().fold(window, |merged, open| merged.cover(&open.window));
+        let merged = windows[connected.clone()]
+            .iter()
+            .fold(window, |merged, open| merged.cover(&open.window));
         if rules.is_over(merged, moment.watermark) {
             return Ok(None);
         }
@@ -177,7 +178,9 @@ where
         let (rules, timers) = (&self.rules, &mut self.timers);
         let Some(at) = self.open.find(hash, |k| *k == key) else { return Ok(()) };
         let windows = self.open.value_mut(at);
-        let Ok(i) = windows.binary_search_by_key(&window, |open| open.window) else { return Ok(()) };
+        let Ok(i) = windows.binary_search_by_key(&window, |open| open.window) else {
+            return Ok(());
+        };
         let open = &mut windows[i];
         open.went_off(domain, time);
         let owner = Owner { key: &key, hash };

@@ -259,7 +259,8 @@ where
     /// Moves the next window behind the watermark; windows without records may have been passed silently.
     fn skip_passed(&mut self) {
         if self.totals.is_empty() {
-            self.next_end = self.next_end.max(self.grid.first_end(self.watermark.saturating_add(1)));
+            self.next_end =
+                self.next_end.max(self.grid.first_end(self.watermark.saturating_add(1)));
             self.entered_to = self.entered_to.max(self.window_start());
         }
     }
@@ -290,7 +291,8 @@ where
         let Some(next_end) = self.next_end.checked_add(self.grid.slide()) else {
             // The end of time: there is no next window.
             self.totals.clear();
-            self.entered_to = MAX_TIME;
+            self.slices = Slots::default();
+            self.current = NO_SLICE;
             return Ok(());
         };
         self.next_end = next_end;

@@ -74,8 +74,7 @@ mod tests {
     fn each_window_gets_its_parts() {
         let accs: Vec<Vec<i64>> = [0, 1, 2, 5, 6, 9].iter().map(|t| vec![*t]).collect();
         let parts: Vec<_> = accs.iter().map(|acc| (acc[0], acc)).collect();
-        let windows: Vec<_> =
-            (-3..12).map(|start| TimeWindow { start, end: start + 4 }).collect();
+        let windows: Vec<_> = (-3..12).map(|start| TimeWindow { start, end: start + 4 }).collect();
         let expected: Vec<_> = windows
             .iter()
             .map(|w| (*w, parts.iter().map(|p| p.0).filter(|t| w.start <= *t && *t < w.end)))

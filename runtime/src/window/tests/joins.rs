@@ -3,9 +3,7 @@
 use super::super::build::{JoinSpec, join};
 use super::super::join::{Groups, Pairs};
 use super::super::{Session, Sliding, TimeWindow, Tumbling, WindowContext};
-use super::kit::{
-    LATE_SIDES, Outlet, Rec, TwoRig, context, put, rec, selector,
-};
+use super::kit::{LATE_SIDES, Outlet, Rec, TwoRig, context, put, rec, selector};
 use super::model::{Kind, Model};
 use super::transcripts::{cases, int};
 use crate::function::Collector;
@@ -79,7 +77,11 @@ fn late_records_of_a_join_fire_again_or_go_to_the_side_output_of_their_stream() 
 #[test]
 fn groups_have_keys_of_one_side_only() {
     let spec = JoinSpec::new(Tumbling::of(millis(10))).unwrap();
-    let show = |key: &String, left: &[Rec], right: &[Rec], ctx: &WindowContext<'_>, out: &mut Collector<'_, String>| {
+    let show = |key: &String,
+                left: &[Rec],
+                right: &[Rec],
+                ctx: &WindowContext<'_>,
+                out: &mut Collector<'_, String>| {
         out.emit(format!("{key}{}:{}@{}", left.len(), right.len(), ctx.window().start));
         Ok(())
     };
@@ -103,8 +105,11 @@ enum Event {
 }
 
 fn events() -> impl Strategy<Value = Vec<Event>> {
-    let element = (0..2usize, 0..3u8, -20..60i64)
-        .prop_map(|(input, key, time)| Event::Element { input, key, time });
+    let element = (0..2usize, 0..3u8, -20..60i64).prop_map(|(input, key, time)| Event::Element {
+        input,
+        key,
+        time,
+    });
     let watermark = (-20..60i64).prop_map(Event::Watermark);
     let raw = prop::collection::vec(prop_oneof![5 => element, 1 => watermark], 0..50);
     raw.prop_map(|mut events| {
@@ -148,7 +153,9 @@ proptest! {
     ) {
         let ms = |n: i64| Duration::from_millis(n as u64);
         let spec: JoinSpec<Rec, Rec> = match kind {
-            Kind::Aligned { size, slide, .. } if size == slide => JoinSpec::new(Tumbling::of(ms(size))),
+            Kind::Aligned { size, slide, offset } if size == slide => {
+                JoinSpec::new(Tumbling::of(ms(size)).offset(offset))
+            }
             Kind::Aligned { size, slide, offset } => {
                 JoinSpec::new(Sliding::of(ms(size), ms(slide)).offset(offset))
             }

@@ -147,7 +147,7 @@ impl Chance {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
-        self.0 % n == 0
+        self.0.is_multiple_of(n)
     }
 }
 
@@ -200,7 +200,10 @@ struct Sink<O, T> {
     output: Output<O>,
 }
 
-fn sink<O: Send + 'static, T: Send + 'static>(outlet: Outlet, sides: &[&'static str]) -> Sink<O, T> {
+fn sink<O: Send + 'static, T: Send + 'static>(
+    outlet: Outlet,
+    sides: &[&'static str],
+) -> Sink<O, T> {
     let (capacity, seed) = match outlet {
         Outlet::Open => (16, None),
         Outlet::Stuttering(seed) => (1, Some(seed)),
@@ -304,7 +307,10 @@ pub(crate) struct TwoRig<O> {
 pub(crate) const LATE_SIDES: [&str; 2] = ["late-left", "late-right"];
 
 impl<O: Send + 'static> TwoRig<O> {
-    pub(crate) fn new(operator: impl TwoInputOperator<Rec, Rec, O> + 'static, outlet: Outlet) -> Self {
+    pub(crate) fn new(
+        operator: impl TwoInputOperator<Rec, Rec, O> + 'static,
+        outlet: Outlet,
+    ) -> Self {
         let Sink { received, late, output } = sink(outlet, &LATE_SIDES);
         let mut link = Box::new(TwoInput::new(operator, output));
         link.open().unwrap();

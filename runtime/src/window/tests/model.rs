@@ -9,8 +9,14 @@ use std::collections::BTreeMap;
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Kind {
     /// Every multiple of the slide (plus the offset) begins one.
-    Aligned { size: i64, slide: i64, offset: i64 },
-    Session { gap: i64 },
+    Aligned {
+        size: i64,
+        slide: i64,
+        offset: i64,
+    },
+    Session {
+        gap: i64,
+    },
 }
 
 /// Keyed event-time windows with the default trigger.

@@ -5,7 +5,7 @@ use super::super::count::count_window;
 use super::super::{
     BoxedTrigger, CountTrigger, DeltaTrigger, Elements, Global, Session, Sliding, Tumbling,
 };
-use super::kit::{Rec, Rig, Outlet, Show, context, rec, selector};
+use super::kit::{Outlet, Rec, Rig, Show, context, rec, selector};
 use millstream_model::time::millis;
 use millstream_model::{Error, Result};
 use std::time::Duration;

@@ -104,7 +104,8 @@ fn the_last_n_every_m() {
     for n in 1..=6 {
         rig.element(rec("a", n), 10 * n);
     }
-    let rows: Vec<_> = rig.take().into_iter().map(|((_, _, values), time)| (values, time)).collect();
+    let rows: Vec<_> =
+        rig.take().into_iter().map(|((_, _, values), time)| (values, time)).collect();
     // All of time has no end: results carry the time of the record that made it fire.
     assert_eq!(rows, [(vec![1, 2], 20), (vec![2, 3, 4], 40), (vec![4, 5, 6], 60)]);
 }
