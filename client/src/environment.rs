@@ -2,19 +2,13 @@
 
 use crate::compile::{self, Compiled};
 use crate::config::{Arguments, Config, ExplainFormat};
-use crate::graph::{Graph, Make, Node, OpContext, PortOf, RawOuts, SourceTraits};
+use crate::graph::Graph;
 use crate::interrupt;
 use crate::local::{JobHandle, JobResult, JobState, Program, launch};
-use crate::stream::DataStream;
-use millstream_model::{Data, Error, Result};
-use millstream_runtime::source::{Source, SourceHead, SplitContext};
-use millstream_runtime::task::Head;
-use millstream_runtime::watermark::Watermarks;
+use millstream_model::{Error, Result};
 use std::cell::{RefCell, RefMut};
-use std::panic::Location;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::sync::Arc;
 
 /// Builds streams and runs them. Cheap to clone: clones are one environment.
 #[derive(Clone)]
@@ -115,75 +109,6 @@ impl Environment {
     /// The default number of subtasks.
     pub fn parallelism(&self) -> usize {
         self.inner.config.parallelism
-    }
-
-    /// Adds a source.
-    #[track_caller]
-    pub fn source<S: Source>(
-        &self,
-        source: S,
-        watermarks: Watermarks<S::Out>,
-    ) -> DataStream<S::Out> {
-        self.named_source("source", source, watermarks)
-    }
-
-    #[track_caller]
-    pub(crate) fn named_source<S: Source>(
-        &self,
-        name: &str,
-        source: S,
-        watermarks: Watermarks<S::Out>,
-    ) -> DataStream<S::Out> {
-        let traits = SourceTraits { bounded: source.is_bounded(), size_hint: source.size_hint() };
-        let limit = source.max_parallelism();
-        let describe = watermarks.assigns_times().then(|| watermarks.describe().to_string());
-        let source = Arc::new(source);
-        let prepare = move |parallelism: usize| {
-            let splits = source.discover(parallelism)?;
-            let (source, watermarks) = (Arc::clone(&source), watermarks.clone());
-            let build = move |c: &OpContext, outs: RawOuts| {
-                let context = SplitContext {
-                    subtask: c.task.subtask(),
-                    parallelism,
-                    waker: c.task.waker().clone(),
-                    batch_size: c.task.job().batch_size,
-                    operator: c.operator.clone(),
-                };
-                let mine = splits.iter().skip(context.subtask).step_by(parallelism);
-                let readers =
-                    mine.map(|s| source.open(s.clone(), &context)).collect::<Result<Vec<_>>>()?;
-                let next = outs.typed::<S::Out>(&c.site)?.next;
-                let bounded = source.is_bounded();
-                let head = SourceHead::new(
-                    readers,
-                    &watermarks,
-                    bounded,
-                    next,
-                    c.task.clone(),
-                    c.site.clone(),
-                );
-                Ok(Box::new(head) as Box<dyn Head>)
-            };
-            Ok(Box::new(build) as Box<dyn Fn(&OpContext, RawOuts) -> Result<Box<dyn Head>> + Send>)
-        };
-        let mut node =
-            Node::new(name, "source", Make::Source(Box::new(prepare)), Location::caller());
-        node.outputs.insert(None, Box::new(PortOf::<S::Out>::single()));
-        node.source = Some(traits);
-        node.parallelism_limit = limit;
-        node.watermarks = describe;
-        let id = self.graph_mut().add(node);
-        DataStream::at(self, id, None)
-    }
-
-    /// A bounded source of these records, read by one subtask. No event time: add `.watermarks(…)`.
-    #[track_caller]
-    pub fn from_collection<T: Data + Clone + Sync>(&self, records: Vec<T>) -> DataStream<T> {
-        self.named_source(
-            "collection",
-            millstream_connectors::from_vec(records),
-            Watermarks::none(),
-        )
     }
 
     fn compile(&self, name: &str) -> Result<Compiled> {

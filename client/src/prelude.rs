@@ -1,7 +1,15 @@
 //! What most programs need.
+//!
+//! `use millstream::prelude::*;` brings the types that appear in a program's own signatures: streams and
+//! their functions, time, state, the usual connectors. What only a connector or a test of one needs stays
+//! in its module.
 
 pub use crate::stream::{DataStream, KeyedStream, OperatorSettings};
-pub use crate::{Environment, JobState};
+pub use crate::{Environment, ExplainFormat, JobState};
+pub use millstream_connectors::{
+    BadRecord, FileSink, FileSource, Generator, OnError, Paced, Print, SocketSink, SocketSource,
+    parse_with,
+};
 pub use millstream_model::time::{days, hours, millis, mins, secs};
 pub use millstream_model::{Data, Error, EventTime, Key, MAX_TIME, NO_TIME, Result, Text};
 pub use millstream_runtime::context::OperatorContext;
@@ -9,6 +17,15 @@ pub use millstream_runtime::function::{
     Collector, KeyedCoProcessFunction, KeyedContext, KeyedProcessFunction, MapFunction, OutputTag,
     ProcessContext, ProcessFunction, TimeDomain, Timer,
 };
+pub use millstream_runtime::function_broadcast::{
+    BroadcastContext, BroadcastProcessFunction, BroadcastSet, BroadcastState,
+    BroadcastUpdateContext, KeyedBroadcastContext, KeyedBroadcastProcessFunction,
+    KeyedBroadcastUpdateContext,
+};
+pub use millstream_runtime::metrics::{
+    Accumulator, AccumulatorHandle, Counter, Gauge, HistogramHandle,
+};
+pub use millstream_runtime::operator::{AsyncCall, Retry};
 pub use millstream_runtime::watermark::{WatermarkGenerator, WatermarkRule, Watermarks};
 pub use millstream_state::{
     Aggregate, AggregatingState, ListState, MapState, ReducingState, StateSet, ValueState, states,

@@ -8,7 +8,7 @@ use millstream_runtime::chain::{AnySide, Discard, Output, Push, SideOutput, Site
 use millstream_runtime::context::{OperatorContext, TaskContext};
 use millstream_runtime::exchange::{Gate, MemoryPool, Sender, connect};
 use millstream_runtime::task::Waker;
-use std::any::{Any, type_name};
+use std::any::{Any, TypeId, type_name};
 use std::sync::Arc;
 
 /// A `Box<dyn Push<T>>`.
@@ -77,6 +77,8 @@ impl<O: Send + 'static> Outs<O> {
 pub(crate) trait OutputPort: Send + Sync {
     /// Whether more than one consumer can be served.
     fn can_fan_out(&self) -> bool;
+    /// Whether its records are of this type.
+    fn carries(&self, record: TypeId) -> bool;
     /// One link for all consumers.
     fn join(&self, consumers: Vec<AnyPush>) -> Result<Option<AnyPush>>;
     /// The side output of this type into a link.
@@ -112,6 +114,10 @@ impl<T: Clone + Send + 'static> PortOf<T> {
 impl<T: Send + 'static> OutputPort for PortOf<T> {
     fn can_fan_out(&self) -> bool {
         self.tee.is_some()
+    }
+
+    fn carries(&self, record: TypeId) -> bool {
+        TypeId::of::<T>() == record
     }
 
     fn join(&self, mut consumers: Vec<AnyPush>) -> Result<Option<AnyPush>> {

@@ -10,7 +10,7 @@ use crate::graph::{
 use millstream_model::{Data, Key, Result};
 use millstream_runtime::chain::{OneInput, Operator, Push};
 use millstream_runtime::exchange::Gate;
-use millstream_runtime::function::{Collector, MapFunction, OutputTag, ProcessFunction};
+use millstream_runtime::function::{Collector, MapFunction, ProcessFunction};
 use millstream_runtime::keyed::{BorrowedKey, OwnedKey};
 use millstream_runtime::operator::{
     Filter, FilterMap, FlatMap, FlatMapInto, Map, MapWith, Process, TryFilter, TryFlatMap, TryMap,
@@ -50,8 +50,9 @@ impl<T: Data + Clone> Clone for DataStream<T> {
 }
 
 impl<T: Data> OperatorSettings for DataStream<T> {
+    #[track_caller]
     fn configure(self, setting: &'static str, set: impl Fn(super::settings::Operator<'_>)) -> Self {
-        configure(&self.env, self.origins.iter().map(|o| o.0), setting, set);
+        configure(&self.env, &self.origins, setting, set);
         self
     }
 }
@@ -218,11 +219,15 @@ impl<T: Data> DataStream<T> {
     /// # }
     /// ```
     #[track_caller]
-    pub fn filter_map<O: Data>(self, function: impl Fn(T) -> Option<O> + Send + Sync + 'static) -> DataStream<O> {
+    pub fn filter_map<O: Data>(
+        self,
+        function: impl Fn(T) -> Option<O> + Send + Sync + 'static,
+    ) -> DataStream<O> {
         let f = Arc::new(function);
         let make = move |c: &OpContext, outs: Outs<O>| {
             let f = Arc::clone(&f);
-            let link: Box<dyn Push<T>> = Box::new(FilterMap::new(move |v| f(v), outs.next, c.site.clone()));
+            let link: Box<dyn Push<T>> =
+                Box::new(FilterMap::new(move |v| f(v), outs.next, c.site.clone()));
             Ok(link)
         };
         self.add("filter_map", "filter_map", Location::caller(), make, |_| {})
@@ -420,17 +425,5 @@ impl<T: Data> DataStream<T> {
         F: Fn(&T) -> &Q + Send + Sync + 'static,
     {
         KeyedStream::new(self, Arc::new(BorrowedKey::new(key)))
-    }
-
-    /// The records the operator that made this stream emitted to a side output.
-    pub fn side_output<S: Data>(&self, tag: &OutputTag<S>) -> DataStream<S> {
-        let tag = Some(tag.name());
-        let mut graph = self.env.graph_mut();
-        for &(node, _) in &self.origins {
-            graph.nodes[node].outputs.entry(tag).or_insert_with(|| Box::new(PortOf::<S>::single()));
-        }
-        drop(graph);
-        let origins = self.origins.iter().map(|&(node, _)| (node, tag)).collect();
-        DataStream { env: self.env.clone(), origins, partitioning: Partitioning::auto() }
     }
 }

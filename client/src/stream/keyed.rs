@@ -20,7 +20,7 @@ pub struct KeyedStream<K, T> {
 }
 
 /// Marks a node as one with keyed state of these names.
-pub(crate) fn stateful(states: &[&str]) -> impl FnOnce(&mut Node) {
+pub(crate) fn stateful(states: &[&str]) -> impl FnOnce(&mut Node) + use<> {
     let states = states.iter().map(|s| (*s).to_string()).collect();
     move |node: &mut Node| {
         node.is_stateful = true;

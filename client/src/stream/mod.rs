@@ -4,17 +4,23 @@
 //! the stream behind it. Types are nominal (`DataStream<T>`, `KeyedStream<K, T>`), so signatures and errors
 //! stay readable; the closures live in the graph.
 
+mod async_map;
+mod broadcast;
 mod connected;
 mod data_stream;
 mod keyed;
 mod partitioning;
 mod settings;
+mod side_outputs;
 mod sinks;
+mod sources;
 
+pub use broadcast::{BroadcastConnectedStreams, KeyedBroadcastConnectedStreams};
 pub use connected::{ConnectedStreams, KeyedConnectedStreams};
 pub use data_stream::DataStream;
 pub use keyed::KeyedStream;
 pub use settings::OperatorSettings;
+pub use side_outputs::ERRORS;
 pub use sinks::{Collected, SinkHandle};
 
 pub(crate) use partitioning::Partitioning;

@@ -1,0 +1,243 @@
+//! Beginnings of streams.
+//!
+//! Every source goes through [`Environment::source`]; the other methods are short for the common ones, and
+//! can do nothing that it cannot. They differ in one setting: a file or a socket is read by one subtask
+//! unless the program says otherwise, because most have one split, and idle subtasks would only hold
+//! threads.
+
+use super::{DataStream, OperatorSettings};
+use crate::environment::Environment;
+use crate::graph::{Make, Node, OpContext, PortOf, RawOuts, SourceTraits};
+use millstream_connectors::{FileSource, Generator, SocketSource, from_iter, from_vec};
+use millstream_model::{Data, Result, Text};
+use millstream_runtime::source::{Source, SourceHead, SplitContext};
+use millstream_runtime::task::Head;
+use millstream_runtime::watermark::Watermarks;
+use std::panic::Location;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+impl Environment {
+    /// Adds a source, with what it says about event time.
+    ///
+    /// ```
+    /// # use millstream::prelude::*;
+    /// # fn main() -> Result<()> {
+    /// let env = Environment::local();
+    /// let clicks = Generator::new(1_000, |i| (i % 7, i as EventTime));
+    /// let within = Watermarks::bounded(secs(5)).idle_after(mins(1));
+    /// let clicks = env.source(clicks, within.on(|click: &(u64, EventTime)| click.1)).uid("clicks");
+    /// assert_eq!(clicks.execute_and_collect("clicks")?.len(), 1_000);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[track_caller]
+    pub fn source<S: Source>(
+        &self,
+        source: S,
+        watermarks: Watermarks<S::Out>,
+    ) -> DataStream<S::Out> {
+        self.named_source("source", source, watermarks)
+    }
+
+    #[track_caller]
+    fn named_source<S: Source>(
+        &self,
+        name: &str,
+        source: S,
+        watermarks: Watermarks<S::Out>,
+    ) -> DataStream<S::Out> {
+        let traits = SourceTraits { bounded: source.is_bounded(), size_hint: source.size_hint() };
+        let limit = source.max_parallelism();
+        let describe = watermarks.assigns_times().then(|| watermarks.describe().to_string());
+        let source = Arc::new(source);
+        let prepare = move |parallelism: usize| {
+            let splits = source.discover(parallelism)?;
+            let (source, watermarks) = (Arc::clone(&source), watermarks.clone());
+            let build = move |c: &OpContext, outs: RawOuts| {
+                let context = SplitContext {
+                    subtask: c.task.subtask(),
+                    parallelism,
+                    waker: c.task.waker().clone(),
+                    batch_size: c.task.job().batch_size,
+                    operator: c.operator.clone(),
+                };
+                let mine = splits.iter().skip(context.subtask).step_by(parallelism);
+                let readers =
+                    mine.map(|s| source.open(s.clone(), &context)).collect::<Result<Vec<_>>>()?;
+                let next = outs.typed::<S::Out>(&c.site)?.next;
+                let bounded = source.is_bounded();
+                let head = SourceHead::new(
+                    readers,
+                    &watermarks,
+                    bounded,
+                    next,
+                    c.task.clone(),
+                    c.site.clone(),
+                );
+                Ok(Box::new(head) as Box<dyn Head>)
+            };
+            Ok(Box::new(build) as Box<dyn Fn(&OpContext, RawOuts) -> Result<Box<dyn Head>> + Send>)
+        };
+        let mut node =
+            Node::new(name, "source", Make::Source(Box::new(prepare)), Location::caller());
+        node.outputs.insert(None, Box::new(PortOf::<S::Out>::single()));
+        node.source = Some(traits);
+        node.parallelism_limit = limit;
+        node.watermarks = describe;
+        let id = self.graph_mut().add(node);
+        DataStream::at(self, id, None)
+    }
+
+    /// These records, in order, read by one subtask. They have no event time: add `.watermarks(…)`.
+    ///
+    /// ```
+    /// # use millstream::prelude::*;
+    /// # fn main() -> Result<()> {
+    /// let env = Environment::local();
+    /// assert_eq!(env.from_collection(vec![1, 2, 3]).execute_and_collect("three")?, [1, 2, 3]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[track_caller]
+    pub fn from_collection<T: Data + Clone + Sync>(&self, records: Vec<T>) -> DataStream<T> {
+        self.named_source("collection", from_vec(records), Watermarks::none())
+    }
+
+    /// The records of the iterator that `make` gives, in order, read by one subtask. They have no event
+    /// time: add `.watermarks(…)`.
+    ///
+    /// ```
+    /// # use millstream::prelude::*;
+    /// # fn main() -> Result<()> {
+    /// let env = Environment::local();
+    /// let squares = env.from_iter(|| (1..=3u64).map(|n| n * n));
+    /// assert_eq!(squares.execute_and_collect("squares")?, [1, 4, 9]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[track_caller]
+    pub fn from_iter<I>(&self, make: impl Fn() -> I + Send + Sync + 'static) -> DataStream<I::Item>
+    where
+        I: Iterator + Send + 'static,
+        I::Item: Data,
+    {
+        self.named_source("iterator", from_iter(make), Watermarks::none())
+    }
+
+    /// The `n` records `make(0)`, `make(1)`, …, shared between all subtasks. They have no event time: add
+    /// `.watermarks(…)`. For a rate, or records without end, see [`Generator`].
+    ///
+    /// ```
+    /// # use millstream::prelude::*;
+    /// # fn main() -> Result<()> {
+    /// let env = Environment::local();
+    /// let even = env.generate(1_000, |i| i).filter(|i| i % 2 == 0);
+    /// assert_eq!(even.execute_and_collect("even")?.len(), 500);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[track_caller]
+    pub fn generate<T: Data>(
+        &self,
+        n: u64,
+        make: impl Fn(u64) -> T + Send + Sync + 'static,
+    ) -> DataStream<T> {
+        self.named_source("generator", Generator::new(n, make), Watermarks::none())
+    }
+
+    /// The lines of a file, of the files of a folder, or of those that a pattern (`*`, `?`) names; files
+    /// compressed with gzip too. One subtask reads them unless `.parallelism(…)` says otherwise. More is in
+    /// [`FileSource`].
+    ///
+    /// ```
+    /// # use millstream::prelude::*;
+    /// # fn main() -> Result<()> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("poem.txt");
+    /// std::fs::write(&path, "to be\nor not to be\n")?;
+    /// let env = Environment::local();
+    /// let lines = env.read_lines(&path).map(|line| line.len());
+    /// let mut lengths = lines.execute_and_collect("lengths")?;
+    /// lengths.sort();
+    /// assert_eq!(lengths, [5, 12]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[track_caller]
+    pub fn read_lines(&self, path: impl Into<PathBuf>) -> DataStream<Text> {
+        self.named_source("lines", FileSource::lines(path), Watermarks::none()).parallelism(1)
+    }
+
+    /// The records of a CSV file: a struct by the names in the header, a tuple by position. A malformed
+    /// record ends the job; `env.source(FileSource::csv(…).on_error(…), …)` has the alternatives. Paths and
+    /// parallelism as for [`read_lines`](Self::read_lines).
+    ///
+    /// ```
+    /// # use millstream::prelude::*;
+    /// # use serde::{Deserialize, Serialize};
+    /// #[derive(Serialize, Deserialize)]
+    /// struct Flight {
+    ///     carrier: String,
+    ///     delay: i32,
+    /// }
+    ///
+    /// # fn main() -> Result<()> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("flights.csv");
+    /// std::fs::write(&path, "carrier,delay\nUA,4\nAA,-2\n")?;
+    /// let env = Environment::local();
+    /// let late = env.read_csv::<Flight>(&path).filter(|f| f.delay > 0).map(|f| f.carrier);
+    /// assert_eq!(late.execute_and_collect("late")?, ["UA"]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[track_caller]
+    pub fn read_csv<T: Data>(&self, path: impl Into<PathBuf>) -> DataStream<T> {
+        self.named_source("csv", FileSource::csv(path), Watermarks::none()).parallelism(1)
+    }
+
+    /// The records of a file with a JSON value on each line. A malformed line ends the job;
+    /// `env.source(FileSource::json_lines(…).on_error(…), …)` has the alternatives. Paths and parallelism as
+    /// for [`read_lines`](Self::read_lines).
+    ///
+    /// ```
+    /// # use millstream::prelude::*;
+    /// # fn main() -> Result<()> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("pairs.jsonl");
+    /// std::fs::write(&path, "[1, \"a\"]\n[2, \"b\"]\n")?;
+    /// let env = Environment::local();
+    /// let pairs = env.read_json_lines::<(u32, String)>(&path).filter(|pair| pair.0 > 1);
+    /// assert_eq!(pairs.execute_and_collect("pairs")?, [(2, "b".to_string())]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[track_caller]
+    pub fn read_json_lines<T: Data>(&self, path: impl Into<PathBuf>) -> DataStream<T> {
+        self.named_source("json lines", FileSource::json_lines(path), Watermarks::none())
+            .parallelism(1)
+    }
+
+    /// The lines that the server at `address` (`host:port`) sends, until it closes the connection; read by
+    /// one subtask. Lines that arrive while nobody listens are lost. More is in [`SocketSource`].
+    ///
+    /// ```
+    /// # use millstream::prelude::*;
+    /// # use std::io::Write;
+    /// # fn main() -> Result<()> {
+    /// # let server = std::net::TcpListener::bind("127.0.0.1:0")?;
+    /// # let address = server.local_addr()?.to_string();
+    /// # let serving = std::thread::spawn(move || server.accept()?.0.write_all(b"to be\nor not\n"));
+    /// let env = Environment::local();
+    /// let lines = env.socket_lines(address).execute_and_collect("lines")?;
+    /// assert_eq!(lines, ["to be", "or not"]);
+    /// # serving.join().unwrap()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[track_caller]
+    pub fn socket_lines(&self, address: impl Into<String>) -> DataStream<Text> {
+        self.named_source("socket", SocketSource::lines(address), Watermarks::none())
+    }
+}
