@@ -80,6 +80,21 @@ impl<L: Data, R: Data> ConnectedStreams<L, R> {
     }
 
     /// One function for each side, any number of records for each.
+    ///
+    /// ```
+    /// # use millstream::prelude::*;
+    /// # fn main() -> Result<()> {
+    /// let env = Environment::local();
+    /// let (counts, words) = (env.from_collection(vec![2u32]), env.from_collection(vec!["b c".to_string()]));
+    /// let letters = counts
+    ///     .connect(words)
+    ///     .co_flat_map(|n| vec!["a".to_string(); n as usize], |w| w.split(' ').map(String::from).collect::<Vec<_>>());
+    /// let mut letters = letters.execute_and_collect("letters")?;
+    /// letters.sort();
+    /// assert_eq!(letters, ["a", "a", "b", "c"]);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[track_caller]
     pub fn co_flat_map<O: Data, CL, CR>(
         self,
@@ -105,6 +120,28 @@ impl<L: Data, R: Data> ConnectedStreams<L, R> {
     }
 
     /// One function for each side, with a collector: any number of records, side outputs, errors.
+    ///
+    /// ```
+    /// # use millstream::prelude::*;
+    /// # fn main() -> Result<()> {
+    /// const ODD: OutputTag<i32> = OutputTag::new("odd");
+    ///
+    /// let env = Environment::local();
+    /// let (numbers, words) = (env.from_collection(vec![1, 2]), env.from_collection(vec!["3".to_string()]));
+    /// let sort = |n: i32, out: &mut Collector<'_, i32>| if n % 2 == 0 { out.emit(n) } else { out.side(&ODD, n) };
+    /// let even = numbers.connect(words).co_process(
+    ///     move |n, out| Ok(sort(n, out)),
+    ///     move |word, out| {
+    ///         sort(word.parse().map_err(|e| Error::user(format!("`{word}`: {e}")))?, out);
+    ///         Ok(())
+    ///     },
+    /// );
+    /// let odd = even.side_output(&ODD).collect();
+    /// assert_eq!(even.execute_and_collect("even")?, [2]);
+    /// assert_eq!(odd.take().iter().sum::<i32>(), 4);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[track_caller]
     pub fn co_process<O: Data>(
         self,
@@ -146,6 +183,56 @@ impl<K: Key, L: Data, R: Data> KeyedConnectedStreams<K, L, R> {
     }
 
     /// Runs a function on both streams, with common state and timers per key.
+    ///
+    /// ```
+    /// # use millstream::prelude::*;
+    /// const PRICE: ValueState<u64> = ValueState::new("price");
+    ///
+    /// /// Prices orders by the newest price of their article.
+    /// #[derive(Clone)]
+    /// struct Pricing;
+    ///
+    /// impl KeyedCoProcessFunction<u32, (u32, u64), (u32, u64)> for Pricing {
+    ///     type Out = u64;
+    ///     const STATES: StateSet<u32> = states![PRICE];
+    ///     /// An order: article and number of pieces.
+    ///     fn left(
+    ///         &mut self,
+    ///         (_, pieces): (u32, u64),
+    ///         ctx: &mut KeyedContext<'_, u32>,
+    ///         out: &mut Collector<'_, u64>,
+    ///     ) -> Result<()> {
+    ///         if let Some(price) = ctx.state(&PRICE).get() {
+    ///             out.emit(pieces * price);
+    ///         }
+    ///         Ok(())
+    ///     }
+    ///     /// An article and its price.
+    ///     fn right(
+    ///         &mut self,
+    ///         (_, price): (u32, u64),
+    ///         ctx: &mut KeyedContext<'_, u32>,
+    ///         _: &mut Collector<'_, u64>,
+    ///     ) -> Result<()> {
+    ///         ctx.state(&PRICE).set(price);
+    ///         Ok(())
+    ///     }
+    /// }
+    ///
+    /// # fn main() -> Result<()> {
+    /// // With the harness, so that the order of the two streams is ours.
+    /// use millstream::testing::Harness;
+    /// let (mut harness, prices) = Harness::with_second_input(|orders: DataStream<(u32, u64)>, prices| {
+    ///     let prices: DataStream<(u32, u64)> = prices;
+    ///     orders.key_by(|o| o.0).connect(prices.key_by(|p| p.0)).process(Pricing).uid("pricing")
+    /// })?;
+    /// prices.element((7, 20), 1);
+    /// harness.settle()?;
+    /// harness.element((7, 3), 2)?;
+    /// assert_eq!(harness.take(), [60]);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[track_caller]
     pub fn process<F>(self, function: F) -> DataStream<F::Out>
     where

@@ -1,4 +1,7 @@
 //! `DataStream<T>`: a stream without keys.
+//!
+//! What it is, how an operator is put behind it, and how it is joined with others; the operators are in the
+//! files beside this one.
 
 use super::settings::{OperatorSettings, configure};
 use super::{ConnectedStreams, KeyedStream, Partitioning};
@@ -10,11 +13,7 @@ use crate::graph::{
 use millstream_model::{Data, Key, Result};
 use millstream_runtime::chain::{OneInput, Operator, Push};
 use millstream_runtime::exchange::Gate;
-use millstream_runtime::function::{Collector, MapFunction, ProcessFunction};
 use millstream_runtime::keyed::{BorrowedKey, OwnedKey};
-use millstream_runtime::operator::{
-    Filter, FilterMap, FlatMap, FlatMapInto, Map, MapWith, Process, TryFilter, TryFlatMap, TryMap,
-};
 use millstream_runtime::task::{Head, OneGateHead};
 use millstream_runtime::watermark::{StampOperator, Watermarks};
 use serde::Serialize;
@@ -25,6 +24,19 @@ use std::sync::Arc;
 /// A stream of records of type `T`.
 ///
 /// Every transformation takes the stream; to read it twice, `.clone()` it (which asks for `T: Clone`).
+///
+/// ```
+/// # use millstream::prelude::*;
+/// # fn main() -> Result<()> {
+/// let env = Environment::local();
+/// let numbers = env.from_collection(vec![1, 2, 3]);
+/// let doubled = numbers.clone().map(|n| n * 2).collect();
+/// let odd = numbers.filter(|n| n % 2 == 1).collect();
+/// env.execute("twice")?;
+/// assert_eq!((doubled.take().len(), odd.take().len()), (3, 2));
+/// # Ok(())
+/// # }
+/// ```
 #[must_use = "a stream does nothing by itself: end it in a sink"]
 pub struct DataStream<T> {
     pub(crate) env: Environment,
@@ -119,236 +131,21 @@ impl<T: Data> DataStream<T> {
         )
     }
 
-    /// Makes one record of each.
-    ///
-    /// ```
-    /// # use millstream::prelude::*;
-    /// # fn main() -> Result<()> {
-    /// let env = Environment::local();
-    /// let out = env.from_collection(vec![1, 2, 3]).map(|n| n * 2).execute_and_collect("double")?;
-    /// assert_eq!(out.iter().sum::<i32>(), 12);
-    /// # Ok(())
-    /// # }
-    /// ```
-    #[track_caller]
-    pub fn map<O: Data>(self, function: impl Fn(T) -> O + Send + Sync + 'static) -> DataStream<O> {
-        let f = Arc::new(function);
-        let make = move |c: &OpContext, outs: Outs<O>| {
-            let f = Arc::clone(&f);
-            let link: Box<dyn Push<T>> =
-                Box::new(Map::new(move |v| f(v), outs.next, c.site.clone()));
-            Ok(link)
-        };
-        self.add("map", "map", Location::caller(), make, |_| {})
-    }
-
-    /// Makes one record of each, or fails: the first error ends the job.
-    ///
-    /// ```
-    /// # use millstream::prelude::*;
-    /// # fn main() -> Result<()> {
-    /// let env = Environment::local();
-    /// let parsed = env
-    ///     .from_collection(vec!["1".to_string(), "x".to_string()])
-    ///     .try_map(|s| s.parse::<i32>().map_err(|e| Error::user(format!("`{s}` is no number: {e}"))));
-    /// let error = parsed.execute_and_collect("parse").unwrap_err();
-    /// assert!(error.to_string().contains("operator `try_map`"));
-    /// # Ok(())
-    /// # }
-    /// ```
-    #[track_caller]
-    pub fn try_map<O: Data>(
-        self,
-        function: impl Fn(T) -> Result<O> + Send + Sync + 'static,
-    ) -> DataStream<O> {
-        let f = Arc::new(function);
-        let make = move |_: &OpContext| {
-            let f = Arc::clone(&f);
-            Ok(TryMap(move |v| f(v)))
-        };
-        self.add_operator("try_map", Location::caller(), make, |_| {})
-    }
-
-    /// Keeps the records for which `keep` says so.
-    ///
-    /// ```
-    /// # use millstream::prelude::*;
-    /// # fn main() -> Result<()> {
-    /// let env = Environment::local();
-    /// let out = env.from_collection(vec![1, 2, 3]).filter(|n| n % 2 == 1).execute_and_collect("odd")?;
-    /// assert_eq!(out.len(), 2);
-    /// # Ok(())
-    /// # }
-    /// ```
-    #[track_caller]
-    pub fn filter(self, keep: impl Fn(&T) -> bool + Send + Sync + 'static) -> DataStream<T> {
-        let f = Arc::new(keep);
-        let make = move |c: &OpContext, outs: Outs<T>| {
-            let f = Arc::clone(&f);
-            let link: Box<dyn Push<T>> =
-                Box::new(Filter::new(move |v: &T| f(v), outs.next, c.site.clone()));
-            Ok(link)
-        };
-        self.add("filter", "filter", Location::caller(), make, |_| {})
-    }
-
-    /// Keeps the records for which `keep` says so, or fails: the first error ends the job.
-    #[track_caller]
-    pub fn try_filter(
-        self,
-        keep: impl Fn(&T) -> Result<bool> + Send + Sync + 'static,
-    ) -> DataStream<T> {
-        let f = Arc::new(keep);
-        let make = move |_: &OpContext| {
-            let f = Arc::clone(&f);
-            Ok(TryFilter(move |v: &T| f(v)))
-        };
-        self.add_operator("try_filter", Location::caller(), make, |_| {})
-    }
-
-    /// Makes a record of some, drops the others.
-    ///
-    /// ```
-    /// # use millstream::prelude::*;
-    /// # fn main() -> Result<()> {
-    /// let env = Environment::local();
-    /// let words = env.from_collection(vec!["1".to_string(), "x".to_string()]);
-    /// let out = words.filter_map(|w| w.parse::<i32>().ok()).execute_and_collect("numbers")?;
-    /// assert_eq!(out, [1]);
-    /// # Ok(())
-    /// # }
-    /// ```
-    #[track_caller]
-    pub fn filter_map<O: Data>(
-        self,
-        function: impl Fn(T) -> Option<O> + Send + Sync + 'static,
-    ) -> DataStream<O> {
-        let f = Arc::new(function);
-        let make = move |c: &OpContext, outs: Outs<O>| {
-            let f = Arc::clone(&f);
-            let link: Box<dyn Push<T>> =
-                Box::new(FilterMap::new(move |v| f(v), outs.next, c.site.clone()));
-            Ok(link)
-        };
-        self.add("filter_map", "filter_map", Location::caller(), make, |_| {})
-    }
-
-    /// Makes any number of records of each.
-    ///
-    /// ```
-    /// # use millstream::prelude::*;
-    /// # fn main() -> Result<()> {
-    /// let env = Environment::local();
-    /// let out = env.from_collection(vec![1u64, 3]).flat_map(|n| 0..n).execute_and_collect("count up")?;
-    /// assert_eq!(out.len(), 4);
-    /// # Ok(())
-    /// # }
-    /// ```
-    #[track_caller]
-    pub fn flat_map<C>(
-        self,
-        function: impl Fn(T) -> C + Send + Sync + 'static,
-    ) -> DataStream<C::Item>
-    where
-        C: IntoIterator + 'static,
-        C::Item: Data,
-        C::IntoIter: Send + 'static,
-    {
-        let f = Arc::new(function);
-        let make = move |_: &OpContext| {
-            let f = Arc::clone(&f);
-            Ok(FlatMap::new(move |v| f(v)))
-        };
-        self.add_operator("flat_map", Location::caller(), make, |_| {})
-    }
-
-    /// Makes any number of records of each, or fails: the first error ends the job.
-    #[track_caller]
-    pub fn try_flat_map<C>(
-        self,
-        function: impl Fn(T) -> Result<C> + Send + Sync + 'static,
-    ) -> DataStream<C::Item>
-    where
-        C: IntoIterator + 'static,
-        C::Item: Data,
-        C::IntoIter: Send + 'static,
-    {
-        let f = Arc::new(function);
-        let make = move |_: &OpContext| {
-            let f = Arc::clone(&f);
-            Ok(TryFlatMap::new(move |v| f(v)))
-        };
-        self.add_operator("try_flat_map", Location::caller(), make, |_| {})
-    }
-
-    /// Makes any number of records of each by emitting them: the function may borrow from its record, so
-    /// cutting a line into words allocates nothing.
-    ///
-    /// ```
-    /// # use millstream::prelude::*;
-    /// # fn main() -> Result<()> {
-    /// let env = Environment::local();
-    /// let lines = env.from_collection(vec![Text::from("to be or"), Text::from("not to be")]);
-    /// let words = lines.flat_map_into(|line, out| line.split(' ').for_each(|w| out.emit(Text::from(w))));
-    /// assert_eq!(words.execute_and_collect("words")?.len(), 6);
-    /// # Ok(())
-    /// # }
-    /// ```
-    #[track_caller]
-    pub fn flat_map_into<O: Data>(
-        self,
-        function: impl Fn(&T, &mut Collector<'_, O>) + Send + Sync + 'static,
-    ) -> DataStream<O> {
-        let f = Arc::new(function);
-        let make = move |_: &OpContext| {
-            let f = Arc::clone(&f);
-            Ok(FlatMapInto(move |v: T, out: &mut Collector<'_, O>| {
-                f(&v, out);
-                Ok(())
-            }))
-        };
-        self.add_operator("flat_map_into", Location::caller(), make, |_| {})
-    }
-
-    /// Looks at each record and passes it on.
-    #[track_caller]
-    pub fn inspect(self, look: impl Fn(&T) + Send + Sync + 'static) -> DataStream<T> {
-        let f = Arc::new(look);
-        let make = move |c: &OpContext, outs: Outs<T>| {
-            let f = Arc::clone(&f);
-            let keep = move |v: &T| {
-                f(v);
-                true
-            };
-            let link: Box<dyn Push<T>> = Box::new(Filter::new(keep, outs.next, c.site.clone()));
-            Ok(link)
-        };
-        self.add("inspect", "inspect", Location::caller(), make, |_| {})
-    }
-
-    /// Maps with a function that has a life cycle: it opens, counts, closes.
-    #[track_caller]
-    pub fn map_with<F>(self, function: F) -> DataStream<F::Out>
-    where
-        F: MapFunction<T> + Sync,
-        F::Out: Data,
-    {
-        let make = move |c: &OpContext| Ok(MapWith::new(function.clone(), c.operator.clone()));
-        self.add_operator("map_with", Location::caller(), make, |_| {})
-    }
-
-    /// Runs a process function: any number of outputs, side outputs, a life cycle.
-    #[track_caller]
-    pub fn process<F>(self, function: F) -> DataStream<F::Out>
-    where
-        F: ProcessFunction<T> + Sync,
-        F::Out: Data,
-    {
-        let make = move |c: &OpContext| Ok(Process::new(function.clone(), c.operator.clone()));
-        self.add_operator("process", Location::caller(), make, |_| {})
-    }
-
     /// Gives records (new) event times and watermarks; what the source said of time is forgotten.
+    ///
+    /// ```
+    /// # use millstream::prelude::*;
+    /// # fn main() -> Result<()> {
+    /// let env = Environment::local();
+    /// env.from_collection(vec![(1u32, 1_000), (2, 900)])
+    ///     .filter(|reading| reading.0 > 0)
+    ///     .watermarks(Watermarks::bounded(secs(5)).on(|reading: &(u32, EventTime)| reading.1))
+    ///     .discard();
+    /// let plan = env.explain("readings", ExplainFormat::Text)?;
+    /// assert!(plan.contains("watermarks: bounded 5000 ms"));
+    /// # Ok(())
+    /// # }
+    /// ```
     #[track_caller]
     pub fn watermarks(self, watermarks: Watermarks<T>) -> DataStream<T> {
         let describe = watermarks.assigns_times().then(|| watermarks.describe().to_string());
@@ -379,6 +176,17 @@ impl<T: Data> DataStream<T> {
     }
 
     /// Two streams of different types into one operator.
+    ///
+    /// ```
+    /// # use millstream::prelude::*;
+    /// # fn main() -> Result<()> {
+    /// let env = Environment::local();
+    /// let (celsius, fahrenheit) = (env.from_collection(vec![20.0]), env.from_collection(vec![212]));
+    /// let both = celsius.connect(fahrenheit).co_map(|c: f64| c, |f: i32| f64::from(f - 32) / 1.8);
+    /// assert_eq!(both.execute_and_collect("temperatures")?.iter().sum::<f64>(), 120.0);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn connect<R: Data>(self, other: DataStream<R>) -> ConnectedStreams<T, R> {
         ConnectedStreams::new(self, other)
     }

@@ -131,6 +131,18 @@ impl<K: Key, T: Data> KeyedStream<K, T> {
     }
 
     /// Counts the records of each key; emits the key and its count after every record.
+    ///
+    /// ```
+    /// # use millstream::prelude::*;
+    /// # fn main() -> Result<()> {
+    /// let env = Environment::local();
+    /// let out = env.from_collection(vec![7, 8, 7]).key_by(|n| *n).count().uid("counts");
+    /// let mut counts = out.execute_and_collect("counts")?;
+    /// counts.sort();
+    /// assert_eq!(counts, [(7, 1), (7, 2), (8, 1)]);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[track_caller]
     pub fn count(self) -> DataStream<(K, u64)> {
         let step = |key: &K, count: &mut u64, _: T| {
@@ -141,6 +153,17 @@ impl<K: Key, T: Data> KeyedStream<K, T> {
     }
 
     /// Adds up a field of the records of each key; emits the key and its sum after every record.
+    ///
+    /// ```
+    /// # use millstream::prelude::*;
+    /// # fn main() -> Result<()> {
+    /// let env = Environment::local();
+    /// let sales = env.from_collection(vec![('n', 2), ('n', 5)]);
+    /// let sums = sales.key_by(|s| s.0).sum(|s| s.1).execute_and_collect("sums")?;
+    /// assert_eq!(sums, [('n', 2), ('n', 7)]);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[track_caller]
     pub fn sum<N>(self, field: impl Fn(&T) -> N + Send + Sync + 'static) -> DataStream<(K, N)>
     where
@@ -154,6 +177,17 @@ impl<K: Key, T: Data> KeyedStream<K, T> {
     }
 
     /// The smallest value of a field per key so far; emits it with the key after every record.
+    ///
+    /// ```
+    /// # use millstream::prelude::*;
+    /// # fn main() -> Result<()> {
+    /// let env = Environment::local();
+    /// let bids = env.from_collection(vec![('a', 5), ('a', 9), ('a', 3)]);
+    /// let least = bids.key_by(|b| b.0).min(|b| b.1).execute_and_collect("least")?;
+    /// assert_eq!(least, [('a', 5), ('a', 5), ('a', 3)]);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[track_caller]
     pub fn min<N: Data + Clone + Ord>(
         self,
@@ -171,6 +205,17 @@ impl<K: Key, T: Data> KeyedStream<K, T> {
     }
 
     /// The largest value of a field per key so far; emits it with the key after every record.
+    ///
+    /// ```
+    /// # use millstream::prelude::*;
+    /// # fn main() -> Result<()> {
+    /// let env = Environment::local();
+    /// let bids = env.from_collection(vec![('a', 5), ('a', 9), ('a', 3)]);
+    /// let most = bids.key_by(|b| b.0).max(|b| b.1).execute_and_collect("most")?;
+    /// assert_eq!(most, [('a', 5), ('a', 9), ('a', 9)]);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[track_caller]
     pub fn max<N: Data + Clone + Ord>(
         self,
@@ -189,6 +234,17 @@ impl<K: Key, T: Data> KeyedStream<K, T> {
 
     /// The record with the smallest value of a field per key so far, the first of equals; emitted after
     /// every record.
+    ///
+    /// ```
+    /// # use millstream::prelude::*;
+    /// # fn main() -> Result<()> {
+    /// let env = Environment::local();
+    /// let bids = env.from_collection(vec![("Ada", 5), ("Bob", 3)].into_iter().map(|(who, n)| (Text::from(who), n)).collect());
+    /// let least = bids.key_by(|_| ()).min_by(|b| b.1).map(|b| b.0).parallelism(1);
+    /// assert_eq!(least.execute_and_collect("least")?, ["Ada", "Bob"]);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[track_caller]
     pub fn min_by<N: Ord>(self, field: impl Fn(&T) -> N + Send + Sync + 'static) -> DataStream<T>
     where
@@ -203,6 +259,17 @@ impl<K: Key, T: Data> KeyedStream<K, T> {
 
     /// The record with the largest value of a field per key so far, the first of equals; emitted after
     /// every record.
+    ///
+    /// ```
+    /// # use millstream::prelude::*;
+    /// # fn main() -> Result<()> {
+    /// let env = Environment::local();
+    /// let bids = env.from_collection(vec![("Ada", 5), ("Bob", 3)].into_iter().map(|(who, n)| (Text::from(who), n)).collect());
+    /// let most = bids.key_by(|_| ()).max_by(|b| b.1).map(|b| b.0).parallelism(1);
+    /// assert_eq!(most.execute_and_collect("most")?, ["Ada", "Ada"]);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[track_caller]
     pub fn max_by<N: Ord>(self, field: impl Fn(&T) -> N + Send + Sync + 'static) -> DataStream<T>
     where
@@ -216,6 +283,38 @@ impl<K: Key, T: Data> KeyedStream<K, T> {
     }
 
     /// Folds the records of each key with an aggregate; emits the key and the result after every record.
+    ///
+    /// ```
+    /// # use millstream::prelude::*;
+    /// /// The mean of numbers.
+    /// #[derive(Clone)]
+    /// struct Mean;
+    ///
+    /// impl Aggregate<f64> for Mean {
+    ///     type Acc = (f64, u64);
+    ///     type Out = f64;
+    ///     fn create(&self) -> Self::Acc {
+    ///         (0.0, 0)
+    ///     }
+    ///     fn add(&self, acc: &mut Self::Acc, value: f64) {
+    ///         self.merge(acc, &(value, 1));
+    ///     }
+    ///     fn merge(&self, acc: &mut Self::Acc, other: &Self::Acc) {
+    ///         acc.0 += other.0;
+    ///         acc.1 += other.1;
+    ///     }
+    ///     fn result(&self, acc: &Self::Acc) -> f64 {
+    ///         acc.0 / acc.1 as f64
+    ///     }
+    /// }
+    ///
+    /// # fn main() -> Result<()> {
+    /// let env = Environment::local();
+    /// let means = env.from_collection(vec![1.0, 2.0]).key_by(|_| "all".to_string()).aggregate(Mean);
+    /// assert_eq!(means.execute_and_collect("means")?.last(), Some(&("all".to_string(), 1.5)));
+    /// # Ok(())
+    /// # }
+    /// ```
     #[track_caller]
     pub fn aggregate<A: Aggregate<T>>(self, aggregate: A) -> DataStream<(K, A::Out)> {
         let (create, step) = (aggregate.clone(), aggregate);

@@ -14,6 +14,7 @@ mod settings;
 mod side_outputs;
 mod sinks;
 mod sources;
+mod transform;
 
 pub use broadcast::{BroadcastConnectedStreams, KeyedBroadcastConnectedStreams};
 pub use connected::{ConnectedStreams, KeyedConnectedStreams};

@@ -88,32 +88,93 @@ impl<T: Data> DataStream<T> {
     }
 
     /// Spreads records evenly over all subtasks of the next operator, in turn.
+    ///
+    /// ```
+    /// # use millstream::prelude::*;
+    /// # fn main() -> Result<()> {
+    /// let env = Environment::builder().parallelism(2).build()?;
+    /// let spread = env.from_iter(|| 0..100u64).rebalance().map(|n| n + 1);
+    /// assert_eq!(spread.execute_and_collect("spread")?.iter().sum::<u64>(), 5050);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn rebalance(self) -> Self {
         self.partitioned(Partitioning::of(Ship::Rebalance))
     }
 
     /// Spreads each subtask's records over a share of the next operator's subtasks: fewer channels than
     /// `rebalance`, even only within the share.
+    ///
+    /// ```
+    /// # use millstream::prelude::*;
+    /// # fn main() -> Result<()> {
+    /// let env = Environment::local();
+    /// let shared = env.generate(100, |i| i).parallelism(2).rescale().map(|n| n + 1).parallelism(4);
+    /// assert_eq!(shared.execute_and_collect("shared")?.iter().sum::<u64>(), 5050);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn rescale(self) -> Self {
         self.partitioned(Partitioning::of(Ship::Rescale))
     }
 
     /// Sends each record to a random subtask.
+    ///
+    /// ```
+    /// # use millstream::prelude::*;
+    /// # fn main() -> Result<()> {
+    /// let env = Environment::local();
+    /// let mixed = env.generate(100, |i| i).shuffle().map(|n| n + 1).parallelism(4);
+    /// assert_eq!(mixed.execute_and_collect("mixed")?.iter().sum::<u64>(), 5050);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn shuffle(self) -> Self {
         self.partitioned(Partitioning::of(Ship::Shuffle))
     }
 
     /// Keeps each record in its subtask; the next operator must have the same parallelism.
+    ///
+    /// ```
+    /// # use millstream::prelude::*;
+    /// # fn main() -> Result<()> {
+    /// let env = Environment::local();
+    /// env.generate(100, |i| i).parallelism(2).forward().map(|n| n + 1).parallelism(3).discard();
+    /// let error = env.execute("forward").unwrap_err().to_string();
+    /// assert!(error.contains("forward needs equal parallelism"));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn forward(self) -> Self {
         self.partitioned(Partitioning::of(Ship::Forward))
     }
 
     /// Sends every record to the first subtask.
+    ///
+    /// ```
+    /// # use millstream::prelude::*;
+    /// # fn main() -> Result<()> {
+    /// let env = Environment::local();
+    /// let in_one_place = env.generate(100, |i| i).global().map(|n| n + 1);
+    /// assert_eq!(in_one_place.execute_and_collect("one")?.len(), 100);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn global(self) -> Self {
         self.partitioned(Partitioning::of(Ship::Global))
     }
 
     /// Sends every record to every subtask.
+    ///
+    /// ```
+    /// # use millstream::prelude::*;
+    /// # fn main() -> Result<()> {
+    /// let env = Environment::local();
+    /// let everywhere = env.from_collection(vec!['a', 'b']).broadcast().map(|c| c).parallelism(3);
+    /// assert_eq!(everywhere.execute_and_collect("copies")?.len(), 6);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn broadcast(self) -> Self
     where
         T: Clone,
