@@ -54,6 +54,11 @@ impl Cell {
         self.parked.lock().unwrap_or_else(PoisonError::into_inner).push((thread, is_parked));
     }
 
+    /// Registers the one thread that steps this task from now on: waking any other would be in vain.
+    pub(super) fn serve_alone(&self, thread: Thread, is_parked: std::sync::Arc<AtomicBool>) {
+        *self.parked.lock().unwrap_or_else(PoisonError::into_inner) = vec![(thread, is_parked)];
+    }
+
     /// Claims the task if it is to be stepped.
     pub(super) fn claim(&self) -> bool {
         self.state.compare_exchange(READY, RUNNING, Ordering::SeqCst, Ordering::SeqCst).is_ok()

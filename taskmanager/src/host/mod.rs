@@ -17,7 +17,7 @@ use millstream_runtime::context::Clock;
 use millstream_runtime::task::{Task, Waker};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::thread::{JoinHandle, Thread};
+use std::thread::JoinHandle;
 use worker::Worker;
 
 /// Who steps the tasks.
@@ -136,8 +136,8 @@ impl Running {
     /// Ends all tasks at their next step. Each still answers with one event.
     pub fn cancel(&self) {
         self.shared.cancelled.store(true, Ordering::SeqCst);
-        for thread in self.threads.iter().map(JoinHandle::thread) {
-            Thread::unpark(thread);
+        for cell in &self.shared.cells {
+            cell.unpark_all();
         }
     }
 
@@ -149,3 +149,6 @@ impl Running {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

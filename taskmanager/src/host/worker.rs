@@ -54,7 +54,12 @@ impl Worker {
 
     fn run(mut self) {
         for &task in &self.tasks {
-            self.cell(task).serve(thread::current(), Arc::clone(&self.is_parked));
+            let (cell, is_parked) = (self.cell(task), Arc::clone(&self.is_parked));
+            if self.tasks.len() == 1 {
+                cell.serve_alone(thread::current(), is_parked);
+            } else {
+                cell.serve(thread::current(), is_parked);
+            }
         }
         while self.shared.n_running.load(Ordering::SeqCst) > 0 && !self.is_out_of_work() {
             if !self.round() {

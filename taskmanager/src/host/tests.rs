@@ -1,0 +1,189 @@
+//! The host under both drivers: waking, slow steps, panics, cancelling.
+
+use super::{Driver, SLOW_STEP, TaskEvent, TaskHost};
+use crossbeam_channel::{Receiver, Sender, unbounded};
+use millstream_model::{Error, MAX_TIME, Result, Signal};
+use millstream_runtime::chain::Flow;
+use millstream_runtime::context::{JobContext, SystemClock, TaskContext};
+use millstream_runtime::task::{Head, Polled, Task, Waker};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+const DRIVERS: [Driver; 3] = [
+    Driver::Cooperative { workers: 2 },
+    Driver::Cooperative { workers: 1 },
+    Driver::ThreadPerSubtask,
+];
+
+/// What a test tells its task to do.
+enum Order {
+    /// Answer.
+    Ping,
+    /// Block the thread for longer than a step may take.
+    Dawdle,
+    Panic,
+    Fail,
+    End,
+}
+
+struct Obedient {
+    orders: Receiver<Order>,
+    answers: Sender<()>,
+}
+
+impl Head for Obedient {
+    fn open(&mut self) -> Result<()> {
+        Ok(())
+    }
+    fn poll(&mut self) -> Result<Polled> {
+        match self.orders.try_recv() {
+            Ok(Order::Ping) => self.answers.send(()).unwrap(),
+            Ok(Order::Dawdle) => {
+                let start = Instant::now();
+                while start.elapsed() <= SLOW_STEP {
+                    std::hint::spin_loop();
+                }
+                self.answers.send(()).unwrap();
+            }
+            Ok(Order::Panic) => panic!("as ordered"),
+            Ok(Order::Fail) => return Err(Error::user("failed as ordered")),
+            Ok(Order::End) => return Ok(Polled::End),
+            Err(_) => return Ok(Polled::Nothing { until_us: MAX_TIME }),
+        }
+        Ok(Polled::Took(Flow::Ready))
+    }
+    fn signal(&mut self, _: Signal) -> Result<Flow> {
+        Ok(Flow::Ready)
+    }
+    fn resume(&mut self) -> Result<Flow> {
+        Ok(Flow::Ready)
+    }
+    fn end(&mut self) -> Result<Flow> {
+        Ok(Flow::Ready)
+    }
+    fn close(&mut self) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// A host at work and the strings its tasks hang on.
+struct Fixture {
+    running: super::Running,
+    events: Receiver<TaskEvent>,
+    tasks: Vec<(Sender<Order>, Receiver<()>, Waker)>,
+}
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+impl Fixture {
+    fn start(driver: Driver, n_tasks: usize) -> Self {
+        let host = TaskHost::new(driver, n_tasks);
+        let job = Arc::new(JobContext {
+            name: "test".into(),
+            parameters: Default::default(),
+            clock: Arc::new(SystemClock::default()),
+            registry: Default::default(),
+            alignment: Default::default(),
+            batch_size: 1,
+        });
+        let (mut tasks, mut strings) = (Vec::new(), Vec::new());
+        for i in 0..n_tasks {
+            let ((orders, inbox), (answers, outbox)) = (unbounded(), unbounded());
+            let waker = host.waker(i);
+            let context = TaskContext::new(Arc::clone(&job), i, n_tasks, 128, 0, waker.clone());
+            let places = vec![context.place("obedient")];
+            tasks.push(Task::new(Box::new(Obedient { orders: inbox, answers }), context, places));
+            strings.push((orders, outbox, waker));
+        }
+        let (sender, events) = unbounded();
+        let running = host.start(tasks, Arc::clone(&job.clock), sender).unwrap();
+        Fixture { running, events, tasks: strings }
+    }
+
+    fn order(&self, task: usize, order: Order) {
+        let (orders, _, waker) = &self.tasks[task];
+        // A task that has ended listens to nobody.
+        let _ = orders.send(order);
+        waker.wake();
+    }
+
+    fn answer(&self, task: usize) {
+        self.tasks[task].1.recv_timeout(PATIENCE).expect("a woken task is stepped");
+    }
+
+    fn event(&self) -> TaskEvent {
+        self.events.recv_timeout(PATIENCE).expect("every task answers")
+    }
+
+    fn end(self) {
+        (0..self.tasks.len()).for_each(|t| self.order(t, Order::End));
+        for _ in 0..self.tasks.len() {
+            assert!(matches!(self.event(), TaskEvent::Finished { .. }));
+        }
+        self.running.join();
+    }
+}
+
+#[test]
+fn an_idle_task_is_woken_from_outside() {
+    for driver in DRIVERS {
+        let fixture = Fixture::start(driver, 3);
+        for i in 0..3000 {
+            fixture.order(i % 3, Order::Ping);
+            fixture.answer(i % 3);
+        }
+        fixture.end();
+    }
+}
+
+#[test]
+fn a_task_that_blocks_its_worker_is_woken_on_the_thread_it_is_given() {
+    for driver in DRIVERS {
+        let fixture = Fixture::start(driver, 3);
+        fixture.order(1, Order::Dawdle);
+        fixture.answer(1);
+        for i in 0..3000 {
+            fixture.order(i % 3, Order::Ping);
+            fixture.answer(i % 3);
+        }
+        fixture.end();
+    }
+}
+
+#[test]
+fn failures_and_panics_name_the_operator_and_leave_the_others_alone() {
+    for driver in DRIVERS {
+        let fixture = Fixture::start(driver, 3);
+        for (task, order, says) in
+            [(0, Order::Fail, "failed as ordered"), (2, Order::Panic, "panicked: as ordered")]
+        {
+            fixture.order(task, order);
+            let TaskEvent::Failed { task: failed, error } = fixture.event() else {
+                panic!("it fails")
+            };
+            assert_eq!(failed, task);
+            let expected = format!("operator `obedient`, subtask {}/3: {says}", task + 1);
+            assert_eq!(error.to_string(), expected);
+        }
+        fixture.order(1, Order::Ping);
+        fixture.answer(1);
+        fixture.order(1, Order::End);
+        assert!(matches!(fixture.event(), TaskEvent::Finished { task: 1 }));
+        fixture.running.join();
+    }
+}
+
+#[test]
+fn cancelling_ends_idle_busy_and_evicted_tasks() {
+    for driver in DRIVERS {
+        let fixture = Fixture::start(driver, 4);
+        fixture.order(3, Order::Dawdle);
+        fixture.answer(3);
+        (0..100).for_each(|_| fixture.order(2, Order::Ping));
+        fixture.running.cancel();
+        for _ in 0..4 {
+            assert!(matches!(fixture.event(), TaskEvent::Cancelled { .. }));
+        }
+        fixture.running.join();
+    }
+}
