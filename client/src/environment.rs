@@ -1,5 +1,6 @@
 //! The environment: where a program begins and is executed.
 
+use crate::builder::EnvironmentBuilder;
 use crate::compile::{self, Compiled};
 use crate::config::{Arguments, Config, ExplainFormat};
 use crate::graph::Graph;
@@ -7,7 +8,6 @@ use crate::interrupt;
 use crate::local::{JobHandle, JobResult, JobState, Program, launch};
 use millstream_model::{Error, Result};
 use std::cell::{RefCell, RefMut};
-use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 /// Builds streams and runs them. Cheap to clone: clones are one environment.
@@ -30,15 +30,21 @@ impl Environment {
     ///
     /// # Errors
     /// If an option is unknown or its value is not allowed.
+    ///
+    /// ```
+    /// # use millstream::prelude::*;
+    /// # fn main() -> Result<()> {
+    /// // my-job --parallelism 4 --input flights.csv
+    /// let env = Environment::from_args()?;
+    /// let input = env.arg_opt("input").unwrap_or("flights.csv".to_string());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn from_args() -> Result<Self> {
         let arguments = Arguments::parse(std::env::args().skip(1))?;
         let mut builder = Environment::builder();
         builder.read_outside(arguments.config.clone())?;
-        for (key, value) in &arguments.settings {
-            builder.config.set(key, value, "command line")?;
-        }
-        builder.arguments = arguments.rest;
-        builder.explain = arguments.explain;
+        builder.adopt(arguments)?;
         builder.build()
     }
 
@@ -46,6 +52,16 @@ impl Environment {
     ///
     /// # Errors
     /// If an option is unknown or its value is not allowed.
+    ///
+    /// ```
+    /// # use millstream::prelude::*;
+    /// # fn main() -> Result<()> {
+    /// // MILLSTREAM_PARALLELISM=4 my-job
+    /// let env = Environment::from_env()?;
+    /// assert!(env.parallelism() >= 1);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn from_env() -> Result<Self> {
         let mut builder = Environment::builder();
         builder.read_outside(None)?;
@@ -53,21 +69,38 @@ impl Environment {
     }
 
     /// An environment with default settings.
+    ///
+    /// ```
+    /// # use millstream::prelude::*;
+    /// # fn main() -> Result<()> {
+    /// let env = Environment::local();
+    /// assert_eq!(env.from_collection(vec![1, 2]).execute_and_collect("two")?, [1, 2]);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn local() -> Self {
         Environment::from_parts(Config::default(), Vec::new(), None)
     }
 
     /// An environment with settings made in code; reads nothing from outside.
+    ///
+    /// ```
+    /// # use millstream::prelude::*;
+    /// # fn main() -> Result<()> {
+    /// let env = Environment::builder().parallelism(3).set("driver", "threads").build()?;
+    /// assert_eq!(env.parallelism(), 3);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn builder() -> EnvironmentBuilder {
-        EnvironmentBuilder {
-            config: Config::default(),
-            arguments: Vec::new(),
-            explain: None,
-            mistake: None,
-        }
+        EnvironmentBuilder::default()
     }
 
-    fn from_parts(config: Config, arguments: Vec<String>, explain: Option<ExplainFormat>) -> Self {
+    pub(crate) fn from_parts(
+        config: Config,
+        arguments: Vec<String>,
+        explain: Option<ExplainFormat>,
+    ) -> Self {
         Environment {
             inner: Rc::new(Inner { graph: RefCell::default(), config, arguments, explain }),
         }
@@ -78,6 +111,15 @@ impl Environment {
     }
 
     /// The arguments that are not the engine's.
+    ///
+    /// ```
+    /// # use millstream::prelude::*;
+    /// # fn main() -> Result<()> {
+    /// let env = Environment::builder().args(["-p", "2", "flights.csv", "--top=5"]).build()?;
+    /// assert_eq!(env.args(), ["flights.csv", "--top=5"]);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn args(&self) -> &[String] {
         &self.inner.arguments
     }
@@ -86,12 +128,32 @@ impl Environment {
     ///
     /// # Errors
     /// If it was not given.
+    ///
+    /// ```
+    /// # use millstream::prelude::*;
+    /// # fn main() -> Result<()> {
+    /// let env = Environment::builder().args(["--input", "flights.csv"]).build()?;
+    /// assert_eq!(env.arg("input")?, "flights.csv");
+    /// assert_eq!(env.arg("output").unwrap_err().to_string(), "the argument `--output VALUE` is missing");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn arg(&self, name: &str) -> Result<String> {
         self.arg_opt(name)
             .ok_or_else(|| Error::user(format!("the argument `--{name} VALUE` is missing")))
     }
 
     /// The value of the program's argument `--name VALUE` or `--name=VALUE`, if it was given.
+    ///
+    /// ```
+    /// # use millstream::prelude::*;
+    /// # fn main() -> Result<()> {
+    /// let env = Environment::builder().args(["--top=5"]).build()?;
+    /// assert_eq!(env.arg_opt("top").as_deref(), Some("5"));
+    /// assert_eq!(env.arg_opt("bottom"), None);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn arg_opt(&self, name: &str) -> Option<String> {
         let flag = format!("--{name}");
         let mut args = self.inner.arguments.iter();
@@ -107,6 +169,15 @@ impl Environment {
     }
 
     /// The default number of subtasks.
+    ///
+    /// ```
+    /// # use millstream::prelude::*;
+    /// # fn main() -> Result<()> {
+    /// let env = Environment::builder().args(["-p", "2"]).build()?;
+    /// assert_eq!(env.parallelism(), 2);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn parallelism(&self) -> usize {
         self.inner.config.parallelism
     }
@@ -132,6 +203,17 @@ impl Environment {
     ///
     /// # Errors
     /// If the job cannot run as it is.
+    ///
+    /// ```
+    /// # use millstream::prelude::*;
+    /// # fn main() -> Result<()> {
+    /// let env = Environment::builder().parallelism(2).build()?;
+    /// env.generate(100, |i| i).map(|i| i / 2).discard();
+    /// let plan = env.explain("halves", ExplainFormat::Text)?;
+    /// assert!(plan.contains("[0] parallelism 2\n    generator (source)\n    map, fused\n    discard (sink), fused"));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn explain(&self, name: &str, format: ExplainFormat) -> Result<String> {
         let compiled = self.compile(name)?;
         Ok(compile::explain::render(&self.inner.graph.borrow(), &compiled, format))
@@ -143,6 +225,20 @@ impl Environment {
     ///
     /// # Errors
     /// If the job cannot run as it is, fails, or is cancelled.
+    ///
+    /// ```
+    /// # use millstream::prelude::*;
+    /// # fn main() -> Result<()> {
+    /// let env = Environment::local();
+    /// env.generate(100, |i| i).discard();
+    /// let result = env.execute("hundred")?;
+    /// assert_eq!((result.state(), result.records()), (JobState::Finished, 100));
+    ///
+    /// let error = env.execute("nothing").unwrap_err().to_string();
+    /// assert!(error.starts_with("the job has no operators"));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn execute(&self, name: &str) -> Result<JobResult> {
         if let Some(format) = self.inner.explain {
             println!("{}", self.explain(name, format)?.trim_end());
@@ -161,6 +257,18 @@ impl Environment {
     ///
     /// # Errors
     /// If the job cannot run as it is.
+    ///
+    /// ```
+    /// # use millstream::prelude::*;
+    /// # fn main() -> Result<()> {
+    /// let env = Environment::local();
+    /// env.source(Generator::unbounded(|i| i), Watermarks::none()).discard();
+    /// let job = env.execute_async("endless")?;
+    /// job.cancel();
+    /// assert_eq!(job.wait()?.state(), JobState::Cancelled);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn execute_async(&self, name: &str) -> Result<JobHandle> {
         let compiled = self.compile(name)?;
         for warning in &compiled.warnings {
@@ -168,61 +276,5 @@ impl Environment {
         }
         let graph = self.inner.graph.take();
         launch(Program { graph, compiled, config: self.inner.config.clone() })
-    }
-}
-
-/// Settings made in code.
-#[must_use = "call `build` to get the environment"]
-pub struct EnvironmentBuilder {
-    config: Config,
-    arguments: Vec<String>,
-    explain: Option<ExplainFormat>,
-    mistake: Option<Error>,
-}
-
-impl EnvironmentBuilder {
-    fn read_outside(&mut self, file: Option<PathBuf>) -> Result<()> {
-        match file.or_else(|| std::env::var_os("MILLSTREAM_CONFIG").map(PathBuf::from)) {
-            Some(file) => self.config.read_file(&file)?,
-            None if Path::new("millstream.toml").is_file() => {
-                self.config.read_file(Path::new("millstream.toml"))?
-            }
-            None => {}
-        }
-        self.config.read_variables(std::env::vars())
-    }
-
-    /// Sets an option by its key, as in `millstream.toml`; a mistake is reported by `build`.
-    pub fn set(mut self, key: &str, value: &str) -> Self {
-        if let Err(e) = self.config.set(key, value, "builder") {
-            self.mistake.get_or_insert(e);
-        }
-        self
-    }
-
-    /// The default number of subtasks.
-    pub fn parallelism(self, parallelism: usize) -> Self {
-        self.set("parallelism", &parallelism.to_string())
-    }
-
-    /// Records in a full batch.
-    pub fn batch_size(self, records: usize) -> Self {
-        self.set("batch-size", &records.to_string())
-    }
-
-    /// A parameter of the program, read by functions through their context.
-    pub fn parameter(self, name: &str, value: &str) -> Self {
-        self.set(&format!("parameters.{name}"), value)
-    }
-
-    /// The environment.
-    ///
-    /// # Errors
-    /// If a setting was wrong.
-    pub fn build(self) -> Result<Environment> {
-        match self.mistake {
-            Some(mistake) => Err(mistake),
-            None => Ok(Environment::from_parts(self.config, self.arguments, self.explain)),
-        }
     }
 }

@@ -13,12 +13,13 @@
 //!         .key_by_ref(|word| word.as_str())
 //!         .count()
 //!         .uid("counts");
-//!     # let _ = 0;
 //!     assert_eq!(counts.execute_and_collect("word count")?.len(), 6);
 //!     Ok(())
 //! }
 //! ```
 
+mod builder;
+mod compile;
 pub mod config;
 mod environment;
 mod graph;
@@ -28,10 +29,9 @@ pub mod prelude;
 pub mod stream;
 pub mod testing;
 
-mod compile;
-
+pub use builder::EnvironmentBuilder;
 pub use config::{ExplainFormat, reference as configuration_reference};
-pub use environment::{Environment, EnvironmentBuilder};
+pub use environment::Environment;
 pub use local::{JobHandle, JobResult, JobState, JobStatus};
 pub use millstream_connectors as connectors;
 pub use millstream_model as model;

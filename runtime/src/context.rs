@@ -67,6 +67,7 @@ pub struct TaskContext {
     waker: Waker,
     next_tick: Arc<AtomicI64>,
     current: Arc<AtomicUsize>,
+    n_calls: Arc<AtomicUsize>,
 }
 
 impl TaskContext {
@@ -88,6 +89,7 @@ impl TaskContext {
             waker,
             next_tick: Arc::new(AtomicI64::new(MAX_TIME)),
             current: Arc::default(),
+            n_calls: Arc::default(),
         }
     }
 
@@ -144,6 +146,21 @@ impl TaskContext {
     /// Forgets all requests; operators repeat theirs on each tick.
     pub fn clear_ticks(&self) {
         self.next_tick.store(MAX_TIME, Ordering::Relaxed);
+    }
+
+    /// Asynchronous calls under way: what the task waits for while it answers that it is idle.
+    pub fn n_calls(&self) -> usize {
+        self.n_calls.load(Ordering::Relaxed)
+    }
+
+    /// Notes that a call has begun.
+    pub(crate) fn begin_call(&self) {
+        self.n_calls.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Notes that the reply to a call was taken.
+    pub(crate) fn end_call(&self) {
+        self.n_calls.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// The context of one operator of this task.

@@ -146,7 +146,7 @@ impl Config {
         for (name, value) in variables {
             let Some(rest) = name.strip_prefix("MILLSTREAM_") else { continue };
             // These speak to the project's own scripts and tests, not to the engine.
-            if matches!(rest, "DATA" | "REQUIRE_DATA" | "CONFIG" | "LOG") {
+            if matches!(rest, "DATA" | "REQUIRE_DATA" | "SKIPPED" | "CONFIG" | "LOG") {
                 continue;
             }
             let key = rest.to_ascii_lowercase().replace('_', "-");

@@ -145,6 +145,11 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
 ];
 
 /// The reference page of all options, as Markdown.
+///
+/// ```
+/// let page = millstream::configuration_reference();
+/// assert!(page.contains("| `parallelism` |"));
+/// ```
 pub fn reference() -> String {
     let mut page = String::from(
         "# Configuration\n\n\

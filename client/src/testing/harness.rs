@@ -84,6 +84,20 @@ pub struct Side<T>(Records<T>);
 
 impl<T> Side<T> {
     /// The records since the last call.
+    ///
+    /// ```
+    /// # use millstream::prelude::*;
+    /// # use millstream::testing::Harness;
+    /// # fn main() -> Result<()> {
+    /// const ERRORS: OutputTag<String> = OutputTag::new(millstream::stream::ERRORS);
+    /// let build = |input: DataStream<Result<u32, String>>| input.split_errors().0;
+    /// let (mut harness, errors) = Harness::with_side(&ERRORS, build)?;
+    /// harness.element(Err("no number".to_string()), 0)?;
+    /// assert_eq!(errors.take(), ["no number"]);
+    /// assert!(errors.take().is_empty());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn take(&self) -> Vec<T> {
         take(&self.0).into_iter().map(|(v, _)| v).collect()
     }
@@ -123,6 +137,18 @@ impl<I: Data, O: Data> Harness<I, O> {
     ///
     /// # Errors
     /// If the pipeline cannot run as it is.
+    ///
+    /// ```
+    /// # use millstream::prelude::*;
+    /// # use millstream::testing::Harness;
+    /// use millstream::testing::Mode;
+    /// # fn main() -> Result<()> {
+    /// let mut harness = Harness::in_mode(Mode::Unchained, |input: DataStream<u32>| input.map(|n| n + 1))?;
+    /// harness.element(4, 100)?;
+    /// assert_eq!(harness.take(), [5]);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[track_caller]
     pub fn in_mode(mode: Mode, build: impl FnOnce(DataStream<I>) -> DataStream<O>) -> Result<Self> {
         let env = mode.environment()?;
@@ -136,6 +162,21 @@ impl<I: Data, O: Data> Harness<I, O> {
     ///
     /// # Errors
     /// If the pipeline cannot run as it is.
+    ///
+    /// ```
+    /// # use millstream::prelude::*;
+    /// # use millstream::testing::Harness;
+    /// # fn main() -> Result<()> {
+    /// const ERRORS: OutputTag<String> = OutputTag::new(millstream::stream::ERRORS);
+    /// let (mut harness, errors) = Harness::with_side(&ERRORS, |input: DataStream<Result<u32, String>>| {
+    ///     input.split_errors().0
+    /// })?;
+    /// harness.element(Err("no number".to_string()), 0)?;
+    /// harness.element(Ok(4), 0)?;
+    /// assert_eq!((harness.take(), errors.take()), (vec![4], vec!["no number".to_string()]));
+    /// # Ok(())
+    /// # }
+    /// ```
     #[track_caller]
     pub fn with_side<S: Data>(
         tag: &OutputTag<S>,
@@ -148,6 +189,22 @@ impl<I: Data, O: Data> Harness<I, O> {
     ///
     /// # Errors
     /// If the pipeline cannot run as it is.
+    ///
+    /// ```
+    /// # use millstream::prelude::*;
+    /// # use millstream::testing::Harness;
+    /// use millstream::testing::Mode;
+    /// # fn main() -> Result<()> {
+    /// const ERRORS: OutputTag<String> = OutputTag::new(millstream::stream::ERRORS);
+    /// for mode in Mode::ALL {
+    ///     let build = |input: DataStream<Result<u32, String>>| input.split_errors().0;
+    ///     let (mut harness, errors) = Harness::with_side_in_mode(mode, &ERRORS, build)?;
+    ///     harness.element(Err("no number".to_string()), 0)?;
+    ///     assert_eq!(errors.take(), ["no number"]);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     #[track_caller]
     pub fn with_side_in_mode<S: Data>(
         mode: Mode,
@@ -167,6 +224,21 @@ impl<I: Data, O: Data> Harness<I, O> {
     ///
     /// # Errors
     /// If the pipeline cannot run as it is.
+    ///
+    /// ```
+    /// # use millstream::prelude::*;
+    /// # use millstream::testing::Harness;
+    /// # fn main() -> Result<()> {
+    /// let (mut harness, words) = Harness::with_second_input(|numbers: DataStream<u32>, words| {
+    ///     numbers.connect(words).co_map(|n| n.to_string(), |word: String| word)
+    /// })?;
+    /// harness.element(1, 0)?;
+    /// words.element("two".to_string(), 0);
+    /// harness.settle()?;
+    /// assert_eq!(harness.take(), ["1", "two"]);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[track_caller]
     pub fn with_second_input<R: Data>(
         build: impl FnOnce(DataStream<I>, DataStream<R>) -> DataStream<O>,
@@ -178,6 +250,22 @@ impl<I: Data, O: Data> Harness<I, O> {
     ///
     /// # Errors
     /// If the pipeline cannot run as it is.
+    ///
+    /// ```
+    /// # use millstream::prelude::*;
+    /// # use millstream::testing::Harness;
+    /// use millstream::testing::Mode;
+    /// # fn main() -> Result<()> {
+    /// for mode in Mode::ALL {
+    ///     let union = |a: DataStream<u32>, b| a.union([b]);
+    ///     let (mut harness, others) = Harness::with_second_input_in_mode(mode, union)?;
+    ///     others.element(2, 0);
+    ///     harness.element(1, 0)?;
+    ///     assert_eq!(harness.take().iter().sum::<u32>(), 3);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     #[track_caller]
     pub fn with_second_input_in_mode<R: Data>(
         mode: Mode,
@@ -212,6 +300,20 @@ impl<I: Data, O: Data> Harness<I, O> {
     }
 
     /// The input, to be filled before `settle`.
+    ///
+    /// ```
+    /// # use millstream::prelude::*;
+    /// # use millstream::testing::Harness;
+    /// # fn main() -> Result<()> {
+    /// let mut harness = Harness::new(|input: DataStream<u32>| input.map(|n| n + 1))?;
+    /// for n in 0..3 {
+    ///     harness.input().element(n, 0);
+    /// }
+    /// harness.settle()?;
+    /// assert_eq!(harness.take(), [1, 2, 3]);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn input(&self) -> &InputHandle<I> {
         &self.input
     }
@@ -220,6 +322,17 @@ impl<I: Data, O: Data> Harness<I, O> {
     ///
     /// # Errors
     /// The failure of an operator.
+    ///
+    /// ```
+    /// # use millstream::prelude::*;
+    /// # use millstream::testing::Harness;
+    /// # fn main() -> Result<()> {
+    /// let mut harness = Harness::new(|input: DataStream<u32>| input.map(|n| n + 1))?;
+    /// harness.element(4, 100)?;
+    /// assert_eq!(harness.take(), [5]);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn element(&mut self, value: I, time: EventTime) -> Result<()> {
         self.input.element(value, time);
         self.settle()
@@ -229,6 +342,36 @@ impl<I: Data, O: Data> Harness<I, O> {
     ///
     /// # Errors
     /// The failure of an operator.
+    ///
+    /// ```
+    /// # use millstream::prelude::*;
+    /// # use millstream::testing::Harness;
+    /// /// Emits a value 10 ms after it came.
+    /// #[derive(Clone)]
+    /// struct After;
+    ///
+    /// impl KeyedProcessFunction<u32, u32> for After {
+    ///     type Out = u32;
+    ///     fn process(&mut self, _: u32, ctx: &mut KeyedContext<'_, u32>, _: &mut Collector<'_, u32>) -> Result<()> {
+    ///         ctx.timers().at(ctx.timestamp() + 10);
+    ///         Ok(())
+    ///     }
+    ///     fn on_timer(&mut self, _: Timer, ctx: &mut KeyedContext<'_, u32>, out: &mut Collector<'_, u32>) -> Result<()> {
+    ///         out.emit(*ctx.key());
+    ///         Ok(())
+    ///     }
+    /// }
+    ///
+    /// # fn main() -> Result<()> {
+    /// let mut harness = Harness::new(|input: DataStream<u32>| input.key_by(|n| *n).process(After))?;
+    /// harness.element(7, 100)?;
+    /// harness.watermark(109)?;
+    /// assert!(harness.take().is_empty());
+    /// harness.watermark(110)?;
+    /// assert_eq!(harness.take_timed(), [(7, 110)]);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn watermark(&mut self, watermark: EventTime) -> Result<()> {
         self.input.watermark(watermark);
         self.settle()
@@ -238,6 +381,36 @@ impl<I: Data, O: Data> Harness<I, O> {
     ///
     /// # Errors
     /// The failure of an operator.
+    ///
+    /// ```
+    /// # use millstream::prelude::*;
+    /// # use millstream::testing::Harness;
+    /// /// Emits a value 10 ms after it came.
+    /// #[derive(Clone)]
+    /// struct After;
+    ///
+    /// impl KeyedProcessFunction<u32, u32> for After {
+    ///     type Out = u32;
+    ///     fn process(&mut self, _: u32, ctx: &mut KeyedContext<'_, u32>, _: &mut Collector<'_, u32>) -> Result<()> {
+    ///         ctx.timers().at_processing_time(ctx.now_ms() + 10);
+    ///         Ok(())
+    ///     }
+    ///     fn on_timer(&mut self, _: Timer, ctx: &mut KeyedContext<'_, u32>, out: &mut Collector<'_, u32>) -> Result<()> {
+    ///         out.emit(*ctx.key());
+    ///         Ok(())
+    ///     }
+    /// }
+    ///
+    /// # fn main() -> Result<()> {
+    /// let mut harness = Harness::new(|input: DataStream<u32>| input.key_by(|n| *n).process(After))?;
+    /// harness.element(7, 100)?;
+    /// harness.advance_clock(millis(9))?;
+    /// assert!(harness.take().is_empty());
+    /// harness.advance_clock(millis(1))?;
+    /// assert_eq!(harness.take(), [7]);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn advance_clock(&mut self, by: Duration) -> Result<()> {
         self.clock.0.fetch_add(by.as_micros() as EventTime, Ordering::SeqCst);
         self.settle()
@@ -247,22 +420,69 @@ impl<I: Data, O: Data> Harness<I, O> {
     ///
     /// # Errors
     /// The failure of an operator.
+    ///
+    /// ```
+    /// # use millstream::prelude::*;
+    /// # use millstream::testing::Harness;
+    /// # fn main() -> Result<()> {
+    /// let mut harness = Harness::new(|input: DataStream<u32>| input.map(|n| n + 1))?;
+    /// harness.input().element(4, 100);
+    /// harness.finish()?;
+    /// assert_eq!(harness.take(), [5]);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn finish(&mut self) -> Result<()> {
         self.input.end();
         self.settle()
     }
 
     /// Whether every task has ended.
+    ///
+    /// ```
+    /// # use millstream::prelude::*;
+    /// # use millstream::testing::Harness;
+    /// # fn main() -> Result<()> {
+    /// let mut harness = Harness::new(|input: DataStream<u32>| input.map(|n| n + 1))?;
+    /// assert!(!harness.is_finished());
+    /// harness.finish()?;
+    /// assert!(harness.is_finished());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn is_finished(&self) -> bool {
         self.tasks.iter().all(Option::is_none)
     }
 
     /// The results since the last call.
+    ///
+    /// ```
+    /// # use millstream::prelude::*;
+    /// # use millstream::testing::Harness;
+    /// # fn main() -> Result<()> {
+    /// let mut harness = Harness::new(|input: DataStream<u32>| input.map(|n| n + 1))?;
+    /// harness.element(4, 100)?;
+    /// assert_eq!(harness.take(), [5]);
+    /// assert!(harness.take().is_empty());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn take(&mut self) -> Vec<O> {
         self.take_timed().into_iter().map(|(v, _)| v).collect()
     }
 
     /// The results since the last call, with their event times.
+    ///
+    /// ```
+    /// # use millstream::prelude::*;
+    /// # use millstream::testing::Harness;
+    /// # fn main() -> Result<()> {
+    /// let mut harness = Harness::new(|input: DataStream<u32>| input.map(|n| n + 1))?;
+    /// harness.element(4, 100)?;
+    /// assert_eq!(harness.take_timed(), [(5, 100)]);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn take_timed(&mut self) -> Vec<(O, EventTime)> {
         take(&self.output)
     }
@@ -271,12 +491,28 @@ impl<I: Data, O: Data> Harness<I, O> {
     ///
     /// # Errors
     /// The failure of an operator, or of a call that does not come back.
+    ///
+    /// ```
+    /// # use millstream::prelude::*;
+    /// # use millstream::testing::Harness;
+    /// # fn main() -> Result<()> {
+    /// let mut harness = Harness::new(|input: DataStream<u32>| {
+    ///     input.async_map(AsyncCall::new(|n| async move { Ok(n + 1) }))
+    /// })?;
+    /// harness.input().element(4, 100);
+    /// harness.settle()?;
+    /// assert_eq!(harness.take(), [5]);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn settle(&mut self) -> Result<()> {
         loop {
             let (mut busy, mut waiting) = (false, false);
             for slot in &mut self.tasks {
                 let Some(task) = slot else { continue };
-                match task.step()? {
+                let progress = task.step()?;
+                waiting |= task.context().n_calls() > 0;
+                match progress {
                     Progress::Busy => busy = true,
                     // Its time may have come while it was busy with something else.
                     Progress::Idle(until_us) => busy |= until_us <= self.clock.now_us(),

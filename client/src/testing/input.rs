@@ -38,6 +38,20 @@ impl<T> InputHandle<T> {
     }
 
     /// Adds one record with its event time.
+    ///
+    /// ```
+    /// # use millstream::prelude::*;
+    /// # use millstream::testing::Harness;
+    /// # fn main() -> Result<()> {
+    /// let (mut harness, words) = Harness::with_second_input(|numbers: DataStream<u32>, words| {
+    ///     numbers.connect(words).co_map(|n| n.to_string(), |word: String| word)
+    /// })?;
+    /// words.element("two".to_string(), 5);
+    /// harness.settle()?;
+    /// assert_eq!(harness.take_timed(), [("two".to_string(), 5)]);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn element(&self, value: T, time: EventTime) {
         let mut batch = Batch::default();
         batch.push(value, time);
@@ -45,6 +59,39 @@ impl<T> InputHandle<T> {
     }
 
     /// Adds a watermark.
+    ///
+    /// ```
+    /// # use millstream::prelude::*;
+    /// # use millstream::testing::Harness;
+    /// /// Emits a value 10 ms after it came.
+    /// #[derive(Clone)]
+    /// struct After;
+    ///
+    /// impl KeyedProcessFunction<u32, u32> for After {
+    ///     type Out = u32;
+    ///     fn process(&mut self, _: u32, ctx: &mut KeyedContext<'_, u32>, _: &mut Collector<'_, u32>) -> Result<()> {
+    ///         ctx.timers().at(ctx.timestamp() + 10);
+    ///         Ok(())
+    ///     }
+    ///     fn on_timer(&mut self, _: Timer, ctx: &mut KeyedContext<'_, u32>, out: &mut Collector<'_, u32>) -> Result<()> {
+    ///         out.emit(*ctx.key());
+    ///         Ok(())
+    ///     }
+    /// }
+    ///
+    /// # fn main() -> Result<()> {
+    /// let (mut harness, other) = Harness::with_second_input(|a: DataStream<u32>, b| {
+    ///     a.union([b]).key_by(|n| *n).process(After)
+    /// })?;
+    /// harness.element(7, 100)?;
+    /// harness.watermark(110)?;
+    /// assert!(harness.take().is_empty()); // the other input may still be behind
+    /// other.watermark(200);
+    /// harness.settle()?;
+    /// assert_eq!(harness.take(), [7]);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn watermark(&self, watermark: EventTime) {
         let mut batch = Batch::default();
         batch.mark(watermark);
@@ -52,16 +99,114 @@ impl<T> InputHandle<T> {
     }
 
     /// Says nothing about time until `active`.
+    ///
+    /// ```
+    /// # use millstream::prelude::*;
+    /// # use millstream::testing::Harness;
+    /// /// Emits a value 10 ms after it came.
+    /// #[derive(Clone)]
+    /// struct After;
+    ///
+    /// impl KeyedProcessFunction<u32, u32> for After {
+    ///     type Out = u32;
+    ///     fn process(&mut self, _: u32, ctx: &mut KeyedContext<'_, u32>, _: &mut Collector<'_, u32>) -> Result<()> {
+    ///         ctx.timers().at(ctx.timestamp() + 10);
+    ///         Ok(())
+    ///     }
+    ///     fn on_timer(&mut self, _: Timer, ctx: &mut KeyedContext<'_, u32>, out: &mut Collector<'_, u32>) -> Result<()> {
+    ///         out.emit(*ctx.key());
+    ///         Ok(())
+    ///     }
+    /// }
+    ///
+    /// # fn main() -> Result<()> {
+    /// let (mut harness, other) = Harness::with_second_input(|a: DataStream<u32>, b| {
+    ///     a.union([b]).key_by(|n| *n).process(After)
+    /// })?;
+    /// harness.element(7, 100)?;
+    /// harness.watermark(110)?;
+    /// assert!(harness.take().is_empty()); // the other input may still be behind
+    /// other.idle();
+    /// harness.settle()?;
+    /// assert_eq!(harness.take(), [7]);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn idle(&self) {
         self.queue().push_back(Item::Signal(Signal::Idle));
     }
 
     /// Takes part in time again.
+    ///
+    /// ```
+    /// # use millstream::prelude::*;
+    /// # use millstream::testing::Harness;
+    /// /// Emits a value 10 ms after it came.
+    /// #[derive(Clone)]
+    /// struct After;
+    ///
+    /// impl KeyedProcessFunction<u32, u32> for After {
+    ///     type Out = u32;
+    ///     fn process(&mut self, _: u32, ctx: &mut KeyedContext<'_, u32>, _: &mut Collector<'_, u32>) -> Result<()> {
+    ///         ctx.timers().at(ctx.timestamp() + 10);
+    ///         Ok(())
+    ///     }
+    ///     fn on_timer(&mut self, _: Timer, ctx: &mut KeyedContext<'_, u32>, out: &mut Collector<'_, u32>) -> Result<()> {
+    ///         out.emit(*ctx.key());
+    ///         Ok(())
+    ///     }
+    /// }
+    ///
+    /// # fn main() -> Result<()> {
+    /// let (mut harness, other) = Harness::with_second_input(|a: DataStream<u32>, b| {
+    ///     a.union([b]).key_by(|n| *n).process(After)
+    /// })?;
+    /// other.idle();
+    /// other.active();
+    /// harness.element(7, 100)?;
+    /// harness.watermark(110)?;
+    /// assert!(harness.take().is_empty()); // the other input may still be behind
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn active(&self) {
         self.queue().push_back(Item::Signal(Signal::Active));
     }
 
     /// Ends the input: event time goes to its end first.
+    ///
+    /// ```
+    /// # use millstream::prelude::*;
+    /// # use millstream::testing::Harness;
+    /// /// Emits a value 10 ms after it came.
+    /// #[derive(Clone)]
+    /// struct After;
+    ///
+    /// impl KeyedProcessFunction<u32, u32> for After {
+    ///     type Out = u32;
+    ///     fn process(&mut self, _: u32, ctx: &mut KeyedContext<'_, u32>, _: &mut Collector<'_, u32>) -> Result<()> {
+    ///         ctx.timers().at(ctx.timestamp() + 10);
+    ///         Ok(())
+    ///     }
+    ///     fn on_timer(&mut self, _: Timer, ctx: &mut KeyedContext<'_, u32>, out: &mut Collector<'_, u32>) -> Result<()> {
+    ///         out.emit(*ctx.key());
+    ///         Ok(())
+    ///     }
+    /// }
+    ///
+    /// # fn main() -> Result<()> {
+    /// let (mut harness, other) = Harness::with_second_input(|a: DataStream<u32>, b| {
+    ///     a.union([b]).key_by(|n| *n).process(After)
+    /// })?;
+    /// harness.element(7, 100)?;
+    /// harness.watermark(110)?;
+    /// assert!(harness.take().is_empty()); // the other input may still be behind
+    /// other.end();
+    /// harness.settle()?;
+    /// assert_eq!(harness.take(), [7]);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn end(&self) {
         self.watermark(millstream_model::MAX_TIME);
         self.queue().push_back(Item::End);

@@ -61,11 +61,30 @@ impl<I, O> Default for Script<I, O> {
 
 impl<I: Data + Clone, O: Data + Debug + PartialEq + Clone> Script<I, O> {
     /// An empty script.
+    ///
+    /// ```
+    /// # use millstream::prelude::*;
+    /// # use millstream::testing::Script;
+    /// # fn main() -> Result<()> {
+    /// Script::new().element(1, 0).expect([2]).run(|input| input.map(|n| n + 1))?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn new() -> Self {
         Script::default()
     }
 
     /// A record with its event time.
+    ///
+    /// ```
+    /// # use millstream::prelude::*;
+    /// # use millstream::testing::Script;
+    /// # fn main() -> Result<()> {
+    /// let script = Script::new().element(1, 0).element(2, 0).expect([2, 3]);
+    /// script.run(|input| input.map(|n| n + 1))?;
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn element(mut self, value: I, time: EventTime) -> Self {
         self.lines.push(Line::Element(value, time));
@@ -73,6 +92,37 @@ impl<I: Data + Clone, O: Data + Debug + PartialEq + Clone> Script<I, O> {
     }
 
     /// A watermark.
+    ///
+    /// ```
+    /// # use millstream::prelude::*;
+    /// # use millstream::testing::Script;
+    /// /// Emits a value 10 ms after it came.
+    /// #[derive(Clone)]
+    /// struct After;
+    ///
+    /// impl KeyedProcessFunction<u32, u32> for After {
+    ///     type Out = u32;
+    ///     fn process(&mut self, _: u32, ctx: &mut KeyedContext<'_, u32>, _: &mut Collector<'_, u32>) -> Result<()> {
+    ///         ctx.timers().at(ctx.timestamp() + 10);
+    ///         Ok(())
+    ///     }
+    ///     fn on_timer(&mut self, _: Timer, ctx: &mut KeyedContext<'_, u32>, out: &mut Collector<'_, u32>) -> Result<()> {
+    ///         out.emit(*ctx.key());
+    ///         Ok(())
+    ///     }
+    /// }
+    ///
+    /// # fn main() -> Result<()> {
+    /// Script::new()
+    ///     .element(7, 100)
+    ///     .watermark(109)
+    ///     .expect([])
+    ///     .watermark(110)
+    ///     .expect([7])
+    ///     .run(|input| input.key_by(|n| *n).process(After))?;
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn watermark(mut self, watermark: EventTime) -> Self {
         self.lines.push(Line::Watermark(watermark));
@@ -80,6 +130,17 @@ impl<I: Data + Clone, O: Data + Debug + PartialEq + Clone> Script<I, O> {
     }
 
     /// What the lines since the last expectation have led to, in any order.
+    ///
+    /// ```
+    /// # use millstream::prelude::*;
+    /// # use millstream::testing::Script;
+    /// # fn main() -> Result<()> {
+    /// let script = Script::new().element(1, 0).element(2, 0).expect([1, 3]);
+    /// let error = script.run(|input| input.map(|n| n)).unwrap_err().to_string();
+    /// assert_eq!(error, "in mode Plain, at line 3: missing [3], not expected [2]");
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn expect(mut self, results: impl IntoIterator<Item = O>) -> Self {
         self.lines.push(Line::Expect(results.into_iter().collect()));
@@ -87,6 +148,33 @@ impl<I: Data + Clone, O: Data + Debug + PartialEq + Clone> Script<I, O> {
     }
 
     /// What the end of the input leads to, in any order.
+    ///
+    /// ```
+    /// # use millstream::prelude::*;
+    /// # use millstream::testing::Script;
+    /// /// Emits a value 10 ms after it came.
+    /// #[derive(Clone)]
+    /// struct After;
+    ///
+    /// impl KeyedProcessFunction<u32, u32> for After {
+    ///     type Out = u32;
+    ///     fn process(&mut self, _: u32, ctx: &mut KeyedContext<'_, u32>, _: &mut Collector<'_, u32>) -> Result<()> {
+    ///         ctx.timers().at(ctx.timestamp() + 10);
+    ///         Ok(())
+    ///     }
+    ///     fn on_timer(&mut self, _: Timer, ctx: &mut KeyedContext<'_, u32>, out: &mut Collector<'_, u32>) -> Result<()> {
+    ///         out.emit(*ctx.key());
+    ///         Ok(())
+    ///     }
+    /// }
+    ///
+    /// # fn main() -> Result<()> {
+    /// // At its end, event time goes to its end.
+    /// let script = Script::new().element(7, 100).expect([]).expect_at_end([7]);
+    /// script.run(|input| input.key_by(|n| *n).process(After))?;
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn expect_at_end(mut self, results: impl IntoIterator<Item = O>) -> Self {
         self.at_end = Some(results.into_iter().collect());
@@ -97,6 +185,16 @@ impl<I: Data + Clone, O: Data + Debug + PartialEq + Clone> Script<I, O> {
     ///
     /// # Errors
     /// The first expectation that is not met, with mode and line; or the failure of an operator.
+    ///
+    /// ```
+    /// # use millstream::prelude::*;
+    /// # use millstream::testing::Script;
+    /// # fn main() -> Result<()> {
+    /// let script = Script::new().element('a', 0).element('b', 0).element('a', 0);
+    /// script.expect([('a', 1), ('b', 1), ('a', 2)]).run(|input| input.key_by(|c| *c).count())?;
+    /// # Ok(())
+    /// # }
+    /// ```
     #[track_caller]
     pub fn run(self, build: impl Fn(DataStream<I>) -> DataStream<O>) -> Result<()> {
         Mode::ALL.into_iter().try_for_each(|mode| self.run_in(mode, &build))
@@ -106,6 +204,17 @@ impl<I: Data + Clone, O: Data + Debug + PartialEq + Clone> Script<I, O> {
     ///
     /// # Errors
     /// As for `run`.
+    ///
+    /// ```
+    /// # use millstream::prelude::*;
+    /// # use millstream::testing::Script;
+    /// # fn main() -> Result<()> {
+    /// use millstream::testing::Mode;
+    /// let script = Script::new().element(1, 0).expect([2]);
+    /// script.run_in(Mode::BatchSizeOne, |input| input.map(|n| n + 1))?;
+    /// # Ok(())
+    /// # }
+    /// ```
     #[track_caller]
     pub fn run_in(&self, mode: Mode, build: impl Fn(DataStream<I>) -> DataStream<O>) -> Result<()> {
         let mut harness = Harness::in_mode(mode, build)?;

@@ -16,8 +16,7 @@ mod queue;
 pub use call::{AsyncCall, Retry};
 
 use crate::chain::{Flow, Output, Push, Site};
-use crate::context::OperatorContext;
-use crate::task::Waker;
+use crate::context::{OperatorContext, TaskContext};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use millstream_model::{Batch, Error, EventTime, Mark, NO_TIME, Result, Signal};
 use queue::{Item, Queue, Ticket};
@@ -59,7 +58,7 @@ pub struct AsyncWait<I, O> {
     /// Whether something was emitted that nobody else will flush.
     unflushed: bool,
     out: Output<O>,
-    waker: Waker,
+    task: TaskContext,
     site: Site,
 }
 
@@ -148,14 +147,15 @@ impl<I: Send + 'static, O: Send + 'static> AsyncWait<I, O> {
             unflushed: false,
             site: out.site().clone(),
             out,
-            waker: context.task().waker().clone(),
+            task: context.task().clone(),
         }
     }
 
     fn request(&mut self, value: I, time: EventTime) -> Result<()> {
-        let (call, replies, waker) =
-            (self.call.clone(), self.replies.0.clone(), self.waker.clone());
+        let (call, replies) = (self.call.clone(), self.replies.0.clone());
+        let waker = self.task.waker().clone();
         let ticket = self.queue.begin();
+        self.task.begin_call();
         let request = async move {
             let result = caught(async move { call.start(value).await }).await;
             // Nobody listens if the task has ended meanwhile.
@@ -168,6 +168,7 @@ impl<I: Send + 'static, O: Send + 'static> AsyncWait<I, O> {
 
     fn take_replies(&mut self) -> Result<()> {
         while let Ok(Reply { ticket, time, result }) = self.replies.1.try_recv() {
+            self.task.end_call();
             self.queue.finish(ticket, result?, time);
         }
         while self.requests.try_join_next().is_some() {}

@@ -1,8 +1,8 @@
 //! The link driven by hand: requests complete when a test says so, and the waker is a bell.
 
 use super::*;
-use crate::context::{JobContext, SystemClock, TaskContext};
-use crate::task::Wake;
+use crate::context::{JobContext, SystemClock};
+use crate::task::{Wake, Waker};
 use std::collections::HashMap;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
