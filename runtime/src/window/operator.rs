@@ -19,6 +19,8 @@ pub(super) trait Windows<T, O>: Send {
     /// # Errors
     /// What the window function's opening reports.
     fn open(&mut self) -> Result<()>;
+    /// Records of keys with these hashes are about to be taken.
+    fn warm(&self, hashes: &[u64]);
     /// Takes a record, or gives it back if it is late: too late for every window it belongs to.
     ///
     /// # Errors
@@ -128,6 +130,7 @@ fn take_all<R, T, O, W: Windows<T, O>>(
         return Ok(Step::Yield);
     }
     let now = clock.read();
+    windows.warm(records.hashes());
     while let Some((value, time, hash)) = records.next_record() {
         let time = now.unwrap_or(time);
         if let Some(value) = windows.insert(wrap(value), time, hash)? {

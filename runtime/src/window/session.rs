@@ -185,6 +185,10 @@ where
         self.firings.open()
     }
 
+    fn warm(&self, hashes: &[u64]) {
+        self.open.warm(hashes.iter().copied());
+    }
+
     #[inline]
     fn insert(&mut self, value: T, time: EventTime, hash: u64) -> Result<Option<T>> {
         timed(time)?;

@@ -45,6 +45,13 @@ impl<K, V> Slots<K, V> {
         self.by_start.get(&start).copied()
     }
 
+    /// Warms the table in a slot for keys with these hashes, if there is one.
+    pub(crate) fn warm(&self, slot: usize, hashes: &[u64]) {
+        if let Some(table) = self.tables.get(slot) {
+            table.warm(hashes.iter().copied());
+        }
+    }
+
     /// Drops what begins at `start`.
     pub(crate) fn close(&mut self, start: EventTime) {
         let Some(slot) = self.by_start.remove(&start) else { return };

@@ -5,6 +5,7 @@
 //! memory, and neither growing nor merging hashes a key again: its hash is kept beside it.
 
 use hashbrown::HashTable;
+use std::hint::black_box;
 
 /// See the module's text.
 #[derive(Debug)]
@@ -34,7 +35,29 @@ fn probe(hash: u64) -> u64 {
     hash ^ (hash << 32)
 }
 
+/// Keys from which on a table is larger than the caches of one core.
+const WARM_FROM: usize = 1 << 15;
+/// Entries whose keys are warmed at a time.
+const CHUNK: usize = 64;
+
 impl<K, V> KeyTable<K, V> {
+    /// Brings the entries of keys with these hashes close, if the table is too large to be close anyway.
+    ///
+    /// Keys are independent, so their cache misses overlap here, where a few instructions lie between two of
+    /// them; in the loop that works on the entries they would come one after the other.
+    pub(crate) fn warm(&self, hashes: impl Iterator<Item = u64>) {
+        if self.len() < WARM_FROM {
+            return;
+        }
+        for hash in hashes {
+            self.positions.find(probe(hash), |&at| {
+                // Looked at for no other reason than to have its cache line fetched.
+                black_box(self.entries[at as usize].hash);
+                false
+            });
+        }
+    }
+
     /// Number of keys.
     #[inline]
     pub(crate) fn len(&self) -> usize {
@@ -167,7 +190,18 @@ impl<K, V> KeyTable<K, V> {
         &mut self.entries[position].value
     }
 
+    /// All entries in order, some at a time: few enough to be warmed in another table before they are used.
+    pub(crate) fn chunks(&self) -> std::slice::Chunks<'_, Entry<K, V>> {
+        self.entries.chunks(CHUNK)
+    }
+
+    /// The same, values to be changed in place.
+    pub(crate) fn chunks_mut(&mut self) -> std::slice::ChunksMut<'_, Entry<K, V>> {
+        self.entries.chunks_mut(CHUNK)
+    }
+
     /// All entries in order.
+    #[cfg(test)]
     pub(crate) fn iter(&self) -> std::slice::Iter<'_, Entry<K, V>> {
         self.entries.iter()
     }

@@ -332,6 +332,10 @@ where
         self.firings.open()
     }
 
+    fn warm(&self, hashes: &[u64]) {
+        self.slices.warm(self.current.slot, hashes);
+    }
+
     #[inline]
     fn insert(&mut self, value: T, time: EventTime, hash: u64) -> Result<Option<T>> {
         if self.current.start <= time && time < self.current.end {

@@ -38,6 +38,23 @@ impl<K: Key, Acc: Clone> Running<K, Acc> {
             },
         );
     }
+
+    /// Takes out what a slice holds of a key.
+    #[inline]
+    fn subtract(&mut self, merge: &impl Merge<Acc>, hash: u64, key: &K, acc: &Acc) -> Result<()> {
+        let Some(at) = self.table.find(hash, |k| k == key) else { return Ok(()) };
+        let total = self.table.value_mut(at);
+        total.n_slices -= 1;
+        if total.n_slices == 0 {
+            self.table.remove_at(at);
+        } else if !merge.retract(&mut total.acc, acc) {
+            return Err(Error::user(
+                "an aggregate says that it is invertible but refuses to retract: make `retract` \
+                 answer true, or `is_invertible` false",
+            ));
+        }
+        Ok(())
+    }
 }
 
 impl<K: Key, Acc: Clone + Send> Totals<K, Acc> for Running<K, Acc> {
@@ -55,8 +72,11 @@ impl<K: Key, Acc: Clone + Send> Totals<K, Acc> for Running<K, Acc> {
     }
 
     fn enter(&mut self, merge: &impl Merge<Acc>, slice: &KeyTable<K, Acc>) {
-        for entry in slice.iter() {
-            self.add(merge, entry.hash, &entry.key, &entry.value, 1);
+        for entries in slice.chunks() {
+            self.table.warm(entries.iter().map(|entry| entry.hash));
+            for entry in entries {
+                self.add(merge, entry.hash, &entry.key, &entry.value, 1);
+            }
         }
     }
 
@@ -68,17 +88,10 @@ impl<K: Key, Acc: Clone + Send> Totals<K, Acc> for Running<K, Acc> {
         _: EventTime,
     ) -> Result<()> {
         let Some(slot) = slices.get(start) else { return Ok(()) };
-        for entry in slices[slot].iter() {
-            let Some(at) = self.table.find(entry.hash, |k| *k == entry.key) else { continue };
-            let Total { acc, n_slices } = self.table.value_mut(at);
-            *n_slices -= 1;
-            if *n_slices == 0 {
-                self.table.remove_at(at);
-            } else if !merge.retract(acc, &entry.value) {
-                return Err(Error::user(
-                    "an aggregate says that it is invertible but refuses to retract: make `retract` \
-                     answer true, or `is_invertible` false",
-                ));
+        for entries in slices[slot].chunks() {
+            self.table.warm(entries.iter().map(|entry| entry.hash));
+            for entry in entries {
+                self.subtract(merge, entry.hash, &entry.key, &entry.value)?;
             }
         }
         Ok(())

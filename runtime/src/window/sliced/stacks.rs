@@ -65,10 +65,14 @@ impl<K: Key, Acc: Clone> Stacks<K, Acc> {
         }
         let back: Vec<_> = slices.range(Included(start), Excluded(entered_to)).collect();
         for (_, slot) in back.into_iter().rev() {
-            for part in slices[slot].iter_mut() {
-                let Some(sum) = self.table.get_mut(part.hash, |k| *k == part.key) else { continue };
-                part.value.later = sum.front.clone();
-                add(merge, &mut sum.front, &part.value.acc);
+            for parts in slices[slot].chunks_mut() {
+                self.table.warm(parts.iter().map(|part| part.hash));
+                for part in parts {
+                    let sum = self.table.get_mut(part.hash, |k| *k == part.key);
+                    let Some(sum) = sum else { continue };
+                    part.value.later = sum.front.clone();
+                    add(merge, &mut sum.front, &part.value.acc);
+                }
             }
         }
         self.back_from = entered_to;
@@ -131,8 +135,11 @@ impl<K: Key, Acc: Clone + Send> Totals<K, Acc> for Stacks<K, Acc> {
     }
 
     fn enter(&mut self, merge: &impl Merge<Acc>, slice: &KeyTable<K, Part<Acc>>) {
-        for part in slice.iter() {
-            self.add_to_back(merge, part.hash, &part.key, &part.value.acc);
+        for parts in slice.chunks() {
+            self.table.warm(parts.iter().map(|part| part.hash));
+            for part in parts {
+                self.add_to_back(merge, part.hash, &part.key, &part.value.acc);
+            }
         }
     }
 
@@ -147,12 +154,15 @@ impl<K: Key, Acc: Clone + Send> Totals<K, Acc> for Stacks<K, Acc> {
             self.flip(merge, slices, start, entered_to);
         }
         let Some(slot) = slices.get(start) else { return Ok(()) };
-        for part in slices[slot].iter_mut() {
-            let Some(at) = self.table.find(part.hash, |k| *k == part.key) else { continue };
-            let sum = self.table.value_mut(at);
-            sum.front = part.value.later.take();
-            if sum.front.is_none() && sum.back.is_none() {
-                self.table.remove_at(at);
+        for parts in slices[slot].chunks_mut() {
+            self.table.warm(parts.iter().map(|part| part.hash));
+            for part in parts {
+                let Some(at) = self.table.find(part.hash, |k| *k == part.key) else { continue };
+                let sum = self.table.value_mut(at);
+                sum.front = part.value.later.take();
+                if sum.front.is_none() && sum.back.is_none() {
+                    self.table.remove_at(at);
+                }
             }
         }
         Ok(())
