@@ -1,4 +1,5 @@
 //! Every workspace-wide test, in one binary: each further one would link the whole engine once more.
 
+mod compile_fail;
 mod queries;
 mod tidy;
