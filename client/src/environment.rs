@@ -8,6 +8,7 @@ use crate::interrupt;
 use crate::local::{JobHandle, JobResult, JobState, Program, launch};
 use millstream_model::{Error, Result};
 use std::cell::{RefCell, RefMut};
+use std::panic::Location;
 use std::rc::Rc;
 
 /// Builds streams and runs them. Cheap to clone: clones are one environment.
@@ -103,6 +104,18 @@ impl Environment {
     ) -> Self {
         Environment {
             inner: Rc::new(Inner { graph: RefCell::default(), config, arguments, explain }),
+        }
+    }
+
+    /// Notes the mistake if `operator` is about to join streams of two environments: nodes are numbers, and
+    /// those of another environment would be taken for this one's.
+    pub(crate) fn expect_same(&self, other: &Environment, operator: &str, at: &Location<'_>) {
+        if !Rc::ptr_eq(&self.inner, &other.inner) {
+            self.graph_mut().mistakes.push(format!(
+                "`{operator}` ({}:{}) joins streams of two environments: build both from one",
+                at.file(),
+                at.line()
+            ));
         }
     }
 

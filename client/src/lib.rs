@@ -20,6 +20,7 @@
 
 mod builder;
 mod compile;
+pub mod aggregates;
 pub mod config;
 mod environment;
 mod graph;

@@ -30,3 +30,11 @@ pub use millstream_runtime::watermark::{WatermarkGenerator, WatermarkRule, Water
 pub use millstream_state::{
     Aggregate, AggregatingState, ListState, MapState, ReducingState, StateSet, ValueState, states,
 };
+
+pub use crate::aggregates::{Count, Max, Min, Sum};
+pub use millstream_runtime::window::{
+    ContinuousEventTimeTrigger, ContinuousProcessingTimeTrigger, CountEvictor, CountTrigger,
+    DeltaEvictor, DeltaTrigger, EventTimeTrigger, Global, ProcessingTimeTrigger, PurgingTrigger,
+    Session, Sliding, TimeEvictor, TimeWindow, Trigger, TriggerContext, TriggerResult, Tumbling,
+    WindowContext, WindowFunction,
+};

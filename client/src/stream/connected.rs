@@ -32,6 +32,7 @@ pub(crate) fn add_two<L: Data, R: Data, O: Data, Op: TwoInputOperator<L, R, O> +
         let (left, right) = (typed::<Gate<L>>(left)?, typed::<Gate<R>>(right)?);
         Ok(Box::new(TwoGateHead::new(left, right, Box::new(link))) as Box<dyn Head>)
     };
+    left.env.expect_same(&right.env, kind, location);
     let mut node = Node::new(kind, kind, Make::Two(Box::new(head)), location);
     node.inputs.push(left.as_input());
     node.inputs.push(right.as_input());

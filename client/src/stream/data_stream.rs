@@ -168,8 +168,10 @@ impl<T: Data> DataStream<T> {
     /// # Ok(())
     /// # }
     /// ```
+    #[track_caller]
     pub fn union(mut self, others: impl IntoIterator<Item = DataStream<T>>) -> DataStream<T> {
         for other in others {
+            self.env.expect_same(&other.env, "union", Location::caller());
             self.origins.extend(other.origins);
         }
         self

@@ -8,6 +8,7 @@ mod async_map;
 mod broadcast;
 mod connected;
 mod data_stream;
+mod joined;
 mod keyed;
 mod partitioning;
 mod settings;
@@ -15,13 +16,16 @@ mod side_outputs;
 mod sinks;
 mod sources;
 mod transform;
+mod windowed;
 
 pub use broadcast::{BroadcastConnectedStreams, KeyedBroadcastConnectedStreams};
 pub use connected::{ConnectedStreams, KeyedConnectedStreams};
 pub use data_stream::DataStream;
+pub use joined::{IntervalJoined, JoinedStreams, TemporalJoined, WindowedJoin};
 pub use keyed::KeyedStream;
 pub use settings::OperatorSettings;
 pub use side_outputs::ERRORS;
 pub use sinks::{Collected, SinkHandle};
+pub use windowed::WindowedStream;
 
 pub(crate) use partitioning::Partitioning;

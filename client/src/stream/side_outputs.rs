@@ -25,24 +25,11 @@ impl<T: Data> DataStream<T> {
     /// # use millstream::prelude::*;
     /// const NEGATIVE: OutputTag<i64> = OutputTag::new("negative");
     ///
-    /// #[derive(Clone)]
-    /// struct Roots;
-    ///
-    /// impl ProcessFunction<i64> for Roots {
-    ///     type Out = f64;
-    ///     fn process(&mut self, n: i64, _: &mut ProcessContext<'_>, out: &mut Collector<'_, f64>) -> Result<()> {
-    ///         if n < 0 {
-    ///             out.side(&NEGATIVE, n);
-    ///         } else {
-    ///             out.emit((n as f64).sqrt());
-    ///         }
-    ///         Ok(())
-    ///     }
-    /// }
-    ///
     /// # fn main() -> Result<()> {
     /// let env = Environment::local();
-    /// let roots = env.from_collection(vec![4, -3, 9]).process(Roots);
+    /// let roots = env.from_collection(vec![4, -3, 9]).flat_map_into(|n: &i64, out| {
+    ///     if *n < 0 { out.side(&NEGATIVE, *n) } else { out.emit((*n as f64).sqrt()) }
+    /// });
     /// let negative = roots.side_output(&NEGATIVE).collect();
     /// assert_eq!(roots.map(|root| root as u64).execute_and_collect("roots")?.iter().sum::<u64>(), 5);
     /// assert_eq!(negative.take(), [-3]);
@@ -60,7 +47,7 @@ impl<T: Data> DataStream<T> {
                 let place = Location::caller();
                 let node = graph.nodes[node].describe();
                 graph.mistakes.push(format!(
-                    "the side output `{name}` of {node} is read as records of two types, the second time at {}:{}: use one `OutputTag` constant",
+                    "the side output `{name}` of {node} is read as records of two types, the second time at ({}:{}): use one `OutputTag` constant",
                     place.file(),
                     place.line()
                 ));
