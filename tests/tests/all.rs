@@ -2,4 +2,5 @@
 
 mod compile_fail;
 mod queries;
+mod refusals;
 mod tidy;
