@@ -100,9 +100,12 @@ pub(crate) fn compile(program: &Graph, config: &Config, name: &str) -> Result<Co
 fn resolve(program: &Graph, config: &Config) -> Vec<Resolved> {
     let mut resolved: Vec<Resolved> = Vec::new();
     for node in &program.nodes {
-        let parallelism = node.parallelism.unwrap_or_else(|| {
-            node.parallelism_limit.map_or(config.parallelism, |limit| config.parallelism.min(limit))
-        });
+        let fed_by = node.inputs.first().and_then(|i| i.edges.first()).map(|e| &resolved[e.from]);
+        let by_default = match fed_by {
+            Some(input) if node.follows_input => input.parallelism,
+            _ => node.parallelism_limit.map_or(config.parallelism, |l| config.parallelism.min(l)),
+        };
+        let parallelism = node.parallelism.unwrap_or(by_default);
         let max_parallelism =
             node.max_parallelism.or(config.max_parallelism).unwrap_or_else(|| {
                 DEFAULT_MAX_PARALLELISM.max((parallelism as u32).next_power_of_two())
@@ -115,11 +118,7 @@ fn resolve(program: &Graph, config: &Config) -> Vec<Resolved> {
             })
         };
         let ships = node.inputs.iter().map(|i| i.edges.iter().map(ship).collect()).collect();
-        let inherited = node
-            .inputs
-            .first()
-            .and_then(|i| i.edges.first())
-            .map(|e| &resolved[e.from].slot_sharing_group);
+        let inherited = fed_by.map(|input| &input.slot_sharing_group);
         let slot_sharing_group = node
             .slot_sharing_group
             .clone()

@@ -93,6 +93,9 @@ pub(crate) struct Node {
     pub(crate) max_parallelism: Option<u32>,
     /// The most subtasks the operator can use by its nature.
     pub(crate) parallelism_limit: Option<usize>,
+    /// Whether it has as many subtasks as what feeds it, unless it is told otherwise: spreading would change
+    /// the order of records that it works on.
+    pub(crate) follows_input: bool,
     pub(crate) slot_sharing_group: Option<String>,
     pub(crate) chaining: Chaining,
     pub(crate) inputs: Vec<Input>,
@@ -124,6 +127,7 @@ impl Node {
             parallelism: None,
             max_parallelism: None,
             parallelism_limit: None,
+            follows_input: false,
             slot_sharing_group: None,
             chaining: Chaining::default(),
             inputs: Vec::new(),

@@ -154,7 +154,10 @@ impl<T: Data> DataStream<T> {
             let link: Box<dyn Push<T>> = Box::new(stamp);
             Ok(link)
         };
-        self.add("watermarks", "watermarks", Location::caller(), make, |n| n.watermarks = describe)
+        self.add("watermarks", "watermarks", Location::caller(), make, |n| {
+            n.watermarks = describe;
+            n.follows_input = true;
+        })
     }
 
     /// This stream and others as one. Order is kept only within each of them.
