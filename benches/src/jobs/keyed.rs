@@ -78,15 +78,12 @@ pub(super) fn q3(setup: &Setup) -> Result<Outcome, BenchError> {
         }
         _ => None,
     });
-    auctions
-        .key_by(|a| a.0)
-        .connect(persons.key_by(|p| p.0))
-        .process(Join)
-        .uid("join")
-        .sink(total.sink(|(name, city, _, id): &Row| {
+    auctions.key_by(|a| a.0).connect(persons.key_by(|p| p.0)).process(Join).uid("join").sink(
+        total.sink(|(name, city, _, id): &Row| {
             let lengths = name.as_str().len() + city.as_str().len();
             mix64(*id).wrapping_add(lengths as u64)
-        }));
+        }),
+    );
     env.execute("q3")?;
     Ok(total.get().into())
 }

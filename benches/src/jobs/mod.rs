@@ -8,6 +8,7 @@ mod keyed;
 mod latency;
 mod sink;
 mod stateless;
+mod windows;
 mod words;
 
 use crate::workload::{BenchError, Job, Setup};
@@ -25,6 +26,11 @@ const JOBS: &[(&str, Job)] = &[
     ("q1", stateless::q1),
     ("q2", stateless::q2),
     ("q3", keyed::q3),
+    ("q5", windows::q5),
+    ("q7", windows::q7),
+    ("q8", windows::q8),
+    ("hour-tumbling", windows::hour_tumbling),
+    ("hour-sliding", windows::hour_sliding),
     ("w5-10k", latency::run::<10_000>),
     ("w5-100k", latency::run::<100_000>),
 ];
@@ -36,7 +42,8 @@ pub fn job(row: &str) -> Option<Job> {
 
 /// The environment of a job: the engine's defaults, but for the parallelism and without a progress bar.
 fn environment(setup: &Setup) -> Result<Environment, BenchError> {
-    let mut builder = Environment::builder().parallelism(setup.parallelism).set("progress", "never");
+    let mut builder =
+        Environment::builder().parallelism(setup.parallelism).set("progress", "never");
     if let Ok(driver) = std::env::var("BENCH_DRIVER") {
         builder = builder.set("driver", &driver);
     }

@@ -8,7 +8,9 @@ use millstream::connectors::Generator;
 use millstream::prelude::*;
 
 /// A line of the text by its number: what the source hands out costs nothing.
-fn lines(setup: &Setup) -> Result<impl Fn(u64) -> &'static str + Send + Sync + Clone + 'static, BenchError> {
+fn lines(
+    setup: &Setup,
+) -> Result<impl Fn(u64) -> &'static str + Send + Sync + Clone + 'static, BenchError> {
     let text = setup.text()?.clone();
     Ok(move |i| text.line(i))
 }
