@@ -2,106 +2,20 @@
 
 use super::input::{InputHandle, scripted};
 use super::script::Mode;
+use super::surroundings::{Bell, ManualClock, PATIENCE, Probe, Records, Side, take};
 use crate::compile;
 use crate::config::Config;
 use crate::environment::Environment;
 use crate::local::{Program, assemble};
 use crate::stream::{DataStream, OperatorSettings};
-use millstream_model::{Batch, Data, Error, EventTime, Result};
-use millstream_runtime::context::{Clock, JobContext, OperatorContext};
+use millstream_model::{Data, Error, EventTime, Result};
+use millstream_runtime::context::{Clock, JobContext};
 use millstream_runtime::exchange::MemoryPool;
 use millstream_runtime::function::OutputTag;
-use millstream_runtime::operator::{Sink, SinkWriter};
-use millstream_runtime::task::{Progress, Task, Wake, Waker};
-use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use millstream_runtime::task::{Progress, Task, Waker};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
-
-/// How long a pipeline may wait for results of asynchronous calls before the test fails.
-const PATIENCE: Duration = Duration::from_secs(30);
-
-/// Time that moves when told to.
-#[derive(Debug, Default)]
-struct ManualClock(AtomicI64);
-
-impl Clock for ManualClock {
-    fn now_us(&self) -> EventTime {
-        self.0.load(Ordering::SeqCst)
-    }
-}
-
-/// Tells the harness that something arrived from another thread.
-#[derive(Default)]
-struct Bell {
-    rung: Mutex<bool>,
-    changed: Condvar,
-}
-
-impl Wake for Bell {
-    fn wake(&self) {
-        *self.rung.lock().unwrap_or_else(PoisonError::into_inner) = true;
-        self.changed.notify_all();
-    }
-}
-
-impl Bell {
-    fn wait(&self) -> bool {
-        let rung = self.rung.lock().unwrap_or_else(PoisonError::into_inner);
-        let waited = self.changed.wait_timeout_while(rung, PATIENCE, |rung| !*rung);
-        let (mut rung, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        std::mem::take(&mut *rung)
-    }
-}
-
-type Records<T> = Arc<Mutex<Vec<(T, EventTime)>>>;
-
-/// Keeps records with their times.
-struct Probe<T>(Records<T>);
-
-impl<T: Data> Sink<T> for Probe<T> {
-    fn writer(&self, _: &OperatorContext) -> Result<Box<dyn SinkWriter<T>>> {
-        Ok(Box::new(Probe(Arc::clone(&self.0))))
-    }
-}
-
-impl<T: Data> SinkWriter<T> for Probe<T> {
-    fn write(&mut self, batch: &mut Batch<T>) -> Result<()> {
-        let times: Vec<_> = (0..batch.len()).map(|i| batch.time(i)).collect();
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .extend(batch.values.drain(..).zip(times));
-        Ok(())
-    }
-}
-
-fn take<T>(records: &Records<T>) -> Vec<(T, EventTime)> {
-    std::mem::take(&mut *records.lock().unwrap_or_else(PoisonError::into_inner))
-}
-
-/// What a side output received.
-pub struct Side<T>(Records<T>);
-
-impl<T> Side<T> {
-    /// The records since the last call.
-    ///
-    /// ```
-    /// # use millstream::prelude::*;
-    /// # use millstream::testing::Harness;
-    /// # fn main() -> Result<()> {
-    /// const ERRORS: OutputTag<String> = OutputTag::new(millstream::stream::ERRORS);
-    /// let build = |input: DataStream<Result<u32, String>>| input.split_errors().0;
-    /// let (mut harness, errors) = Harness::with_side(&ERRORS, build)?;
-    /// harness.element(Err("no number".to_string()), 0)?;
-    /// assert_eq!(errors.take(), ["no number"]);
-    /// assert!(errors.take().is_empty());
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn take(&self) -> Vec<T> {
-        take(&self.0).into_iter().map(|(v, _)| v).collect()
-    }
-}
 
 /// A pipeline under test. See the module's text.
 pub struct Harness<I, O> {
@@ -346,29 +260,16 @@ impl<I: Data, O: Data> Harness<I, O> {
     /// ```
     /// # use millstream::prelude::*;
     /// # use millstream::testing::Harness;
-    /// /// Emits a value 10 ms after it came.
-    /// #[derive(Clone)]
-    /// struct After;
-    ///
-    /// impl KeyedProcessFunction<u32, u32> for After {
-    ///     type Out = u32;
-    ///     fn process(&mut self, _: u32, ctx: &mut KeyedContext<'_, u32>, _: &mut Collector<'_, u32>) -> Result<()> {
-    ///         ctx.timers().at(ctx.timestamp() + 10);
-    ///         Ok(())
-    ///     }
-    ///     fn on_timer(&mut self, _: Timer, ctx: &mut KeyedContext<'_, u32>, out: &mut Collector<'_, u32>) -> Result<()> {
-    ///         out.emit(*ctx.key());
-    ///         Ok(())
-    ///     }
-    /// }
-    ///
     /// # fn main() -> Result<()> {
-    /// let mut harness = Harness::new(|input: DataStream<u32>| input.key_by(|n| *n).process(After))?;
+    /// let mut harness = Harness::new(|input: DataStream<u32>| {
+    ///     input.key_by(|n| n % 2).window(Tumbling::of(millis(10))).reduce(|a, b| a + b)
+    /// })?;
     /// harness.element(7, 100)?;
-    /// harness.watermark(109)?;
+    /// harness.element(9, 105)?;
+    /// harness.watermark(108)?;
     /// assert!(harness.take().is_empty());
-    /// harness.watermark(110)?;
-    /// assert_eq!(harness.take_timed(), [(7, 110)]);
+    /// harness.watermark(109)?;
+    /// assert_eq!(harness.take_timed(), [(16, 109)]);
     /// # Ok(())
     /// # }
     /// ```
@@ -385,25 +286,12 @@ impl<I: Data, O: Data> Harness<I, O> {
     /// ```
     /// # use millstream::prelude::*;
     /// # use millstream::testing::Harness;
-    /// /// Emits a value 10 ms after it came.
-    /// #[derive(Clone)]
-    /// struct After;
-    ///
-    /// impl KeyedProcessFunction<u32, u32> for After {
-    ///     type Out = u32;
-    ///     fn process(&mut self, _: u32, ctx: &mut KeyedContext<'_, u32>, _: &mut Collector<'_, u32>) -> Result<()> {
-    ///         ctx.timers().at_processing_time(ctx.now_ms() + 10);
-    ///         Ok(())
-    ///     }
-    ///     fn on_timer(&mut self, _: Timer, ctx: &mut KeyedContext<'_, u32>, out: &mut Collector<'_, u32>) -> Result<()> {
-    ///         out.emit(*ctx.key());
-    ///         Ok(())
-    ///     }
-    /// }
-    ///
     /// # fn main() -> Result<()> {
-    /// let mut harness = Harness::new(|input: DataStream<u32>| input.key_by(|n| *n).process(After))?;
-    /// harness.element(7, 100)?;
+    /// let mut harness = Harness::new(|input: DataStream<u32>| {
+    ///     let windows = Tumbling::of(millis(10)).processing_time();
+    ///     input.key_by(|n| n % 2).window(windows).reduce(|a, b| a + b)
+    /// })?;
+    /// harness.element(7, 0)?;
     /// harness.advance_clock(millis(9))?;
     /// assert!(harness.take().is_empty());
     /// harness.advance_clock(millis(1))?;

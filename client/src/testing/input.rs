@@ -63,28 +63,12 @@ impl<T> InputHandle<T> {
     /// ```
     /// # use millstream::prelude::*;
     /// # use millstream::testing::Harness;
-    /// /// Emits a value 10 ms after it came.
-    /// #[derive(Clone)]
-    /// struct After;
-    ///
-    /// impl KeyedProcessFunction<u32, u32> for After {
-    ///     type Out = u32;
-    ///     fn process(&mut self, _: u32, ctx: &mut KeyedContext<'_, u32>, _: &mut Collector<'_, u32>) -> Result<()> {
-    ///         ctx.timers().at(ctx.timestamp() + 10);
-    ///         Ok(())
-    ///     }
-    ///     fn on_timer(&mut self, _: Timer, ctx: &mut KeyedContext<'_, u32>, out: &mut Collector<'_, u32>) -> Result<()> {
-    ///         out.emit(*ctx.key());
-    ///         Ok(())
-    ///     }
-    /// }
-    ///
     /// # fn main() -> Result<()> {
     /// let (mut harness, other) = Harness::with_second_input(|a: DataStream<u32>, b| {
-    ///     a.union([b]).key_by(|n| *n).process(After)
+    ///     a.union([b]).key_by(|n| *n).window(Tumbling::of(millis(10))).reduce(|a, b| a + b)
     /// })?;
     /// harness.element(7, 100)?;
-    /// harness.watermark(110)?;
+    /// harness.watermark(109)?;
     /// assert!(harness.take().is_empty()); // the other input may still be behind
     /// other.watermark(200);
     /// harness.settle()?;
@@ -103,28 +87,12 @@ impl<T> InputHandle<T> {
     /// ```
     /// # use millstream::prelude::*;
     /// # use millstream::testing::Harness;
-    /// /// Emits a value 10 ms after it came.
-    /// #[derive(Clone)]
-    /// struct After;
-    ///
-    /// impl KeyedProcessFunction<u32, u32> for After {
-    ///     type Out = u32;
-    ///     fn process(&mut self, _: u32, ctx: &mut KeyedContext<'_, u32>, _: &mut Collector<'_, u32>) -> Result<()> {
-    ///         ctx.timers().at(ctx.timestamp() + 10);
-    ///         Ok(())
-    ///     }
-    ///     fn on_timer(&mut self, _: Timer, ctx: &mut KeyedContext<'_, u32>, out: &mut Collector<'_, u32>) -> Result<()> {
-    ///         out.emit(*ctx.key());
-    ///         Ok(())
-    ///     }
-    /// }
-    ///
     /// # fn main() -> Result<()> {
     /// let (mut harness, other) = Harness::with_second_input(|a: DataStream<u32>, b| {
-    ///     a.union([b]).key_by(|n| *n).process(After)
+    ///     a.union([b]).key_by(|n| *n).window(Tumbling::of(millis(10))).reduce(|a, b| a + b)
     /// })?;
     /// harness.element(7, 100)?;
-    /// harness.watermark(110)?;
+    /// harness.watermark(109)?;
     /// assert!(harness.take().is_empty()); // the other input may still be behind
     /// other.idle();
     /// harness.settle()?;
@@ -141,30 +109,14 @@ impl<T> InputHandle<T> {
     /// ```
     /// # use millstream::prelude::*;
     /// # use millstream::testing::Harness;
-    /// /// Emits a value 10 ms after it came.
-    /// #[derive(Clone)]
-    /// struct After;
-    ///
-    /// impl KeyedProcessFunction<u32, u32> for After {
-    ///     type Out = u32;
-    ///     fn process(&mut self, _: u32, ctx: &mut KeyedContext<'_, u32>, _: &mut Collector<'_, u32>) -> Result<()> {
-    ///         ctx.timers().at(ctx.timestamp() + 10);
-    ///         Ok(())
-    ///     }
-    ///     fn on_timer(&mut self, _: Timer, ctx: &mut KeyedContext<'_, u32>, out: &mut Collector<'_, u32>) -> Result<()> {
-    ///         out.emit(*ctx.key());
-    ///         Ok(())
-    ///     }
-    /// }
-    ///
     /// # fn main() -> Result<()> {
     /// let (mut harness, other) = Harness::with_second_input(|a: DataStream<u32>, b| {
-    ///     a.union([b]).key_by(|n| *n).process(After)
+    ///     a.union([b]).key_by(|n| *n).window(Tumbling::of(millis(10))).reduce(|a, b| a + b)
     /// })?;
     /// other.idle();
     /// other.active();
     /// harness.element(7, 100)?;
-    /// harness.watermark(110)?;
+    /// harness.watermark(109)?;
     /// assert!(harness.take().is_empty()); // the other input may still be behind
     /// # Ok(())
     /// # }
@@ -178,28 +130,12 @@ impl<T> InputHandle<T> {
     /// ```
     /// # use millstream::prelude::*;
     /// # use millstream::testing::Harness;
-    /// /// Emits a value 10 ms after it came.
-    /// #[derive(Clone)]
-    /// struct After;
-    ///
-    /// impl KeyedProcessFunction<u32, u32> for After {
-    ///     type Out = u32;
-    ///     fn process(&mut self, _: u32, ctx: &mut KeyedContext<'_, u32>, _: &mut Collector<'_, u32>) -> Result<()> {
-    ///         ctx.timers().at(ctx.timestamp() + 10);
-    ///         Ok(())
-    ///     }
-    ///     fn on_timer(&mut self, _: Timer, ctx: &mut KeyedContext<'_, u32>, out: &mut Collector<'_, u32>) -> Result<()> {
-    ///         out.emit(*ctx.key());
-    ///         Ok(())
-    ///     }
-    /// }
-    ///
     /// # fn main() -> Result<()> {
     /// let (mut harness, other) = Harness::with_second_input(|a: DataStream<u32>, b| {
-    ///     a.union([b]).key_by(|n| *n).process(After)
+    ///     a.union([b]).key_by(|n| *n).window(Tumbling::of(millis(10))).reduce(|a, b| a + b)
     /// })?;
     /// harness.element(7, 100)?;
-    /// harness.watermark(110)?;
+    /// harness.watermark(109)?;
     /// assert!(harness.take().is_empty()); // the other input may still be behind
     /// other.end();
     /// harness.settle()?;

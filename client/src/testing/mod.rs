@@ -24,7 +24,9 @@
 mod harness;
 mod input;
 mod script;
+mod surroundings;
 
-pub use harness::{Harness, Side};
+pub use harness::Harness;
 pub use input::InputHandle;
 pub use script::{Mode, Script};
+pub use surroundings::Side;

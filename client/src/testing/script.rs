@@ -96,30 +96,17 @@ impl<I: Data + Clone, O: Data + Debug + PartialEq + Clone> Script<I, O> {
     /// ```
     /// # use millstream::prelude::*;
     /// # use millstream::testing::Script;
-    /// /// Emits a value 10 ms after it came.
-    /// #[derive(Clone)]
-    /// struct After;
-    ///
-    /// impl KeyedProcessFunction<u32, u32> for After {
-    ///     type Out = u32;
-    ///     fn process(&mut self, _: u32, ctx: &mut KeyedContext<'_, u32>, _: &mut Collector<'_, u32>) -> Result<()> {
-    ///         ctx.timers().at(ctx.timestamp() + 10);
-    ///         Ok(())
-    ///     }
-    ///     fn on_timer(&mut self, _: Timer, ctx: &mut KeyedContext<'_, u32>, out: &mut Collector<'_, u32>) -> Result<()> {
-    ///         out.emit(*ctx.key());
-    ///         Ok(())
-    ///     }
-    /// }
-    ///
     /// # fn main() -> Result<()> {
     /// Script::new()
     ///     .element(7, 100)
-    ///     .watermark(109)
+    ///     .element(9, 105)
+    ///     .watermark(108)
     ///     .expect([])
-    ///     .watermark(110)
-    ///     .expect([7])
-    ///     .run(|input| input.key_by(|n| *n).process(After))?;
+    ///     .watermark(109)
+    ///     .expect([16])
+    ///     .run(|input| {
+    ///         input.key_by(|n| n % 2).window(Tumbling::of(millis(10))).reduce(|a, b| a + b)
+    ///     })?;
     /// # Ok(())
     /// # }
     /// ```
@@ -152,26 +139,10 @@ impl<I: Data + Clone, O: Data + Debug + PartialEq + Clone> Script<I, O> {
     /// ```
     /// # use millstream::prelude::*;
     /// # use millstream::testing::Script;
-    /// /// Emits a value 10 ms after it came.
-    /// #[derive(Clone)]
-    /// struct After;
-    ///
-    /// impl KeyedProcessFunction<u32, u32> for After {
-    ///     type Out = u32;
-    ///     fn process(&mut self, _: u32, ctx: &mut KeyedContext<'_, u32>, _: &mut Collector<'_, u32>) -> Result<()> {
-    ///         ctx.timers().at(ctx.timestamp() + 10);
-    ///         Ok(())
-    ///     }
-    ///     fn on_timer(&mut self, _: Timer, ctx: &mut KeyedContext<'_, u32>, out: &mut Collector<'_, u32>) -> Result<()> {
-    ///         out.emit(*ctx.key());
-    ///         Ok(())
-    ///     }
-    /// }
-    ///
     /// # fn main() -> Result<()> {
     /// // At its end, event time goes to its end.
     /// let script = Script::new().element(7, 100).expect([]).expect_at_end([7]);
-    /// script.run(|input| input.key_by(|n| *n).process(After))?;
+    /// script.run(|input| input.key_by(|n| *n).window(Tumbling::of(millis(10))).reduce(|a, b| a + b))?;
     /// # Ok(())
     /// # }
     /// ```
