@@ -151,9 +151,9 @@ where
         let Some(i) = sessions.iter().position(|s| s.timer == time) else { return };
         let (window, lateness) = (sessions[i].window, self.lateness);
         let (end, dropped) = (window.max_timestamp(), dropped_at(&window, lateness));
-        // What ended before the clock was last dealt with has fired; a session fires by the timer at its end.
-        let fires = end > self.watermark && time == end;
-        let next = if time < end && end > self.watermark { end } else { dropped };
+        // A timer at the end is the firing; one before it was set when the session was shorter.
+        let fires = time == end;
+        let next = if time < end { end } else { dropped };
         if next > time {
             sessions[i].timer = next;
             if fires {
@@ -218,7 +218,6 @@ where
             let first = &mut sessions[n_before];
             for session in later {
                 self.content.merge(&mut first.content, session.content);
-                first.timer = first.timer.min(session.timer);
             }
         }
         let session = &mut sessions[n_before];

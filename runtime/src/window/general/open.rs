@@ -166,10 +166,9 @@ impl<K: Key> Timers<K> {
 }
 
 impl<T, A> Open<T, A> {
-    /// Notes that one of its timers went off; whether it was one.
-    pub(super) fn went_off(&mut self, domain: TimeDomain, time: EventTime) -> bool {
-        let at = self.timers.iter().position(|t| *t == (domain, time));
-        at.map(|at| self.timers.swap_remove(at)).is_some()
+    /// Notes that one of its timers went off, so that it can be set again.
+    pub(super) fn went_off(&mut self, domain: TimeDomain, time: EventTime) {
+        self.timers.retain(|timer| *timer != (domain, time));
     }
 }
 

@@ -184,8 +184,12 @@ fn a_trigger_of_ones_own_has_state_and_timers_per_key_and_window() {
     assert_eq!(take(&mut rig), [[0i64; 0]; 0]);
     rig.watermark(55);
     assert_eq!(take(&mut rig), [[1, 2, 4, 5]]);
-    feed(&mut rig, &[(6, 6), (7, 7), (0, 8)]);
+    // A timer that has gone off can be set again: it is due at once.
+    feed(&mut rig, &[(6, 6), (7, 7), (8, 8)]);
     rig.watermark(56);
+    assert_eq!(take(&mut rig), [[6, 7, 8]]);
+    feed(&mut rig, &[(6, 6), (7, 7), (0, 8)]);
+    rig.watermark(57);
     // Purged by the trigger: there is nothing left to fire.
     assert_eq!(take(&mut rig), [[0i64; 0]; 0]);
     rig.watermark(MAX_TIME);
