@@ -33,7 +33,7 @@ impl<T> InputHandle<T> {
     }
 
     /// Adds a batch: records with times, and marks.
-    pub(super) fn batch(&self, batch: Batch<T>) {
+    pub fn batch(&self, batch: Batch<T>) {
         self.queue().push_back(Item::Batch(batch));
     }
 

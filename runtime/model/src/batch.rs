@@ -104,12 +104,13 @@ impl<T> Batch<T> {
         self.values.push(value);
     }
 
-    /// Appends a watermark after the last record; a later one at the same place replaces it.
+    /// Appends a watermark after the last record. Time does not go back: of two at one place the higher one
+    /// holds.
     #[inline]
     pub fn mark(&mut self, watermark: EventTime) {
         let at = self.values.len() as u32;
         match self.marks.last_mut() {
-            Some(last) if last.at == at => last.watermark = watermark,
+            Some(last) if last.at == at => last.watermark = last.watermark.max(watermark),
             _ => self.marks.push(Mark { at, watermark }),
         }
     }
@@ -195,7 +196,9 @@ impl<T> Batch<T> {
         self.hashes.append(&mut other.hashes);
         for m in other.marks.drain(..) {
             match self.marks.last_mut() {
-                Some(last) if last.at == base + m.at => last.watermark = m.watermark,
+                Some(last) if last.at == base + m.at => {
+                    last.watermark = last.watermark.max(m.watermark)
+                }
                 _ => self.marks.push(Mark { at: base + m.at, watermark: m.watermark }),
             }
         }
@@ -207,7 +210,7 @@ impl<T> Batch<T> {
 }
 
 /// Moves the marks from `from` on to the end of a shortened batch; of those that came to stand at one place
-/// the last one speaks.
+/// the highest holds.
 fn merge_marks(marks: &mut Vec<Mark>, from: usize, len: usize) {
     for m in &mut marks[from..] {
         m.at = len as u32;
@@ -215,7 +218,7 @@ fn merge_marks(marks: &mut Vec<Mark>, from: usize, len: usize) {
     marks.dedup_by(|later, earlier| {
         let same = later.at == earlier.at;
         if same {
-            earlier.watermark = later.watermark;
+            earlier.watermark = earlier.watermark.max(later.watermark);
         }
         same
     });

@@ -1,0 +1,330 @@
+//! Runs operator cases through the test harness.
+//!
+//! A case is a small story (elements, watermarks, and what each step must lead to) for a window, a count window
+//! or an interval join; `tests/oracle/README.md` has the format. Every case is run in every mode of the harness:
+//! fused and not, with batches of one record, with everything in one batch, with two subtasks.
+//!
+//! ```text
+//! cargo run --release -p millstream-examples --bin transcripts -- examples/data/expected/transcripts.jsonl.gz
+//! ```
+
+use flate2::read::MultiGzDecoder;
+use millstream::model::Batch;
+use millstream::prelude::*;
+use millstream::testing::{Harness, InputHandle, Mode, Side};
+use serde::Deserialize;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const LATE: OutputTag<Element> = OutputTag::new("late");
+
+/// Key and value.
+type Element = (String, i64);
+
+#[derive(Deserialize)]
+struct Case {
+    name: String,
+    kind: Kind,
+    window: Option<WindowDefinition>,
+    #[serde(default)]
+    allowed_lateness: u64,
+    #[serde(default)]
+    lower: i64,
+    #[serde(default)]
+    upper: i64,
+    #[serde(default)]
+    count: u64,
+    steps: Vec<Step>,
+    expect_at_end: Option<Vec<Expected>>,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Kind {
+    Window,
+    CountWindow,
+    IntervalJoin,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum WindowDefinition {
+    Tumbling {
+        size: u64,
+        #[serde(default)]
+        offset: i64,
+    },
+    Sliding {
+        size: u64,
+        slide: u64,
+        #[serde(default)]
+        offset: i64,
+    },
+    Session {
+        gap: u64,
+    },
+}
+
+#[derive(Deserialize)]
+struct Step {
+    element: Option<TimedElement>,
+    left: Option<TimedElement>,
+    right: Option<TimedElement>,
+    watermark: Option<i64>,
+    expect: Vec<Expected>,
+    #[serde(default)]
+    late: bool,
+}
+
+#[derive(Deserialize)]
+struct TimedElement {
+    key: String,
+    ts: Option<i64>,
+    value: i64,
+}
+
+impl TimedElement {
+    fn put(&self, batch: &mut Batch<Element>) {
+        batch.push((self.key.clone(), self.value), self.ts.unwrap_or(NO_TIME));
+    }
+}
+
+/// A window that fired, a count window that fired, or a pair.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Expected {
+    Window { key: String, start: i64, end: i64, values: Vec<i64> },
+    Count { key: String, values: Vec<i64> },
+    Pair(i64, i64),
+}
+
+/// A result in comparable form: key, window, sorted values.
+type Fired = (String, i64, i64, Vec<i64>);
+
+impl Expected {
+    fn fired(&self) -> Fired {
+        match self {
+            Expected::Window { key, start, end, values } => {
+                sorted(key.clone(), *start, *end, values.clone())
+            }
+            Expected::Count { key, values } => sorted(key.clone(), 0, 0, values.clone()),
+            // A pair is not a set: left and right stay where they are.
+            Expected::Pair(left, right) => (String::new(), 0, 0, vec![*left, *right]),
+        }
+    }
+}
+
+fn sorted(key: String, start: i64, end: i64, mut values: Vec<i64>) -> Fired {
+    values.sort_unstable();
+    (key, start, end, values)
+}
+
+/// The operator of a case, with its inputs and outputs.
+struct Subject {
+    harness: Harness<Element, Fired>,
+    second: Option<InputHandle<Element>>,
+    late: Option<Side<Element>>,
+}
+
+impl Case {
+    fn subject(&self, mode: Mode) -> Result<Subject> {
+        match self.kind {
+            Kind::Window => self.window(mode),
+            Kind::CountWindow => {
+                let harness = Harness::in_mode(mode, |input: DataStream<Element>| {
+                    input.key_by(|e| e.0.clone()).count_window(self.count).process(
+                        |key, elements, _, out| {
+                            out.emit(sorted(
+                                key.clone(),
+                                0,
+                                0,
+                                elements.iter().map(|e| e.1).collect(),
+                            ));
+                            Ok(())
+                        },
+                    )
+                })?;
+                Ok(Subject { harness, second: None, late: None })
+            }
+            Kind::IntervalJoin => {
+                let join = |left: DataStream<Element>, right: DataStream<Element>| {
+                    left.key_by(|e| e.0.clone())
+                        .interval_join(right.key_by(|e| e.0.clone()), self.lower, self.upper)
+                        .apply(|l, r| (String::new(), 0, 0, vec![l.1, r.1]))
+                };
+                let (harness, second) = Harness::with_second_input_in_mode(mode, join)?;
+                Ok(Subject { harness, second: Some(second), late: None })
+            }
+        }
+    }
+
+    fn window(&self, mode: Mode) -> Result<Subject> {
+        let Some(definition) = self.window else {
+            return Err(Error::user("a case of kind `window` has no `window`"));
+        };
+        let build = |input: DataStream<Element>| {
+            let keyed = input.key_by(|e| e.0.clone());
+            let windowed = match definition {
+                WindowDefinition::Tumbling { size, offset } => {
+                    keyed.window(Tumbling::of(millis(size)).offset(offset))
+                }
+                WindowDefinition::Sliding { size, slide, offset } => {
+                    keyed.window(Sliding::of(millis(size), millis(slide)).offset(offset))
+                }
+                WindowDefinition::Session { gap } => keyed.window(Session::gap(millis(gap))),
+            };
+            windowed.allowed_lateness(millis(self.allowed_lateness)).late_to(&LATE).process(
+                |key, elements, ctx, out| {
+                    let (window, values) = (ctx.window(), elements.iter().map(|e| e.1).collect());
+                    out.emit(sorted(key.clone(), window.start, window.end, values));
+                    Ok(())
+                },
+            )
+        };
+        let (harness, late) = Harness::with_side_in_mode(mode, &LATE, build)?;
+        Ok(Subject { harness, second: None, late: Some(late) })
+    }
+
+    /// Whether the case says what must happen in this mode. With everything in one batch the inputs of a
+    /// join race, and of two sessions that merely touch it is open whether the first has fired before the
+    /// second begins: a watermark may be delayed past a record that it has not overtaken.
+    fn applies(&self, mode: Mode) -> bool {
+        let is_session = matches!(self.window, Some(WindowDefinition::Session { .. }));
+        mode != Mode::Coalesced || !(is_session || matches!(self.kind, Kind::IntervalJoin))
+    }
+
+    /// Runs the case in one mode.
+    fn run(&self, mode: Mode) -> Result<()> {
+        let mut subject = self.subject(mode)?;
+        // In one batch, what matters is all that came out; else what each step led to.
+        let stepwise = mode != Mode::Coalesced;
+        let (mut first, mut second) = (Batch::default(), Batch::default());
+        let (mut expected, mut expected_late) = (Vec::new(), Vec::new());
+        for (i, step) in self.steps.iter().enumerate() {
+            if let Some(element) = step.element.as_ref().or(step.left.as_ref()) {
+                element.put(&mut first);
+                if step.late {
+                    expected_late.push((element.key.clone(), element.value));
+                }
+            }
+            if let Some(element) = &step.right {
+                element.put(&mut second);
+            }
+            if let Some(watermark) = step.watermark {
+                first.mark(watermark);
+                second.mark(watermark);
+            }
+            expected.extend(step.expect.iter().map(Expected::fired));
+            if stepwise {
+                subject.give(&mut first, &mut second)?;
+                subject.check(&mut expected, &mut expected_late, &format!("step {}", i + 1))?;
+            }
+        }
+        if !stepwise && subject.second.is_none() {
+            subject.give(&mut first, &mut second)?;
+            subject.check(&mut expected, &mut expected_late, "the last step")?;
+        }
+        if let Some(second) = &subject.second {
+            second.end();
+        }
+        subject.harness.finish()?;
+        if let Some(at_end) = &self.expect_at_end {
+            expected = at_end.iter().map(Expected::fired).collect();
+            subject.check(&mut expected, &mut expected_late, "the end of the input")?;
+        }
+        Ok(())
+    }
+}
+
+impl Subject {
+    fn give(&mut self, first: &mut Batch<Element>, second: &mut Batch<Element>) -> Result<()> {
+        self.harness.input().batch(std::mem::take(first));
+        if let Some(input) = &self.second {
+            input.batch(std::mem::take(second));
+        }
+        self.harness.settle()
+    }
+
+    fn check(
+        &mut self,
+        expected: &mut Vec<Fired>,
+        late: &mut Vec<Element>,
+        place: &str,
+    ) -> Result<()> {
+        let mut actual = self.harness.take();
+        actual.sort();
+        expected.sort();
+        if actual != *expected {
+            return Err(Error::user(format!("{place}: fired {actual:?}, expected {expected:?}")));
+        }
+        expected.clear();
+        if let Some(side) = &self.late {
+            let (mut actual, expected) = (side.take(), std::mem::take(late));
+            actual.sort();
+            let mut expected = expected;
+            expected.sort();
+            if actual != expected {
+                return Err(Error::user(format!(
+                    "{place}: late {actual:?}, expected {expected:?}"
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Opens a file that may be gzipped.
+fn open(path: &str) -> std::io::Result<Box<dyn BufRead>> {
+    let mut file = BufReader::new(File::open(path)?);
+    let is_gzip = file.fill_buf()?.starts_with(&[0x1f, 0x8b]);
+    let reader: Box<dyn Read> =
+        if is_gzip { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) };
+    Ok(Box::new(BufReader::new(reader)))
+}
+
+fn run_file(path: &str) -> Result<(usize, usize)> {
+    let unreadable =
+        |e: std::io::Error| Error::external(format!("{path} cannot be read")).caused_by(e);
+    let (mut n_passed, mut n_failed) = (0, 0);
+    for (number, line) in open(path).map_err(unreadable)?.lines().enumerate() {
+        let line = line.map_err(unreadable)?;
+        if line.trim().is_empty() {
+            continue;
+        }
+        let case: Case = serde_json::from_str(&line).map_err(|e| {
+            Error::user(format!("{path}, line {}: no valid case", number + 1)).caused_by(e)
+        })?;
+        let modes = Mode::ALL.into_iter().filter(|mode| case.applies(*mode));
+        let failures: Vec<_> = modes
+            .filter_map(|mode| case.run(mode).err().map(|e| format!("{mode:?}: {e}")))
+            .collect();
+        if failures.is_empty() {
+            n_passed += 1;
+        } else {
+            n_failed += 1;
+            println!("{} failed\n  {}", case.name, failures.join("\n  "));
+        }
+    }
+    Ok((n_passed, n_failed))
+}
+
+fn main() -> ExitCode {
+    let Some(path) = std::env::args().nth(1) else {
+        eprintln!("usage: transcripts FILE.jsonl[.gz]");
+        return ExitCode::from(2);
+    };
+    match run_file(&path) {
+        Ok((n_passed, n_failed)) => {
+            println!("{n_passed} passed, {n_failed} failed");
+            ExitCode::from(u8::from(n_failed > 0))
+        }
+        Err(e) => {
+            eprintln!("error: {e}");
+            ExitCode::FAILURE
+        }
+    }
+}
