@@ -85,7 +85,7 @@ impl<T: Data> Lanes<T> {
                 std::mem::swap(&mut l.batch, batch);
                 if let Some(last) = l.batch.marks.last() {
                     l.marked = last.watermark;
-                    self.watermark = last.watermark;
+                    self.watermark = self.watermark.max(last.watermark);
                 }
                 if l.batch.len() >= self.full_records {
                     self.send(lane);
@@ -142,7 +142,7 @@ impl<T: Data> Lanes<T> {
             }
         }
         self.advance(next_mark);
-        marks.for_each(|m| self.watermark = m.watermark);
+        marks.for_each(|m| self.watermark = self.watermark.max(m.watermark));
         drop(values);
         times.clear();
         hashes.clear();
@@ -150,7 +150,7 @@ impl<T: Data> Lanes<T> {
 
     fn advance(&mut self, mark: Option<Mark>) {
         if let Some(mark) = mark {
-            self.watermark = mark.watermark;
+            self.watermark = self.watermark.max(mark.watermark);
         }
     }
 
