@@ -1,20 +1,21 @@
-//! Windows on a stream: what to keep of the records of a window, and what to make of it.
+//! Windows on a stream: which, fired when, kept how long. What is made of them is in [`results`].
+//!
+//! What cannot be is noted and told when the program is run, with the place where it was written: a method
+//! chain stays a chain.
+
+mod results;
 
 use super::keyed::stateful;
 use super::{DataStream, KeyedStream, Partitioning};
-use crate::aggregates::{Count, Max, Min, Number, Sum};
 use crate::graph::OpContext;
 use millstream_model::job_graph::Ship;
 use millstream_model::{Data, Error, Key, Result};
-use millstream_runtime::function::{Collector, OutputTag};
+use millstream_runtime::function::OutputTag;
 use millstream_runtime::window::build::{self, WindowSpec};
 use millstream_runtime::window::count::count_window;
-use millstream_runtime::window::emit::{
-    ElementsTo, Folded, FoldedTo, Results, ResultsTo, WindowClosure,
-};
 use millstream_runtime::window::{
-    Assigner, BoxedOperator, BoxedTrigger, Content, CountEvictor, CountTrigger, Elements, Emit,
-    Eviction, Evictor, Global, OneKey, Reduced, TimeWindow, Trigger, WindowContext, WindowFunction,
+    Aggregated, Assigner, BoxedOperator, BoxedTrigger, Content, CountEvictor, CountTrigger, Emit,
+    Eviction, Evictor, Global, OneKey, Trigger,
 };
 use millstream_state::Aggregate;
 use std::panic::Location;
@@ -98,6 +99,17 @@ impl<K: Key, T: Data> KeyedStream<K, T> {
     }
 
     /// Windows of the last `n` records of a key, one after every `slide` records.
+    ///
+    /// ```
+    /// # use millstream::prelude::*;
+    /// # fn main() -> Result<()> {
+    /// let env = Environment::local();
+    /// let sums = env.from_collection(vec![1, 2, 3, 4, 5, 6]).key_by(|_| ()).count_window_sliding(3, 2).reduce(|a, b| a + b);
+    /// // Of 1 and 2; of 2, 3 and 4; of 4, 5 and 6.
+    /// assert_eq!(sums.execute_and_collect("moving sums")?, [3, 9, 15]);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn count_window_sliding(self, n: u64, slide: u64) -> WindowedStream<K, T>
     where
         T: Clone,
@@ -146,11 +158,43 @@ impl<K: Key, T: Data> WindowedStream<K, T> {
     }
 
     /// Fires windows when a trigger says so instead of at their end.
+    ///
+    /// ```
+    /// # use millstream::prelude::*;
+    /// # fn main() -> Result<()> {
+    /// let env = Environment::local();
+    /// let seen = env
+    ///     .from_collection(vec![3, 1, 4, 1])
+    ///     .window_all(Global)
+    ///     .trigger(PurgingTrigger::of(CountTrigger::of(2)))
+    ///     .reduce(|a, b| a + b);
+    /// assert_eq!(seen.execute_and_collect("in twos")?, [4, 5]);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn trigger(self, trigger: impl Trigger<T>) -> Self {
         self.adjust("trigger", |spec| spec.trigger(BoxedTrigger::new(trigger)))
     }
 
     /// Removes elements from a window when it fires.
+    ///
+    /// ```
+    /// # use millstream::prelude::*;
+    /// # fn main() -> Result<()> {
+    /// let env = Environment::local();
+    /// let last = env
+    ///     .from_collection(vec![1i64, 2, 3, 14])
+    ///     .watermarks(Watermarks::monotonous().on(|t: &i64| *t))
+    ///     .window_all(Tumbling::of(millis(10)))
+    ///     .evictor(CountEvictor::of(2))
+    ///     .process(|_, times, _, out| {
+    ///         out.emit(times.to_vec());
+    ///         Ok(())
+    ///     });
+    /// assert_eq!(last.execute_and_collect("the last two")?, [vec![2, 3], vec![14]]);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn evictor(self, evictor: impl Evictor<T>) -> Self
     where
         T: Clone,
@@ -160,6 +204,23 @@ impl<K: Key, T: Data> WindowedStream<K, T> {
 
     /// Keeps windows for so much longer; a record that comes in that time makes its window fire again, with
     /// all it holds.
+    ///
+    /// ```
+    /// # use millstream::prelude::*;
+    /// # fn main() -> Result<()> {
+    /// let env = Environment::local();
+    /// let counts = env
+    ///     .from_collection(vec![5i64, 11, 7])
+    ///     .watermarks(Watermarks::monotonous().on(|t: &i64| *t))
+    ///     .window_all(Tumbling::of(millis(10)))
+    ///     .allowed_lateness(millis(5))
+    ///     .count()
+    ///     .map(|(_, window, n)| (window.start, n)).parallelism(1);
+    /// // The record of time 7 is behind the watermark: its window fires once more.
+    /// assert_eq!(counts.execute_and_collect("with corrections")?, [(0, 1), (0, 2), (10, 1)]);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn allowed_lateness(self, lateness: Duration) -> Self {
         self.adjust("allowed_lateness", |spec| spec.allowed_lateness(lateness))
     }
@@ -218,7 +279,7 @@ impl<K: Key, T: Data> WindowedStream<K, T> {
         })
     }
 
-    fn fold<C, E, O>(
+    pub(super) fn fold<C, E, O>(
         self,
         kind: &'static str,
         location: &'static Location<'static>,
@@ -241,7 +302,7 @@ impl<K: Key, T: Data> WindowedStream<K, T> {
         })
     }
 
-    fn aggregated<A, E, O>(
+    pub(super) fn aggregated<A, E, O>(
         self,
         kind: &'static str,
         location: &'static Location<'static>,
@@ -259,246 +320,14 @@ impl<K: Key, T: Data> WindowedStream<K, T> {
             match windows {
                 Windows::Spec(spec) => build::aggregate(spec, aggregate, emit(), selector, context),
                 Windows::Count(n) => {
-                    let content = millstream_runtime::window::Aggregated(aggregate);
+                    let content = Aggregated(aggregate);
                     count_window(*n, content, emit(), selector, context)
                 }
                 Windows::None => Err(Error::internal("a window without windows was run")),
             }
         })
     }
-
-    /// Emits the result of an aggregate per key and window. Sliding windows share partial results.
-    #[track_caller]
-    pub fn aggregate<A: Aggregate<T>>(self, aggregate: A) -> DataStream<A::Out> {
-        let results = aggregate.clone();
-        self.aggregated("aggregate", Location::caller(), aggregate, move || {
-            Results::new(results.clone())
-        })
-    }
-
-    /// Gives the result of an aggregate, with key and window, to a function that emits.
-    ///
-    /// ```
-    /// # use millstream::prelude::*;
-    /// # fn main() -> Result<()> {
-    /// let env = Environment::local();
-    /// let out = env
-    ///     .from_collection(vec![1i64, 2, 13])
-    ///     .watermarks(Watermarks::monotonous().on(|t: &i64| *t))
-    ///     .key_by(|t| t % 2)
-    ///     .window(Tumbling::of(millis(10)))
-    ///     .aggregate_with(Count, |key, count, ctx, out| {
-    ///         out.emit((*key, ctx.window().start, *count));
-    ///         Ok(())
-    ///     })
-    ///     .execute_and_collect("odd and even")?;
-    /// assert_eq!(out.len(), 3);
-    /// # Ok(())
-    /// # }
-    /// ```
-    #[track_caller]
-    pub fn aggregate_with<A, O>(
-        self,
-        aggregate: A,
-        function: impl Fn(&K, &A::Out, &WindowContext<'_>, &mut Collector<'_, O>) -> Result<()>
-        + Send
-        + Sync
-        + 'static,
-    ) -> DataStream<O>
-    where
-        A: Aggregate<T>,
-        O: Data,
-    {
-        let (results, f) = (aggregate.clone(), Arc::new(function));
-        self.aggregated("aggregate", Location::caller(), aggregate, move || {
-            let f = Arc::clone(&f);
-            let function =
-                move |key: &K,
-                      result: &A::Out,
-                      ctx: &WindowContext<'_>,
-                      out: &mut Collector<'_, O>| { f(key, result, ctx, out) };
-            ResultsTo::new(results.clone(), WindowClosure::new(function))
-        })
-    }
-
-    /// Combines the records of a key and window into one of the same type, in order of arrival.
-    #[track_caller]
-    pub fn reduce(self, function: impl Fn(T, T) -> T + Send + Sync + 'static) -> DataStream<T>
-    where
-        T: Clone,
-    {
-        self.fold("reduce", Location::caller(), reduced(function), || Folded)
-    }
-
-    /// Combines the records of a key and window into one and gives it, with key and window, to a function
-    /// that emits.
-    #[track_caller]
-    pub fn reduce_with<O: Data>(
-        self,
-        reduce: impl Fn(T, T) -> T + Send + Sync + 'static,
-        function: impl Fn(&K, &T, &WindowContext<'_>, &mut Collector<'_, O>) -> Result<()>
-        + Send
-        + Sync
-        + 'static,
-    ) -> DataStream<O>
-    where
-        T: Clone,
-    {
-        let f = Arc::new(function);
-        self.fold("reduce", Location::caller(), reduced(reduce), move || {
-            let f = Arc::clone(&f);
-            FoldedTo(WindowClosure::new(
-                move |key: &K, value: &T, ctx: &WindowContext<'_>, out: &mut Collector<'_, O>| {
-                    f(key, value, ctx, out)
-                },
-            ))
-        })
-    }
-
-    /// Gives all records of a key and window, in order of arrival, to a function that emits.
-    ///
-    /// ```
-    /// # use millstream::prelude::*;
-    /// # fn main() -> Result<()> {
-    /// let env = Environment::local();
-    /// let spans = env
-    ///     .from_collection(vec![3i64, 5, 40])
-    ///     .watermarks(Watermarks::monotonous().on(|t: &i64| *t))
-    ///     .key_by(|_| ())
-    ///     .window(Session::gap(millis(10)))
-    ///     .process(|_, times, ctx, out| {
-    ///         out.emit((ctx.window().start, ctx.window().end, times.len()));
-    ///         Ok(())
-    ///     });
-    /// assert_eq!(spans.execute_and_collect("sessions")?, [(3, 15, 2), (40, 50, 1)]);
-    /// # Ok(())
-    /// # }
-    /// ```
-    #[track_caller]
-    pub fn process<O: Data>(
-        self,
-        function: impl Fn(&K, &[T], &WindowContext<'_>, &mut Collector<'_, O>) -> Result<()>
-        + Send
-        + Sync
-        + 'static,
-    ) -> DataStream<O>
-    where
-        T: Clone,
-    {
-        let f = Arc::new(function);
-        self.fold("process", Location::caller(), Elements, move || {
-            let f = Arc::clone(&f);
-            ElementsTo(WindowClosure::new(
-                move |key: &K,
-                      values: &[T],
-                      ctx: &WindowContext<'_>,
-                      out: &mut Collector<'_, O>| f(key, values, ctx, out),
-            ))
-        })
-    }
-
-    /// As `process`, with a function that has a life cycle.
-    #[track_caller]
-    pub fn process_with<F>(self, function: F) -> DataStream<F::Out>
-    where
-        T: Clone,
-        F: WindowFunction<K, [T]> + Sync,
-        F::Out: Data,
-    {
-        self.fold("process", Location::caller(), Elements, move || ElementsTo(function.clone()))
-    }
-
-    /// Counts the records: emits key, window and count.
-    #[track_caller]
-    pub fn count(self) -> DataStream<(K, TimeWindow, u64)> {
-        self.keyed_result("count", Location::caller(), Count)
-    }
-
-    /// Adds up a field: emits key, window and sum.
-    #[track_caller]
-    pub fn sum<N: Number>(
-        self,
-        field: impl Fn(&T) -> N + Send + Sync + 'static,
-    ) -> DataStream<(K, TimeWindow, N)> {
-        self.keyed_result("sum", Location::caller(), Sum::of(field))
-    }
-
-    /// The smallest value of a field: emits key, window and value.
-    #[track_caller]
-    pub fn min<N>(
-        self,
-        field: impl Fn(&T) -> N + Send + Sync + 'static,
-    ) -> DataStream<(K, TimeWindow, N)>
-    where
-        N: Data + Ord + Clone + Sync,
-    {
-        self.keyed_result("min", Location::caller(), Min::of(field))
-    }
-
-    /// The largest value of a field: emits key, window and value.
-    #[track_caller]
-    pub fn max<N>(
-        self,
-        field: impl Fn(&T) -> N + Send + Sync + 'static,
-    ) -> DataStream<(K, TimeWindow, N)>
-    where
-        N: Data + Ord + Clone + Sync,
-    {
-        self.keyed_result("max", Location::caller(), Max::of(field))
-    }
-
-    /// The record with the smallest value of a field, the first of equals.
-    #[track_caller]
-    pub fn min_by<N: Ord>(self, field: impl Fn(&T) -> N + Send + Sync + 'static) -> DataStream<T>
-    where
-        T: Clone,
-    {
-        let best = move |a: T, b: T| if field(&b) < field(&a) { b } else { a };
-        self.fold("min_by", Location::caller(), reduced(best), || Folded)
-    }
-
-    /// The record with the largest value of a field, the first of equals.
-    #[track_caller]
-    pub fn max_by<N: Ord>(self, field: impl Fn(&T) -> N + Send + Sync + 'static) -> DataStream<T>
-    where
-        T: Clone,
-    {
-        let best = move |a: T, b: T| if field(&b) > field(&a) { b } else { a };
-        self.fold("max_by", Location::caller(), reduced(best), || Folded)
-    }
-
-    fn keyed_result<A>(
-        self,
-        kind: &'static str,
-        location: &'static Location<'static>,
-        aggregate: A,
-    ) -> DataStream<(K, TimeWindow, A::Out)>
-    where
-        A: Aggregate<T>,
-        A::Out: Clone,
-    {
-        let results = aggregate.clone();
-        self.aggregated(kind, location, aggregate, move || {
-            let function =
-                |key: &K,
-                 value: &A::Out,
-                 ctx: &WindowContext<'_>,
-                 out: &mut Collector<'_, (K, TimeWindow, A::Out)>| {
-                    out.emit((key.clone(), ctx.window(), value.clone()));
-                    Ok(())
-                };
-            ResultsTo::new(results.clone(), WindowClosure::new(function))
-        })
-    }
 }
 
 /// The selector, shared by all subtasks.
 struct Selector<K, T>(Arc<dyn millstream_runtime::keyed::KeySelector<T, K>>);
-
-/// A reduce of two records into one, as the content of a window keeps it.
-fn reduced<T: Data + Clone>(
-    function: impl Fn(T, T) -> T + Send + Sync + 'static,
-) -> Reduced<impl Fn(&mut T, T) + Clone + Send + Sync + 'static> {
-    let function = Arc::new(function);
-    Reduced(move |folded: &mut T, value: T| *folded = function(folded.clone(), value))
-}

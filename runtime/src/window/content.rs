@@ -55,14 +55,14 @@ impl<T, A: Aggregate<T>> Content<T> for Aggregated<A> {
     }
 }
 
-/// Keeps one record, into which every later one is folded.
+/// Keeps one record: what a function makes of what is kept and the record that came.
 #[derive(Clone, Debug)]
 pub struct Reduced<F>(pub F);
 
 impl<T, F> Content<T> for Reduced<F>
 where
     T: Clone + Send + 'static,
-    F: Fn(&mut T, T) + Clone + Send + 'static,
+    F: Fn(T, T) -> T + Clone + Send + 'static,
 {
     type Acc = Option<T>;
     type Shared = T;
@@ -73,10 +73,10 @@ where
     }
     #[inline]
     fn add(&self, acc: &mut Option<T>, value: T) {
-        match acc {
+        *acc = Some(match acc.take() {
             Some(folded) => (self.0)(folded, value),
-            None => *acc = Some(value),
-        }
+            None => value,
+        });
     }
     fn share(&self, value: T) -> T {
         value

@@ -202,7 +202,7 @@ fn long_windows_of_many_keys_equal_the_model() {
 
 #[test]
 fn a_reduce_sees_records_in_order_of_arrival() {
-    let first = |a: &mut Rec, b: Rec| a.value = a.value * 10 + b.value;
+    let first = |a: Rec, b: Rec| rec(&a.key, a.value * 10 + b.value);
     let spec = WindowSpec::new(Sliding::of(millis(10), millis(5))).unwrap();
     let operator = content(&spec, Reduced(first), Folded, selector(), context().0).unwrap();
     let mut rig = Rig::new(operator, Outlet::Open);
