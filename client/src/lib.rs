@@ -18,9 +18,9 @@
 //! }
 //! ```
 
+pub mod aggregates;
 mod builder;
 mod compile;
-pub mod aggregates;
 pub mod config;
 mod environment;
 mod graph;

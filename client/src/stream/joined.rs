@@ -1,12 +1,14 @@
 //! Joins of two keyed streams: on windows, on an interval of time, or with the version of a moment.
 
+mod by_time;
+
 use super::connected::add_two;
 use super::keyed::stateful;
 use super::{DataStream, KeyedStream};
 use crate::graph::OpContext;
 use millstream_model::{Data, Error, EventTime, Key, Result};
 use millstream_runtime::function::{Collector, OutputTag};
-use millstream_runtime::operator::{IntervalJoin, IntervalSpec, TemporalJoin};
+use millstream_runtime::operator::IntervalSpec;
 use millstream_runtime::window::build::{self, JoinSpec};
 use millstream_runtime::window::content::{OneOf, Sides};
 use millstream_runtime::window::join::{Groups, Pairs};
@@ -14,6 +16,8 @@ use millstream_runtime::window::{Assigner, Emit, WindowContext};
 use std::panic::Location;
 use std::sync::Arc;
 use std::time::Duration;
+
+pub use by_time::{IntervalJoined, TemporalJoined};
 
 /// Two streams about to be joined on windows.
 #[must_use = "a join does nothing by itself: call `.window(…)`"]
@@ -28,21 +32,6 @@ pub struct WindowedJoin<K, L, R> {
     left: KeyedStream<K, L>,
     right: KeyedStream<K, R>,
     spec: Result<JoinSpec<L, R>>,
-}
-
-/// Records about to be joined with those near them in time.
-#[must_use = "a join does nothing by itself: call `.apply(…)`"]
-pub struct IntervalJoined<K, L, R> {
-    left: KeyedStream<K, L>,
-    right: KeyedStream<K, R>,
-    spec: Result<IntervalSpec>,
-}
-
-/// Records about to be joined with the version of their moment.
-#[must_use = "a join does nothing by itself: call `.apply(…)`"]
-pub struct TemporalJoined<K, L, R> {
-    left: KeyedStream<K, L>,
-    right: KeyedStream<K, R>,
 }
 
 impl<K: Key, L: Data> KeyedStream<K, L> {
@@ -123,6 +112,21 @@ impl<K: Key, L: Data> KeyedStream<K, L> {
 
 impl<K: Key, L: Data, R: Data> JoinedStreams<K, L, R> {
     /// The windows in which records meet.
+    ///
+    /// ```
+    /// # use millstream::prelude::*;
+    /// # fn main() -> Result<()> {
+    /// let env = Environment::local();
+    /// let timed = |records: Vec<(u32, i64)>| {
+    ///     env.from_collection(records).watermarks(Watermarks::monotonous().on(|r: &(u32, i64)| r.1))
+    /// };
+    /// let left = timed(vec![(1, 5), (1, 6)]).key_by(|l| l.0);
+    /// let right = timed(vec![(1, 7), (2, 8)]).key_by(|r| r.0);
+    /// let pairs = left.join(right).window(Session::gap(millis(10))).apply(|l, r| (l.1, r.1));
+    /// assert_eq!(pairs.execute_and_collect("pairs")?, [(5, 7), (6, 7)]);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn window(self, assigner: impl Assigner<OneOf<L, R>>) -> WindowedJoin<K, L, R> {
         WindowedJoin { left: self.left, right: self.right, spec: JoinSpec::new(assigner) }
     }
@@ -130,24 +134,90 @@ impl<K: Key, L: Data, R: Data> JoinedStreams<K, L, R> {
 
 impl<K: Key, L: Data + Clone, R: Data + Clone> WindowedJoin<K, L, R> {
     /// Keeps windows for so much longer; a record that comes in that time makes its window fire again.
+    ///
+    /// ```
+    /// # use millstream::prelude::*;
+    /// # fn main() -> Result<()> {
+    /// let env = Environment::local();
+    /// let timed = |records: Vec<(u32, i64)>| {
+    ///     env.from_collection(records).watermarks(Watermarks::monotonous().on(|r: &(u32, i64)| r.1))
+    /// };
+    /// let left = timed(vec![(1, 5), (1, 6)]).key_by(|l| l.0);
+    /// let right = timed(vec![(1, 7), (2, 8)]).key_by(|r| r.0);
+    /// let windows = left.join(right).window(Tumbling::of(millis(10))).allowed_lateness(secs(1));
+    /// assert_eq!(windows.apply(|l, r| l.1 + r.1).execute_and_collect("sums")?, [12, 13]);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn allowed_lateness(mut self, lateness: Duration) -> Self {
         self.spec = self.spec.map(|s| s.allowed_lateness(lateness));
         self
     }
 
     /// Sends records of the first stream that are too late to a side output.
+    ///
+    /// ```
+    /// # use millstream::prelude::*;
+    /// const LATE: OutputTag<(u32, i64)> = OutputTag::new("late");
+    /// # fn main() -> Result<()> {
+    /// let env = Environment::local();
+    /// let timed = |records: Vec<(u32, i64)>| {
+    ///     env.from_collection(records).watermarks(Watermarks::monotonous().on(|r: &(u32, i64)| r.1))
+    /// };
+    /// let left = timed(vec![(1, 5), (1, 6)]).key_by(|l| l.0);
+    /// let right = timed(vec![(1, 7), (2, 8)]).key_by(|r| r.0);
+    /// let pairs = left.join(right).window(Tumbling::of(millis(10))).late_left_to(&LATE).apply(|l, r| l.1 + r.1);
+    /// let late = pairs.side_output(&LATE).collect();
+    /// assert_eq!(pairs.execute_and_collect("sums")?, [12, 13]);
+    /// assert!(late.take().is_empty());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn late_left_to(mut self, tag: &OutputTag<L>) -> Self {
         self.spec = self.spec.map(|s| s.late_left_to(tag.name()));
         self
     }
 
     /// Sends records of the second stream that are too late to a side output.
+    ///
+    /// ```
+    /// # use millstream::prelude::*;
+    /// const LATE: OutputTag<(u32, i64)> = OutputTag::new("late");
+    /// # fn main() -> Result<()> {
+    /// let env = Environment::local();
+    /// let timed = |records: Vec<(u32, i64)>| {
+    ///     env.from_collection(records).watermarks(Watermarks::monotonous().on(|r: &(u32, i64)| r.1))
+    /// };
+    /// let left = timed(vec![(1, 5), (1, 6)]).key_by(|l| l.0);
+    /// let right = timed(vec![(1, 7), (2, 8)]).key_by(|r| r.0);
+    /// let pairs = left.join(right).window(Tumbling::of(millis(10))).late_right_to(&LATE).apply(|l, r| l.1 + r.1);
+    /// let late = pairs.side_output(&LATE).collect();
+    /// assert_eq!(pairs.execute_and_collect("sums")?, [12, 13]);
+    /// assert!(late.take().is_empty());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn late_right_to(mut self, tag: &OutputTag<R>) -> Self {
         self.spec = self.spec.map(|s| s.late_right_to(tag.name()));
         self
     }
 
     /// Makes one record of every pair.
+    ///
+    /// ```
+    /// # use millstream::prelude::*;
+    /// # fn main() -> Result<()> {
+    /// let env = Environment::local();
+    /// let timed = |records: Vec<(u32, i64)>| {
+    ///     env.from_collection(records).watermarks(Watermarks::monotonous().on(|r: &(u32, i64)| r.1))
+    /// };
+    /// let left = timed(vec![(1, 5), (1, 6)]).key_by(|l| l.0);
+    /// let right = timed(vec![(1, 7), (2, 8)]).key_by(|r| r.0);
+    /// let pairs = left.join(right).window(Tumbling::of(millis(10))).apply(|l, r| (l.1, r.1));
+    /// assert_eq!(pairs.execute_and_collect("pairs")?, [(5, 7), (6, 7)]);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[track_caller]
     pub fn apply<O: Data>(
         self,
@@ -164,6 +234,26 @@ impl<K: Key, L: Data + Clone, R: Data + Clone> WindowedJoin<K, L, R> {
     }
 
     /// Gives both sides of each key and window, either of which may be empty, to a function that emits.
+    ///
+    /// ```
+    /// # use millstream::prelude::*;
+    /// # fn main() -> Result<()> {
+    /// let env = Environment::local();
+    /// let timed = |records: Vec<(u32, i64)>| {
+    ///     env.from_collection(records).watermarks(Watermarks::monotonous().on(|r: &(u32, i64)| r.1))
+    /// };
+    /// let left = timed(vec![(1, 5), (1, 6)]).key_by(|l| l.0);
+    /// let right = timed(vec![(1, 7), (2, 8)]).key_by(|r| r.0);
+    /// let sides = left.join(right).window(Tumbling::of(millis(10))).co_group(|key, left, right, _, out| {
+    ///     out.emit((*key, left.len(), right.len()));
+    ///     Ok(())
+    /// });
+    /// let mut sides = sides.execute_and_collect("how many")?;
+    /// sides.sort();
+    /// assert_eq!(sides, [(1, 2, 1), (2, 0, 1)]);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[track_caller]
     pub fn co_group<O: Data>(
         self,
@@ -224,76 +314,5 @@ fn report<K, T, S>(
             stream.stream.env.graph_mut().mistakes.push(text);
             None
         }
-    }
-}
-
-impl<K: Key, L: Data, R: Data> IntervalJoined<K, L, R> {
-    /// Sends records of the first stream that are late (behind the watermark) to a side output.
-    pub fn late_left_to(mut self, tag: &OutputTag<L>) -> Self {
-        self.spec = self.spec.map(|s| s.late_left_to(tag.name()));
-        self
-    }
-
-    /// Sends records of the second stream that are late (behind the watermark) to a side output.
-    pub fn late_right_to(mut self, tag: &OutputTag<R>) -> Self {
-        self.spec = self.spec.map(|s| s.late_right_to(tag.name()));
-        self
-    }
-
-    /// Makes one record of every pair; it carries the later of the two times.
-    #[track_caller]
-    pub fn apply<O: Data>(
-        self,
-        function: impl Fn(&L, &R) -> O + Send + Sync + 'static,
-    ) -> DataStream<O> {
-        let location = Location::caller();
-        let (left, right) = (Arc::clone(&self.left.selector), Arc::clone(&self.right.selector));
-        let spec = report(&self.left, self.spec, "interval_join", location);
-        let f = Arc::new(function);
-        let make = move |c: &OpContext| {
-            let spec =
-                spec.as_ref().ok_or_else(|| Error::internal("a join that is wrong was run"))?;
-            let f = Arc::clone(&f);
-            let apply = move |l: &L, r: &R, out: &mut Collector<'_, O>| {
-                out.emit(f(l, r));
-                Ok(())
-            };
-            Ok(IntervalJoin::new(spec, apply, Arc::clone(&left), Arc::clone(&right), &c.operator))
-        };
-        add_two(self.left.stream, self.right.stream, "interval_join", location, make, |node| {
-            stateful(&["left", "right"])(node);
-            node.needs_time = true;
-        })
-    }
-}
-
-impl<K: Key, L: Data, R: Data> TemporalJoined<K, L, R> {
-    /// Makes one record of each record of the first stream and its version, `None` if there is none yet.
-    #[track_caller]
-    pub fn apply<O: Data>(
-        self,
-        function: impl Fn(L, Option<&R>) -> O + Send + Sync + 'static,
-    ) -> DataStream<O> {
-        let (left, right) = (Arc::clone(&self.left.selector), Arc::clone(&self.right.selector));
-        let f = Arc::new(function);
-        let make = move |c: &OpContext| {
-            let f = Arc::clone(&f);
-            let apply = move |l: L, r: Option<&R>, out: &mut Collector<'_, O>| {
-                out.emit(f(l, r));
-                Ok(())
-            };
-            Ok(TemporalJoin::new(apply, Arc::clone(&left), Arc::clone(&right), &c.operator))
-        };
-        add_two(
-            self.left.stream,
-            self.right.stream,
-            "temporal_join",
-            Location::caller(),
-            make,
-            |node| {
-                stateful(&["waiting", "versions"])(node);
-                node.needs_time = true;
-            },
-        )
     }
 }

@@ -93,3 +93,6 @@ pub trait SplitReader<T>: Send {
     /// If reading fails; the error ends the job.
     fn read(&mut self, out: &mut Batch<T>) -> Result<ReadStatus>;
 }
+
+#[cfg(test)]
+mod tests;
