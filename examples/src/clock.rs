@@ -6,6 +6,8 @@
 use millstream::prelude::EventTime;
 
 const DAY_MS: i64 = 86_400_000;
+/// From 1 March of the year 0 to 1 January 1970.
+const DAYS_TO_EPOCH: i64 = 719_468;
 const MONTHS: [&str; 12] =
     ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 
@@ -67,6 +69,31 @@ pub fn parse_log(text: &str) -> Result<EventTime, String> {
     parse().ok_or_else(|| format!("`{text}` is no time like 17/May/2015:10:05:03 +0000"))
 }
 
+/// A time in words, to the minute: `2013-01-01 06:00`.
+///
+/// ```
+/// use millstream_examples::clock::{format_minute, parse_iso};
+///
+/// assert_eq!(format_minute(1_357_020_059_999), "2013-01-01 06:00");
+/// assert_eq!(format_minute(-1), "1969-12-31 23:59");
+/// for time in ["1600-02-29T00:00:00Z", "1999-12-31T23:59:00Z", "2000-03-01T12:34:00Z"] {
+///     let formatted = format_minute(parse_iso(time).unwrap());
+///     assert_eq!(formatted.replace(' ', "T") + ":00Z", time);
+/// }
+/// ```
+pub fn format_minute(time: EventTime) -> String {
+    let minute = time.rem_euclid(DAY_MS) / 60_000;
+    let days = time.div_euclid(DAY_MS) + DAYS_TO_EPOCH;
+    // Eras of 400 years are all alike; within one, years begin in March.
+    let (era, day) = (days.div_euclid(146_097), days.rem_euclid(146_097));
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let day_of_year = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month + 2) / 5 + 1;
+    let (year, month) = if month < 10 { (year, month + 3) } else { (year + 1, month - 9) };
+    format!("{:04}-{month:02}-{day:02} {:02}:{:02}", 400 * era + year, minute / 60, minute % 60)
+}
+
 /// Exactly `n` digits.
 fn digits(text: &str, n: usize) -> Option<i64> {
     (text.len() == n && text.bytes().all(|b| b.is_ascii_digit())).then(|| text.parse().ok())?
@@ -101,5 +128,5 @@ fn days(year: i64, month: i64, day: i64) -> Option<i64> {
     let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
     let leap_days = year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400);
     let day_of_year = (153 * month + 2) / 5 + day - 1;
-    Some(365 * year + leap_days + day_of_year - 719_468)
+    Some(365 * year + leap_days + day_of_year - DAYS_TO_EPOCH)
 }
