@@ -27,6 +27,8 @@ pub(super) struct Aligned<K, C, A, E, S> {
     current: Current,
     /// The clock, as far as it has been dealt with: what records are judged by.
     watermark: EventTime,
+    /// Before this nothing fires and nothing is dropped.
+    due: EventTime,
     /// The window being fired and how many of its keys were dealt with.
     firing: Option<(EventTime, usize)>,
     firings: Firings<K, A, E>,
@@ -64,14 +66,27 @@ where
             windows: Slots::default(),
             current: NO_WINDOW,
             watermark: MIN_TIME,
+            due: MAX_TIME,
             firing: None,
             firings: Firings::new(emit, context),
         }
     }
 
+    /// When the window that begins there is dropped.
+    fn dropped_at(&self, start: EventTime) -> EventTime {
+        self.grid.window(start).max_timestamp().saturating_add(self.lateness)
+    }
+
     /// Whether the window is dropped once the clock shows `now`.
     fn is_over(&self, start: EventTime, now: EventTime) -> bool {
-        self.grid.window(start).max_timestamp().saturating_add(self.lateness) <= now
+        self.dropped_at(start) <= now
+    }
+
+    /// The slot of a window that is not over.
+    fn open_window(&mut self, start: EventTime) -> usize {
+        let end = self.grid.window(start).max_timestamp();
+        self.due = self.due.min(if end > self.watermark { end } else { self.dropped_at(start) });
+        self.windows.open(start)
     }
 
     fn insert_into<T>(&mut self, slot: usize, value: T, hash: u64) -> &mut super::table::Entry<K, A>
@@ -126,7 +141,7 @@ where
         let first =
             self.grid.windows(time).map(|w| w.start).find(|s| !self.is_over(*s, self.watermark));
         if first.is_none_or(|first| first == last) {
-            let slot = self.windows.open(last);
+            let slot = self.open_window(last);
             let window = self.grid.window(last);
             if window.max_timestamp() > self.watermark {
                 if !self.grid.overlaps() {
@@ -153,13 +168,18 @@ where
         let key = self.selector.key(&value);
         let shared = self.content.share(value);
         for window in self.grid.windows(time).skip_while(|w| w.start < first) {
-            let slot = self.windows.open(window.start);
+            let slot = self.open_window(window.start);
             let content = &self.content;
             let entry =
                 self.windows[slot].entry(hash, |k| *k == key, || (key.clone(), content.create()));
             content.add_shared(&mut entry.value, &shared);
             self.refire_if_passed(window.start, key.clone(), slot, hash);
         }
+    }
+
+    /// When the next window fires.
+    fn next_end(&self) -> Option<EventTime> {
+        self.next_unfired().map(|(start, _)| self.grid.window(start).max_timestamp())
     }
 
     /// The earliest window whose time is still to come.
@@ -209,7 +229,8 @@ where
     }
 
     fn advance(&mut self, now: EventTime, out: &mut Output<E::Out>) -> Result<Step> {
-        if now <= self.watermark {
+        if now < self.due {
+            self.watermark = self.watermark.max(now);
             return Ok(Step::Done);
         }
         // A window that was fired has passed: the clock is set to its end as soon as it is dealt with.
@@ -241,7 +262,9 @@ where
         while let Some(start) = self.windows.first().filter(|start| self.is_over(*start, now)) {
             self.windows.close(start);
         }
-        self.watermark = now;
+        self.watermark = self.watermark.max(now);
+        let drop = self.windows.first().map(|start| self.dropped_at(start));
+        self.due = self.next_end().into_iter().chain(drop).min().unwrap_or(MAX_TIME);
         if self.current.end.saturating_sub(1) <= now {
             self.current = NO_WINDOW;
         }
@@ -249,7 +272,7 @@ where
     }
 
     fn next_due(&self) -> Option<EventTime> {
-        self.next_unfired().map(|(start, _)| self.grid.window(start).max_timestamp())
+        self.next_end()
     }
 
     fn close(&mut self) -> Result<()> {

@@ -4,17 +4,23 @@ use super::super::build::{WindowSpec, aggregate, content};
 use super::super::count::count_window;
 use super::super::{BoxedOperator, Elements, Session, Sliding, Tumbling};
 use super::kit::{Bag, Fired, LATE, Outlet, Rec, Rig, Show, context, rec, selector};
+use flate2::read::MultiGzDecoder;
 use millstream_model::MAX_TIME;
 use serde_json::Value;
+use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::time::Duration;
 
 pub(super) fn cases() -> Vec<Value> {
-    let path =
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data/transcripts-more.jsonl.gz");
-    let file = std::fs::File::open(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-    let lines = BufReader::new(flate2::read::MultiGzDecoder::new(file)).lines();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let files =
+        ["examples/data/expected/transcripts.jsonl.gz", "tests/data/transcripts-more.jsonl.gz"];
+    let lines = files.iter().flat_map(|name| {
+        let path = root.join(name);
+        let file = File::open(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        BufReader::new(MultiGzDecoder::new(file)).lines()
+    });
     lines.map(|line| serde_json::from_str(&line.unwrap()).unwrap()).collect()
 }
 
@@ -78,7 +84,7 @@ fn run_windows(case: &Value, operator: BoxedOperator<Rec, Fired>, outlet: Outlet
 #[test]
 fn window_cases_come_out_step_by_step() {
     let cases: Vec<_> = cases().into_iter().filter(|case| case["kind"] == "window").collect();
-    assert!(cases.len() > 300, "{} cases", cases.len());
+    assert!(cases.len() > 450, "{} cases", cases.len());
     for (n, case) in (0..).zip(&cases) {
         let spec = spec(case);
         for outlet in [Outlet::Open, Outlet::Stuttering(n)] {
@@ -96,7 +102,7 @@ fn window_cases_come_out_step_by_step() {
 #[test]
 fn count_cases_come_out_step_by_step() {
     let cases: Vec<_> = cases().into_iter().filter(|case| case["kind"] == "count_window").collect();
-    assert!(cases.len() > 40, "{} cases", cases.len());
+    assert!(cases.len() > 60, "{} cases", cases.len());
     for case in &cases {
         let n = int(&case["count"]) as u64;
         let operator = count_window(n, Elements, Show, selector(), context().0).unwrap();
