@@ -38,3 +38,8 @@ pub use millstream_connectors as connectors;
 pub use millstream_model as model;
 pub use millstream_runtime as runtime;
 pub use millstream_state as state;
+
+/// The program in the README is one that compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
