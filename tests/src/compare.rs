@@ -79,6 +79,10 @@ pub fn compare_sorted(parts_dir: &Path, expected: &Path) -> Result<usize, Mismat
     if !wanted.is_empty() {
         wanted.remove(0);
     }
+    // A published result without rows may end in an empty line of its own.
+    while wanted.last().is_some_and(|line| line.is_empty()) {
+        wanted.pop();
+    }
     let parts = part_files(parts_dir)?;
     let parts = parts.iter().map(|part| read(part)).collect::<Result<Vec<_>, _>>()?;
     let mut actual: Vec<&[u8]> = parts.iter().flat_map(|part| lines(part)).collect();
