@@ -141,11 +141,14 @@ impl Running {
         }
     }
 
-    /// Waits for the threads: call it when every task has answered.
+    /// Waits for the threads and drops what is left of the tasks: call it when every task has answered.
     pub fn join(self) {
         for thread in self.threads {
             // A worker catches what its tasks throw; a panic of its own has been printed by the hook.
             let _ = thread.join();
+        }
+        for cell in &self.shared.cells {
+            worker::drop_task(cell.task().take());
         }
     }
 }

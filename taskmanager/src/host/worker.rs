@@ -138,10 +138,11 @@ impl Worker {
             self.steps(index, task, &mut slow)
         };
         if let Turn::Over(event) = turn {
-            // Dropping a task runs user code (destructors): it may panic too.
-            let dropped = place.take();
+            // A task that has not finished stays whole until all have ended: if its channels closed now, a
+            // neighbour that runs would fail for it, and that might be told as the cause.
+            let finished = place.take_if(|_| matches!(event, TaskEvent::Finished { .. }));
             drop(place);
-            let _ = catch_unwind(AssertUnwindSafe(|| drop(dropped)));
+            drop_task(finished);
             cell.release_done();
             // The receiver may have lost interest; then nobody needs to know.
             let _ = self.shared.events.send(event);
@@ -208,6 +209,11 @@ impl Worker {
             }
         }
     }
+}
+
+/// Drops a task. That runs user code (destructors), so it may panic too.
+pub(super) fn drop_task(task: Option<Task>) {
+    let _ = catch_unwind(AssertUnwindSafe(|| drop(task)));
 }
 
 /// What a panic said.
