@@ -150,10 +150,14 @@ impl<T> Sender<T> {
         if self.channel.in_flight.load(Ordering::SeqCst) >= CREDIT_BATCHES {
             return false;
         }
-        if self.shared.queued.fetch_add(1, Ordering::SeqCst) == 0 {
-            self.shared.memory.take(bytes);
-        } else if !self.shared.memory.try_take(bytes) {
-            self.shared.queued.fetch_sub(1, Ordering::SeqCst);
+        // Not counted before it is certain: two senders that count for a moment would each take the other's
+        // count for a batch, and wait for it to be taken out.
+        let Shared { memory, queued, .. } = &*self.shared;
+        if queued.compare_exchange(0, 1, Ordering::SeqCst, Ordering::SeqCst).is_ok() {
+            memory.take(bytes);
+        } else if memory.try_take(bytes) {
+            queued.fetch_add(1, Ordering::SeqCst);
+        } else {
             return false;
         }
         self.channel.in_flight.fetch_add(1, Ordering::SeqCst);

@@ -6,7 +6,7 @@
 
 use crate::task::Waker;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// A budget of bytes. See the module's text.
 pub struct MemoryPool {
@@ -46,13 +46,16 @@ impl MemoryPool {
 
     /// Takes bytes if there is room for them.
     pub fn try_take(&self, bytes: usize) -> bool {
-        let taken = self.used.fetch_add(bytes, Ordering::SeqCst) + bytes;
-        if taken > self.limit {
-            self.give_back(bytes);
-            return false;
+        // Not added and taken back: what was added for a moment would make others fail, and giving it back
+        // would wake those who then make it fail again, for ever.
+        let fits = |used: usize| used.checked_add(bytes).filter(|taken| *taken <= self.limit);
+        match self.used.fetch_update(Ordering::SeqCst, Ordering::SeqCst, fits) {
+            Ok(before) => {
+                self.peak.fetch_max(before + bytes, Ordering::Relaxed);
+                true
+            }
+            Err(_) => false,
         }
-        self.peak.fetch_max(taken, Ordering::Relaxed);
-        true
     }
 
     /// Takes bytes whether there is room or not: for the one batch that every empty receiver may be sent.
@@ -75,7 +78,12 @@ impl MemoryPool {
 
     /// Wakes `waker` when bytes have been given back. Try again after calling this: they may just have been.
     pub fn await_room(&self, waker: &Waker) {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).push(waker.clone());
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        // A task asks once for each of its channels, one after the other.
+        if !waiting.last().is_some_and(|last| Arc::ptr_eq(last, waker)) {
+            waiting.push(waker.clone());
+        }
+        drop(waiting);
         self.is_awaited.store(true, Ordering::SeqCst);
     }
 }
