@@ -17,7 +17,8 @@ use cargo_metadata::Message;
 use crate::data::workspace_root;
 
 /// The programs of `examples/` that tests run. All are built at once, on the first use of any.
-const PROGRAMS: [&str; 2] = ["queries", "transcripts"];
+const PROGRAMS: [&str; 7] =
+    ["queries", "transcripts", "flights", "wordcount", "weblog", "fraud", "enrichment"];
 
 /// What a process left behind.
 #[derive(Debug)]

@@ -10,13 +10,11 @@
 //! cargo run --release -p millstream-examples --bin weblog -- --data ../shared/data --explain
 //! ```
 
-use clap::Parser;
 use millstream::prelude::*;
 use millstream_examples::clock::format_minute;
 use millstream_examples::input::read;
-use millstream_examples::program::{arguments, finish};
+use millstream_examples::program::{data_dir, finish};
 use millstream_examples::records::Hit;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 #[global_allocator]
@@ -24,13 +22,6 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// A visitor who asks for nothing for so long has left.
 const GAP_MINUTES: u64 = 30;
-
-#[derive(Parser)]
-struct Arguments {
-    /// The folder of the data
-    #[arg(long, value_name = "DIR")]
-    data: PathBuf,
-}
 
 /// Host, begin, end, requests.
 type Visit = (Text, EventTime, EventTime, u64);
@@ -40,9 +31,8 @@ type Ranked = (EventTime, Text, u64);
 
 fn run() -> Result<()> {
     let env = Environment::from_args()?;
-    let arguments: Arguments = arguments(&env);
-    let hits =
-        read::<Hit>(&env, &arguments.data, None, Watermarks::monotonous().on(|h: &Hit| h.ts));
+    let data = data_dir(&env);
+    let hits = read::<Hit>(&env, &data, None, Watermarks::monotonous().on(|h: &Hit| h.ts));
 
     let visits = hits
         .clone()

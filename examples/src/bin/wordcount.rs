@@ -77,8 +77,11 @@ fn run() -> Result<()> {
         .flat_map_into(|verse, out| verse.words().for_each(|word| out.emit((word, 1))))
         .name("words")
         .parallelism(1);
-    let words =
-        if arguments.two_phase { words.process(Combine::default()).name("combine") } else { words };
+    let words = if arguments.two_phase {
+        words.process(Combine::default()).name("combine").parallelism(1)
+    } else {
+        words
+    };
     let counts = words
         .key_by_ref(|counted: &Counted| &counted.0)
         .map_with_state(|total: &mut u64, (word, n)| {
