@@ -247,6 +247,8 @@ pub struct Writer<T> {
     partition: Box<dyn Partition<T>>,
     lanes: Lanes<T>,
     ending: bool,
+    /// Whether something that was to be sent at once could not be.
+    owes_flush: bool,
 }
 
 impl<T: Data> Writer<T> {
@@ -272,7 +274,7 @@ impl<T: Data> Writer<T> {
             buffered_bytes: 0,
             failure: None,
         };
-        Writer { partition, lanes, ending: false }
+        Writer { partition, lanes, ending: false, owes_flush: false }
     }
 
     fn outcome(&mut self, blocked: bool) -> Result<Flow> {
@@ -303,13 +305,13 @@ impl<T: Data> Push<T> for Writer<T> {
     fn signal(&mut self, signal: Signal) -> Result<Flow> {
         match signal {
             Signal::Flush => {
-                self.lanes.flush();
+                self.owes_flush = !self.lanes.flush();
                 self.outcome(false)
             }
             Signal::Tick(_) => Ok(Flow::Ready),
             Signal::Idle | Signal::Active => {
                 self.lanes.owe(signal);
-                self.lanes.flush();
+                self.owes_flush = !self.lanes.flush();
                 self.outcome(false)
             }
             Signal::End => {
@@ -326,8 +328,8 @@ impl<T: Data> Push<T> for Writer<T> {
             let all = self.lanes.flush();
             return self.outcome(!all);
         }
-        if self.lanes.is_over() {
-            self.lanes.flush();
+        if self.owes_flush || self.lanes.is_over() {
+            self.owes_flush &= !self.lanes.flush();
         }
         let over = self.lanes.is_over();
         self.outcome(over)
