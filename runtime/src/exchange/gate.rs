@@ -1,4 +1,10 @@
 //! The receiving side: one queue per subtask, credit per channel.
+//!
+//! A sender that cannot send says so in its channel and is woken by the gate, which looks for such senders
+//! when a batch is taken out: all of them when the queue has become empty, because then one of them may send
+//! whatever memory there is; otherwise the one whose credit has come back, and one other in turn, because
+//! there may be memory now. Until it is woken a sender need not try: so a task that is blocked on many
+//! channels, woken for one, does not go through all.
 
 use super::MemoryPool;
 use crate::task::Waker;
@@ -19,15 +25,49 @@ enum Message<T> {
 /// What a sender and its receiver share of one channel.
 struct Channel {
     in_flight: AtomicUsize,
-    sender_waits: AtomicBool,
+    /// Whether the sender has something to send, could not, and was not woken since.
+    is_waited_for: AtomicBool,
     sender: Waker,
 }
 
 /// What all senders share with a gate.
 struct Shared {
     memory: Arc<MemoryPool>,
+    /// Batches in the queue, or about to be.
     queued: AtomicUsize,
+    /// Channels that are waited for.
+    n_waited_for: AtomicUsize,
     receiver: Waker,
+}
+
+impl Shared {
+    /// Notes that a channel is waited for.
+    fn wait(&self, channel: &Channel) {
+        // Counted first: the count may be seen too high for a moment, but never too low.
+        self.n_waited_for.fetch_add(1, Ordering::SeqCst);
+        if channel.is_waited_for.swap(true, Ordering::SeqCst) {
+            self.n_waited_for.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+
+    /// Notes that a channel is no longer waited for; false if it was not.
+    fn stop_waiting(&self, channel: &Channel) -> bool {
+        let waited = channel.is_waited_for.load(Ordering::SeqCst)
+            && channel.is_waited_for.swap(false, Ordering::SeqCst);
+        if waited {
+            self.n_waited_for.fetch_sub(1, Ordering::SeqCst);
+        }
+        waited
+    }
+
+    /// Wakes a channel's sender if it waits.
+    fn wake(&self, channel: &Channel) -> bool {
+        let waited = self.stop_waiting(channel);
+        if waited {
+            channel.sender.wake();
+        }
+        waited
+    }
 }
 
 /// Used buffers of a gate on their way back to the senders: the last one in is the first one out, because
@@ -68,6 +108,8 @@ pub struct Gate<T> {
     valve: Valve,
     /// A signal that follows the watermark just handed out.
     next: Option<Signal>,
+    /// The channel whose sender was woken last.
+    last_woken: usize,
 }
 
 /// What a gate has for its task.
@@ -93,14 +135,18 @@ pub fn connect<T>(
     let (queue_in, queue) = bounded(n * (CREDIT_BATCHES + 2));
     let spare =
         Arc::new(Spare { buffers: Mutex::default(), capacity: (2 * n).max(CREDIT_BATCHES) });
-    let shared =
-        Arc::new(Shared { memory: Arc::clone(memory), queued: AtomicUsize::new(0), receiver });
+    let shared = Arc::new(Shared {
+        memory: Arc::clone(memory),
+        queued: AtomicUsize::new(0),
+        n_waited_for: AtomicUsize::new(0),
+        receiver,
+    });
     let channels: Vec<_> = senders
         .iter()
         .map(|sender| {
             Arc::new(Channel {
                 in_flight: AtomicUsize::new(0),
-                sender_waits: AtomicBool::new(false),
+                is_waited_for: AtomicBool::new(false),
                 sender: sender.clone(),
             })
         })
@@ -116,7 +162,7 @@ pub fn connect<T>(
             shared: Arc::clone(&shared),
         })
         .collect();
-    (ends, Gate { queue, spare, channels, shared, valve: Valve::new(n), next: None })
+    (ends, Gate { queue, spare, channels, shared, valve: Valve::new(n), next: None, last_woken: 0 })
 }
 
 impl<T> Sender<T> {
@@ -131,19 +177,30 @@ impl<T> Sender<T> {
     /// # Errors
     /// If the receiver is gone.
     pub fn try_send(&self, batch: &mut Batch<T>, bytes: usize) -> Result<bool> {
-        if !self.take_credit(bytes) {
-            // Ask to be woken, then look again: credit may have come back in between.
-            self.channel.sender_waits.store(true, Ordering::SeqCst);
-            if self.channel.in_flight.load(Ordering::SeqCst) < CREDIT_BATCHES {
-                self.shared.memory.await_room(&self.channel.sender);
-            }
-            if !self.take_credit(bytes) {
-                return Ok(false);
-            }
+        if !self.is_granted(|| self.take_credit(bytes)) {
+            return Ok(false);
         }
         let full = std::mem::replace(batch, self.buffer());
         self.put(Message::Batch(full, bytes))?;
         Ok(true)
+    }
+
+    /// Tries; if that fails, asks to be woken and tries again, because what it takes may just have come. Does
+    /// not try while it waits.
+    fn is_granted(&self, take: impl Fn() -> bool) -> bool {
+        let channel = &self.channel;
+        if channel.is_waited_for.load(Ordering::SeqCst) {
+            return false;
+        }
+        if take() {
+            return true;
+        }
+        self.shared.wait(channel);
+        let granted = take();
+        if granted {
+            self.shared.stop_waiting(channel);
+        }
+        granted
     }
 
     fn take_credit(&self, bytes: usize) -> bool {
@@ -170,13 +227,11 @@ impl<T> Sender<T> {
     /// If the receiver is gone.
     pub fn try_signal(&self, signal: Signal) -> Result<bool> {
         let limit = if signal == Signal::End { CREDIT_BATCHES + 1 } else { CREDIT_BATCHES };
-        if self.channel.in_flight.load(Ordering::SeqCst) >= limit {
-            self.channel.sender_waits.store(true, Ordering::SeqCst);
-            if self.channel.in_flight.load(Ordering::SeqCst) >= limit {
-                return Ok(false);
-            }
+        let in_flight = &self.channel.in_flight;
+        if !self.is_granted(|| in_flight.load(Ordering::SeqCst) < limit) {
+            return Ok(false);
         }
-        self.channel.in_flight.fetch_add(1, Ordering::SeqCst);
+        in_flight.fetch_add(1, Ordering::SeqCst);
         self.put(Message::Signal(signal))?;
         Ok(true)
     }
@@ -245,14 +300,25 @@ impl<T> Gate<T> {
                 }
             }
         };
-        let channel = &self.channels[index];
-        channel.in_flight.fetch_sub(1, Ordering::SeqCst);
-        if channel.sender_waits.load(Ordering::SeqCst)
-            && channel.sender_waits.swap(false, Ordering::SeqCst)
-        {
-            channel.sender.wake();
+        self.channels[index].in_flight.fetch_sub(1, Ordering::SeqCst);
+        if self.shared.n_waited_for.load(Ordering::SeqCst) > 0 {
+            self.wake_senders(index);
         }
         Ok(arrival)
+    }
+
+    /// Wakes senders after something of the channel with this index was taken out.
+    fn wake_senders(&mut self, index: usize) {
+        let is_empty = self.shared.queued.load(Ordering::SeqCst) == 0;
+        if !is_empty {
+            self.shared.wake(&self.channels[index]);
+        }
+        for _ in 0..self.channels.len() {
+            self.last_woken = (self.last_woken + 1) % self.channels.len();
+            if self.shared.wake(&self.channels[self.last_woken]) && !is_empty {
+                return;
+            }
+        }
     }
 
     /// Gives a consumed batch's buffers back to the senders.

@@ -2,31 +2,23 @@
 //!
 //! Counted in bytes, because a batch of large records is not a batch of small ones. The rule that keeps it
 //! from deadlock: a receiver whose queue is empty may always be sent one batch. Receivers at the end of the
-//! graph always drain, so by induction every queue does.
+//! graph always drain, so by induction every queue does. It also means that nobody needs to wait for memory as
+//! such: who finds none waits for the receiver's queue, and gates wake their senders.
 
-use crate::task::Waker;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// A budget of bytes. See the module's text.
+#[derive(Debug)]
 pub struct MemoryPool {
     limit: usize,
     used: AtomicUsize,
     peak: AtomicUsize,
-    is_awaited: AtomicBool,
-    waiting: Mutex<Vec<Waker>>,
 }
 
 impl MemoryPool {
     /// A pool of `limit` bytes.
     pub fn new(limit: usize) -> Self {
-        MemoryPool {
-            limit,
-            used: AtomicUsize::new(0),
-            peak: AtomicUsize::new(0),
-            is_awaited: AtomicBool::new(false),
-            waiting: Mutex::default(),
-        }
+        MemoryPool { limit, used: AtomicUsize::new(0), peak: AtomicUsize::new(0) }
     }
 
     /// The configured limit in bytes.
@@ -46,8 +38,8 @@ impl MemoryPool {
 
     /// Takes bytes if there is room for them.
     pub fn try_take(&self, bytes: usize) -> bool {
-        // Not added and taken back: what was added for a moment would make others fail, and giving it back
-        // would wake those who then make it fail again, for ever.
+        // Not added and taken back: what was added for a moment would make others fail, and nobody would
+        // tell them that there was room after all.
         let fits = |used: usize| used.checked_add(bytes).filter(|taken| *taken <= self.limit);
         match self.used.fetch_update(Ordering::SeqCst, Ordering::SeqCst, fits) {
             Ok(before) => {
@@ -64,26 +56,8 @@ impl MemoryPool {
         self.peak.fetch_max(taken, Ordering::Relaxed);
     }
 
-    /// Gives bytes back and wakes who waits for them.
+    /// Gives bytes back.
     pub fn give_back(&self, bytes: usize) {
         self.used.fetch_sub(bytes, Ordering::SeqCst);
-        if self.is_awaited.load(Ordering::SeqCst) && self.is_awaited.swap(false, Ordering::SeqCst) {
-            let waiting =
-                std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner));
-            for waker in waiting {
-                waker.wake();
-            }
-        }
-    }
-
-    /// Wakes `waker` when bytes have been given back. Try again after calling this: they may just have been.
-    pub fn await_room(&self, waker: &Waker) {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        // A task asks once for each of its channels, one after the other.
-        if !waiting.last().is_some_and(|last| Arc::ptr_eq(last, waker)) {
-            waiting.push(waker.clone());
-        }
-        drop(waiting);
-        self.is_awaited.store(true, Ordering::SeqCst);
     }
 }

@@ -15,3 +15,6 @@ pub use gate::{Arrival, Gate, Sender, connect};
 pub use memory::MemoryPool;
 pub use partition::{Broadcast, Custom, Hash, Partition, RoundRobin, Shuffle, Single};
 pub use writer::{Lanes, Limits, Writer};
+
+#[cfg(test)]
+mod tests;
