@@ -43,7 +43,11 @@ fn an_error_names_its_operator() {
     fails(message, |env| {
         let words = env.from_collection(vec!["a".to_string()]);
         let both = endless(env).connect(words);
-        both.co_process(|i, out| Ok(out.emit(check(i)?)), |_, _| Ok(())).name("guilty").discard();
+        let left = |i, out: &mut Collector<'_, u64>| {
+            out.emit(check(i)?);
+            Ok(())
+        };
+        both.co_process(left, |_, _| Ok(())).name("guilty").discard();
     });
     fails(message, |env| {
         let call = AsyncCall::new(|i| async move { check(i) });

@@ -124,7 +124,7 @@ fn one_record_may_become_many() {
 fn side_outputs_lose_nothing() {
     const THREES: OutputTag<String> = OutputTag::new("threes");
     const FIVES: OutputTag<u64> = OutputTag::new("fives");
-    let other = |i: u64| (i % 3 != 0 && i % 5 != 0).then_some(i);
+    let other = |i: u64| (!i.is_multiple_of(3) && !i.is_multiple_of(5)).then_some(i);
     let expected = (0..N).filter_map(other).chain((0..N).filter(|i| i % 3 == 0 || i % 5 == 0));
     gives(expected, |env| {
         let others = numbers(env).rebalance().flat_map_into(|i, out| match (i % 3, i % 5) {
