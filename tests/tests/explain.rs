@@ -4,13 +4,11 @@
 //! `UPDATE_GOLDEN=1` writes the plans anew. The folders a query is given do not exist: a plan touches nothing.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::OnceLock;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use millstream_tests::data::workspace_root;
-use millstream_tests::program::run;
+use millstream_tests::program::{example, run};
 
 const DEADLINE: Duration = Duration::from_secs(60);
 
@@ -48,31 +46,10 @@ fn cases() -> Vec<Case> {
     queries.into_iter().chain(examples).collect()
 }
 
-/// The folder of all example programs, freshly built in the profile of the running test.
-fn programs() -> &'static Path {
-    static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT.get_or_init(|| {
-        // `<target>/<profile>/deps/all-<hash>`
-        let test = std::env::current_exe().expect("a test knows its executable");
-        let folder = test.ancestors().nth(2).expect("a test lies two folders deep").to_owned();
-        let profile = folder.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        let profile = if profile == "debug" { "dev" } else { profile };
-        let mut cargo = Command::new(env!("CARGO"));
-        cargo.current_dir(workspace_root());
-        // `--workspace` makes cargo unify features as the running build did.
-        cargo.args(["build", "--workspace", "--quiet", "--profile", profile]);
-        let names: BTreeSet<&str> = cases().iter().map(|case| case.program).collect();
-        cargo.args(names.iter().flat_map(|name| ["--bin", name]));
-        let status = cargo.status().unwrap_or_else(|error| panic!("{cargo:?}: {error}"));
-        assert!(status.success(), "{cargo:?} failed");
-        folder
-    })
-}
-
 /// What `--explain` prints.
 fn plan(case: &Case, format: &str) -> String {
     let empty = tempfile::tempdir().expect("a folder to run in");
-    let mut command = Command::new(programs().join(case.program));
+    let mut command = example(case.program);
     command.current_dir(empty.path()).args(&case.arguments).args(["--parallelism", "2", format]);
     let ended = run(&mut command, DEADLINE);
     assert!(ended.status.success(), "{command:?} ended with {}:\n{}", ended.status, ended.stderr);
