@@ -6,8 +6,12 @@
 //! (snapshot, spill, network), behind these same tables.
 
 pub mod aggregate;
+pub mod codec;
 pub mod descriptor;
 pub mod handle;
+pub mod part;
+pub mod schema;
+pub mod snapshot;
 pub mod states;
 pub mod table;
 pub mod timers;
@@ -17,6 +21,7 @@ pub use descriptor::{
     AggregatingState, ListState, MapState, ReducingState, StateDeclaration, StateKind, StateSet,
     ValueState,
 };
+pub use part::{Part, Visitor};
 pub use states::KeyedStates;
 pub use table::KeyedTable;
 pub use timers::TimerQueue;

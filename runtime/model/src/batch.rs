@@ -5,6 +5,7 @@
 //! vector. Watermarks travel *inside* the batch as positional [`Mark`]s: a batch is never cut because
 //! time advanced, and still every record is judged with exactly the watermark that preceded it.
 
+use crate::checkpoint::Barrier;
 use crate::time::{EventTime, NO_TIME};
 
 /// A watermark at a position: it holds from before record `at` of its batch on.
@@ -29,6 +30,8 @@ pub enum Signal {
     Active,
     /// Processing time has reached this many milliseconds since the epoch.
     Tick(EventTime),
+    /// What came before belongs to this checkpoint, what follows does not.
+    Barrier(Barrier),
     /// No record will follow.
     End,
 }

@@ -5,6 +5,7 @@
 //! between batches ([`Signal`]), what a job looks like ([`job_graph`]) and how it fails ([`Error`]).
 
 pub mod batch;
+pub mod checkpoint;
 pub mod data;
 pub mod failure;
 pub mod hash;
@@ -16,6 +17,7 @@ pub mod text;
 pub mod time;
 
 pub use batch::{Batch, Mark, Signal};
+pub use checkpoint::{Barrier, CheckpointId, CheckpointMode, SnapshotKind};
 pub use data::{Data, Key};
 pub use failure::{Domain, Error, Place, Result};
 pub use hash::hash_key;

@@ -239,7 +239,7 @@ impl<I, O: 'static, Op: Operator<I, O>> OneInput<I, O, Op> {
             let step = match signal {
                 Signal::Tick(now) => self.operator.tick(now, &mut self.out)?,
                 Signal::End => self.operator.end(&mut self.out)?,
-                Signal::Flush | Signal::Idle | Signal::Active => Step::Done,
+                Signal::Flush | Signal::Idle | Signal::Active | Signal::Barrier(_) => Step::Done,
             };
             if step == Step::Yield {
                 let _ = self.out.flush()?;

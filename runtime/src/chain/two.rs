@@ -230,7 +230,9 @@ impl<L, R, O: 'static, Op: TwoInputOperator<L, R, O>> TwoInput<L, R, O, Op> {
                 step = match signal {
                     Signal::Tick(now) => self.operator.tick(now, &mut self.out)?,
                     Signal::End => self.operator.end(&mut self.out)?,
-                    Signal::Flush | Signal::Idle | Signal::Active => Step::Done,
+                    Signal::Flush | Signal::Idle | Signal::Active | Signal::Barrier(_) => {
+                        Step::Done
+                    }
                 };
             }
             if step == Step::Yield {
@@ -297,7 +299,7 @@ impl<L: Send, R: Send, O: Send + 'static, Op: TwoInputOperator<L, R, O>> TwoInpu
             Signal::Idle => self.valve.idle(input),
             Signal::Active => self.valve.active(input),
             Signal::End => self.valve.end(input),
-            Signal::Flush | Signal::Tick(_) => return self.signal(signal),
+            Signal::Flush | Signal::Tick(_) | Signal::Barrier(_) => return self.signal(signal),
         };
         self.watermark = change.watermark;
         // A status that does not reach the outside still has to bring the watermark it freed.

@@ -314,7 +314,7 @@ impl<T: Data> Push<T> for Writer<T> {
                 self.owes_flush = !self.lanes.flush();
                 self.outcome(false)
             }
-            Signal::End => {
+            Signal::Barrier(_) | Signal::End => {
                 self.ending = true;
                 self.lanes.owe(signal);
                 let all = self.lanes.flush();

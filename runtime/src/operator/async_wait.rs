@@ -227,7 +227,10 @@ impl<I: Send + 'static, O: Send + 'static> AsyncWait<I, O> {
             return Ok(Flow::Blocked);
         }
         match self.pending {
-            Some(Signal::End) if !self.queue.is_empty() || self.status.is_some() => {
+            // A call under way is in no snapshot, so a barrier waits for those before it, as the end does.
+            Some(Signal::End | Signal::Barrier(_))
+                if !self.queue.is_empty() || self.status.is_some() =>
+            {
                 Ok(Flow::Blocked)
             }
             Some(signal) => {
@@ -280,7 +283,9 @@ impl<I: Send + 'static, O: Send + 'static> Push<I> for AsyncWait<I, O> {
     fn signal(&mut self, signal: Signal) -> Result<Flow> {
         match signal {
             Signal::Idle | Signal::Active => self.queue.status(signal),
-            Signal::Flush | Signal::Tick(_) | Signal::End => self.pending = Some(signal),
+            Signal::Flush | Signal::Tick(_) | Signal::Barrier(_) | Signal::End => {
+                self.pending = Some(signal);
+            }
         }
         let flow = self.given();
         self.site.locate(flow)

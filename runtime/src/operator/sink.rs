@@ -93,7 +93,7 @@ impl<T: Send> Push<T> for SinkLink<T> {
         match signal {
             Signal::Flush => self.site.locate(self.writer.flush())?,
             Signal::End => self.site.locate(self.writer.finish())?,
-            Signal::Tick(_) | Signal::Idle | Signal::Active => {}
+            Signal::Tick(_) | Signal::Idle | Signal::Active | Signal::Barrier(_) => {}
         }
         Ok(Flow::Ready)
     }

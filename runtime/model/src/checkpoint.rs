@@ -1,0 +1,63 @@
+//! The words of checkpoints: which one, what for, and the barrier that travels for it.
+//!
+//! A barrier is in band: it divides what is in the snapshot from what is not (Carbone et al., *Lightweight
+//! Asynchronous Snapshots for Distributed Dataflows*, section 4). It names the checkpoint and nothing that
+//! could become wrong on the way; whoever controls the job is checked where control enters.
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// Number of a checkpoint. Grows strictly over the whole life of a job, also over restarts.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
+)]
+pub struct CheckpointId(pub u64);
+
+impl fmt::Display for CheckpointId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// What a snapshot is taken for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SnapshotKind {
+    /// For recovery: belongs to the job, which deletes it when newer ones are there.
+    Checkpoint,
+    /// For the user: belongs to them, stands on its own, always aligned.
+    Savepoint,
+    /// A savepoint after which the job stops; with `drain`, event time is brought to its end first, so that
+    /// windows and timers fire.
+    Stop {
+        /// Whether event time ends.
+        drain: bool,
+    },
+}
+
+impl SnapshotKind {
+    /// Whether the user owns it.
+    pub fn is_savepoint(self) -> bool {
+        !matches!(self, SnapshotKind::Checkpoint)
+    }
+}
+
+/// What separates the records before a checkpoint from those after it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Barrier {
+    /// The checkpoint.
+    pub checkpoint: CheckpointId,
+    /// What it is for.
+    pub kind: SnapshotKind,
+}
+
+/// How much of a job's results survives a failure unharmed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CheckpointMode {
+    /// Each record counts once: channels wait for each other at a barrier.
+    #[default]
+    ExactlyOnce,
+    /// Barriers wait for nobody; records may count twice after a recovery.
+    AtLeastOnce,
+    /// Each record counts once: a barrier overtakes what is queued, which becomes part of the snapshot.
+    Unaligned,
+}
