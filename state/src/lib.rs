@@ -8,6 +8,7 @@
 pub mod aggregate;
 pub mod codec;
 pub mod descriptor;
+pub mod failpoint;
 pub mod handle;
 pub mod part;
 pub mod schema;

@@ -3,9 +3,22 @@
 //! A task writes one file of blocks per checkpoint ([`format`]), a [`Manifest`] names all files with their
 //! lengths and digests, and a checkpoint exists from the moment its manifest does.
 
+pub mod catalog;
 mod description;
+pub mod format;
+pub mod local;
+pub mod manifest;
+pub mod memory;
+pub mod storage;
+pub mod tools;
 
+pub use catalog::{Latest, completed, latest, sweep};
 pub use description::{
     Assignment, FileRef, Manifest, OperatorSnapshot, PartKind, PartSnapshot, TaskSnapshot,
     VertexSnapshot,
 };
+pub use format::{Block, StateFileReader, StateFileWriter};
+pub use local::LocalStorage;
+pub use manifest::{checkpoint_folder, read_manifest, write_manifest};
+pub use memory::MemoryStorage;
+pub use storage::{CheckpointStorage, ObjectWriter, read_error};

@@ -1,0 +1,272 @@
+//! Checkpoint storage in a directory.
+//!
+//! An object is written under a name of its own beside its place, synced, and then *linked* to its name:
+//! unlike a rename, a link refuses a name that is taken, so write-once is the file system's promise and not
+//! a check that could come too late. Then the folders up to the root are synced, all of them and always:
+//! one that somebody else has just made may not be durable yet, and one that is costs next to nothing.
+
+use super::FileRef;
+use super::storage::{CheckpointStorage, Fingerprint, ObjectWriter, check_path, exists, failed};
+use crate::failpoint;
+use millstream_model::Result;
+use std::fs::{self, File};
+use std::io::{self, BufWriter, ErrorKind, Read, Write};
+use std::path::{Path, PathBuf};
+
+/// A directory as checkpoint storage. See the module's text.
+#[derive(Clone, Debug)]
+pub struct LocalStorage {
+    root: PathBuf,
+}
+
+impl LocalStorage {
+    /// Uses a directory, which is made if it is not there.
+    ///
+    /// # Errors
+    /// If it cannot be made.
+    pub fn new(dir: impl AsRef<Path>) -> Result<Self> {
+        let name = dir.as_ref().display().to_string();
+        let make = || {
+            // Absolute, so that it stays the same when the working directory changes.
+            let root = std::path::absolute(dir.as_ref())?;
+            // The first folder that was there holds the first new name, and so on down.
+            let n_new = root.ancestors().take_while(|folder| !folder.exists()).count();
+            fs::create_dir_all(&root)?;
+            for folder in root.ancestors().take(n_new + 1) {
+                File::open(folder)?.sync_all()?;
+            }
+            Ok(LocalStorage { root })
+        };
+        make().map_err(|e| failed("use the checkpoint folder", &name, e))
+    }
+
+    /// The directory.
+    pub fn dir(&self) -> &Path {
+        &self.root
+    }
+
+    fn place(&self, path: &str) -> Result<PathBuf> {
+        check_path(path)?;
+        Ok(self.root.join(path))
+    }
+}
+
+impl CheckpointStorage for LocalStorage {
+    fn create(&self, path: &str) -> Result<Box<dyn ObjectWriter>> {
+        let place = self.place(path)?;
+        let name = self.locate(path);
+        if fs::symlink_metadata(&place).is_ok() {
+            return Err(exists(&name));
+        }
+        let (file, temporary) = create_beside(&place).map_err(|e| failed("create", &name, e))?;
+        failpoint::hit("storage.after-create");
+        Ok(Box::new(LocalWriter {
+            file: BufWriter::with_capacity(64 * 1024, file),
+            temporary: Temporary(temporary),
+            place,
+            root: self.root.clone(),
+            path: path.to_owned(),
+            name,
+            seen: Fingerprint::default(),
+        }))
+    }
+
+    fn import(&self, local_file: &Path, path: &str) -> Result<FileRef> {
+        let place = self.place(path)?;
+        let name = self.locate(path);
+        let unreadable = |e| failed("read", &local_file.display().to_string(), e);
+        let mut source = File::open(local_file).map_err(unreadable)?;
+        failpoint::hit("storage.before-import");
+        source.sync_all().map_err(unreadable)?;
+        match with_folder(&place, || fs::hard_link(local_file, &place)) {
+            Ok(()) => {}
+            Err(e) if e.kind() == ErrorKind::AlreadyExists => return Err(exists(&name)),
+            // Another file system, or one without links: a copy does as well.
+            Err(_) => {
+                let mut writer = self.create(path)?;
+                pour(&mut source, unreadable, |bytes| writer.write(bytes))?;
+                return writer.finish();
+            }
+        }
+        let mut seen = Fingerprint::default();
+        pour(&mut source, unreadable, |bytes| {
+            seen.add(bytes);
+            Ok(())
+        })?;
+        sync_folders(&self.root, &place).map_err(|e| failed("sync the folder of", &name, e))?;
+        failpoint::hit("storage.after-import");
+        Ok(seen.of_file(path))
+    }
+
+    fn open(&self, path: &str) -> Result<Box<dyn Read + Send>> {
+        match File::open(self.place(path)?) {
+            Ok(file) => Ok(Box::new(file)),
+            Err(e) => Err(failed("read", &self.locate(path), e)),
+        }
+    }
+
+    fn list(&self, prefix: &str) -> Result<Vec<String>> {
+        // Only the folder that the prefix leads to has to be walked.
+        let folder = prefix.rsplit_once('/').map_or("", |(folder, _)| folder);
+        let start = if folder.is_empty() { self.root.clone() } else { self.place(folder)? };
+        let mut paths = Vec::new();
+        walk(&start, folder, prefix, &mut paths)
+            .map_err(|e| failed("list", &start.display().to_string(), e))?;
+        paths.sort_unstable();
+        Ok(paths)
+    }
+
+    fn delete(&self, path: &str) -> Result<()> {
+        let place = self.place(path)?;
+        failpoint::hit("storage.before-delete");
+        let delete = || {
+            match fs::remove_file(&place) {
+                Err(e) if e.kind() != ErrorKind::NotFound => return Err(e),
+                _ => {}
+            }
+            // Folders go with their last file; one that still holds something refuses.
+            let mut folders = folders(&self.root, &place).peekable();
+            while let Some(folder) = folders.peek()
+                && **folder != *self.root
+                && matches!(fs::remove_dir(folder), Ok(()))
+            {
+                folders.next();
+            }
+            match folders.next().map(File::open) {
+                Some(Err(e)) if e.kind() == ErrorKind::NotFound => Ok(()),
+                Some(folder) => folder?.sync_all(),
+                None => Ok(()),
+            }
+        };
+        delete().map_err(|e| failed("delete", &self.locate(path), e))?;
+        failpoint::hit("storage.after-delete");
+        Ok(())
+    }
+
+    fn locate(&self, path: &str) -> String {
+        self.root.join(path).display().to_string()
+    }
+}
+
+struct LocalWriter {
+    file: BufWriter<File>,
+    temporary: Temporary,
+    place: PathBuf,
+    root: PathBuf,
+    path: String,
+    name: String,
+    seen: Fingerprint,
+}
+
+impl ObjectWriter for LocalWriter {
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.file.write_all(bytes).map_err(|e| failed("write", &self.name, e))?;
+        self.seen.add(bytes);
+        Ok(())
+    }
+
+    fn finish(mut self: Box<Self>) -> Result<FileRef> {
+        let name = &self.name;
+        self.file.flush().map_err(|e| failed("write", name, e))?;
+        failpoint::hit("storage.before-sync");
+        self.file.get_ref().sync_all().map_err(|e| failed("sync", name, e))?;
+        failpoint::hit("storage.after-sync");
+        failpoint::hit("storage.before-link");
+        match fs::hard_link(&self.temporary.0, &self.place) {
+            Ok(()) => {}
+            Err(e) if e.kind() == ErrorKind::AlreadyExists => return Err(exists(name)),
+            Err(e) => return Err(failed("make a hard link for", name, e)),
+        }
+        failpoint::hit("storage.after-link");
+        drop(self.temporary);
+        sync_folders(&self.root, &self.place).map_err(|e| failed("sync the folder of", name, e))?;
+        Ok(self.seen.of_file(&self.path))
+    }
+}
+
+/// A name that goes when it is not needed any more. If that fails it is an orphan, which is swept later.
+struct Temporary(PathBuf);
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+/// A new file in the same folder. Its name is one that nothing has, not even what a crash left.
+fn create_beside(place: &Path) -> io::Result<(File, PathBuf)> {
+    for n in 0u64.. {
+        let mut temporary = place.as_os_str().to_owned();
+        temporary.push(format!(".tmp{n}"));
+        match with_folder(place, || File::create_new(&temporary)) {
+            Ok(file) => return Ok((file, temporary.into())),
+            Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Err(ErrorKind::AlreadyExists.into())
+}
+
+/// Does what needs the folder of `place`. Making the folder is tried a few times: whoever deletes the last
+/// file in it may take it away in between.
+fn with_folder<T>(place: &Path, action: impl Fn() -> io::Result<T>) -> io::Result<T> {
+    for _ in 0..8 {
+        match action() {
+            Err(e) if e.kind() == ErrorKind::NotFound => {
+                place.parent().map_or(Ok(()), fs::create_dir_all)?;
+            }
+            result => return result,
+        }
+    }
+    action()
+}
+
+/// The folders that hold `place`, from its own up to `root`.
+fn folders<'a>(root: &'a Path, place: &'a Path) -> impl Iterator<Item = &'a Path> {
+    place.ancestors().skip(1).take_while(move |folder| folder.starts_with(root))
+}
+
+fn sync_folders(root: &Path, place: &Path) -> io::Result<()> {
+    folders(root, place).try_for_each(|folder| File::open(folder)?.sync_all())
+}
+
+/// Reads a file to its end, piece by piece.
+fn pour(
+    source: &mut File,
+    unreadable: impl Fn(io::Error) -> millstream_model::Error,
+    mut each: impl FnMut(&[u8]) -> Result<()>,
+) -> Result<()> {
+    let mut buffer = vec![0; 256 * 1024];
+    loop {
+        match source.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(n) => each(&buffer[..n])?,
+            Err(e) if e.kind() == ErrorKind::Interrupted => {}
+            Err(e) => return Err(unreadable(e)),
+        }
+    }
+}
+
+/// Collects the files below a folder. What is gone by the time one gets there was never seen; names that
+/// are not UTF-8 are not ours.
+fn walk(dir: &Path, folder: &str, prefix: &str, paths: &mut Vec<String>) -> io::Result<()> {
+    let entries = match fs::read_dir(dir) {
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let entry = entry?;
+        let Ok(name) = entry.file_name().into_string() else { continue };
+        let path = if folder.is_empty() { name } else { format!("{folder}/{name}") };
+        if !path.starts_with(prefix) {
+            continue;
+        }
+        match entry.file_type() {
+            Ok(kind) if kind.is_dir() => walk(&entry.path(), &path, prefix, paths)?,
+            Ok(_) => paths.push(path),
+            Err(e) if e.kind() == ErrorKind::NotFound => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
+}
