@@ -6,11 +6,13 @@
 //! for the whole process ([`MemoryPool`]). A sender without credit keeps its output and is blocked; taking
 //! a batch out wakes it.
 
+mod aligner;
 mod gate;
 mod memory;
 mod partition;
 mod writer;
 
+pub use aligner::{Alignment, BarrierAligner, Passage};
 pub use gate::{Arrival, Gate, Sender, connect};
 pub use memory::MemoryPool;
 pub use partition::{Broadcast, Custom, Hash, Partition, RoundRobin, Shuffle, Single};
