@@ -75,6 +75,8 @@ impl CheckpointStorage for LocalStorage {
         let place = self.place(path)?;
         let name = self.locate(path);
         let unreadable = |e| failed("read", &local_file.display().to_string(), e);
+        // Of a symbolic link, what it points at: a link to the link would be none to the content.
+        let local_file = &local_file.canonicalize().map_err(unreadable)?;
         let mut source = File::open(local_file).map_err(unreadable)?;
         failpoint::hit("storage.before-import");
         source.sync_all().map_err(unreadable)?;

@@ -1,6 +1,6 @@
 //! Snapshots at rest: what a checkpoint is made of, how it lies in storage, and how it is looked at.
 //!
-//! A task writes one file of blocks per checkpoint ([`format`]), a [`Manifest`] names all files with their
+//! A task writes one file of blocks per checkpoint ([`mod@format`]), a [`Manifest`] names all files with their
 //! lengths and digests, and a checkpoint exists from the moment its manifest does.
 
 pub mod catalog;
@@ -10,6 +10,8 @@ pub mod local;
 pub mod manifest;
 pub mod memory;
 pub mod storage;
+#[cfg(test)]
+mod tests;
 pub mod tools;
 
 pub use catalog::{Latest, completed, latest, sweep};
