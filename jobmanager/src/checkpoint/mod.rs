@@ -1,0 +1,183 @@
+//! The checkpoints of one job: the [`Coordinator`], and the words in which it is spoken to.
+//!
+//! A coordinator exists for a job that takes checkpoints; a job without them has none.
+
+mod coordinator;
+mod pending;
+
+pub use coordinator::Coordinator;
+
+use millstream_model::{Barrier, CheckpointId, Error, SnapshotKind};
+
+/// When checkpoints are taken and how many are kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CheckpointConfig {
+    /// Time from the start of one to the start of the next, in ms. `None`: only savepoints, and the last one
+    /// when all tasks have ended.
+    pub interval_ms: Option<u64>,
+    /// Least time from the end of one, of whatever kind, to the start of the next periodic one, in ms.
+    pub min_pause_ms: u64,
+    /// Time within which all tasks must have acknowledged, in ms.
+    pub timeout_ms: u64,
+    /// How many periodic ones may fail in a row without failing the job; `None`: any number.
+    pub tolerable_failures: Option<u32>,
+    /// How many completed ones are kept; the newest always is.
+    pub retained: usize,
+}
+
+impl Default for CheckpointConfig {
+    fn default() -> Self {
+        CheckpointConfig {
+            interval_ms: None,
+            min_pause_ms: 0,
+            timeout_ms: 10 * 60 * 1000,
+            tolerable_failures: None,
+            retained: 1,
+        }
+    }
+}
+
+/// What happens to a job's checkpoints. `A` is what a task's acknowledgement says of its snapshot.
+#[derive(Debug)]
+pub enum Input<A> {
+    /// A checkpoint from before is the job's and counts among the retained.
+    Restored {
+        /// Its number.
+        checkpoint: CheckpointId,
+    },
+    /// All tasks run.
+    Started {
+        /// No checkpoint with this number or a higher one was ever begun.
+        first_id: u64,
+        /// Which attempt of the job this is.
+        attempt: u32,
+    },
+    /// The job failed, restarts or ended: its tasks answer no more.
+    Stopped,
+    /// Time has passed.
+    Tick,
+    /// Somebody wants a savepoint.
+    TriggerSavepoint {
+        /// What the answer refers to.
+        request: u64,
+        /// What it is for. `Checkpoint` means a checkpoint of the job's, now.
+        kind: SnapshotKind,
+    },
+    /// A task's part of a checkpoint is durable.
+    Acked {
+        /// The task.
+        task: usize,
+        /// The checkpoint.
+        checkpoint: CheckpointId,
+        /// The attempt the task belongs to.
+        attempt: u32,
+        /// What it stored.
+        snapshot: A,
+        /// Whether it had come to the end of its input.
+        ended: bool,
+    },
+    /// A task cannot take part in a checkpoint.
+    Declined {
+        /// The task.
+        task: usize,
+        /// The checkpoint.
+        checkpoint: CheckpointId,
+        /// The attempt the task belongs to.
+        attempt: u32,
+        /// Why.
+        error: Error,
+    },
+    /// A task has come to the end of its input and waits for its last checkpoint.
+    TaskEnded {
+        /// The task.
+        task: usize,
+        /// The attempt it belongs to.
+        attempt: u32,
+    },
+    /// The manifest is durable.
+    Stored {
+        /// The checkpoint.
+        checkpoint: CheckpointId,
+    },
+    /// The manifest could not be stored, or nobody knows whether it was.
+    StoreFailed {
+        /// The checkpoint.
+        checkpoint: CheckpointId,
+        /// Why.
+        error: Error,
+    },
+}
+
+/// What is to be done.
+#[derive(Debug)]
+pub enum Effect<A> {
+    /// Tell all tasks of this attempt: sources inject the barrier, others take it only if their inputs have
+    /// ended.
+    Trigger {
+        /// The barrier.
+        barrier: Barrier,
+        /// The attempt.
+        attempt: u32,
+    },
+    /// Store the manifest. The answer is `Stored` or `StoreFailed`; it may not be left out.
+    Store {
+        /// The checkpoint.
+        checkpoint: CheckpointId,
+        /// What it is for.
+        kind: SnapshotKind,
+        /// Who asked for it; `None` if it is periodic.
+        request: Option<u64>,
+        /// What the tasks stored, by task number.
+        snapshots: Vec<A>,
+    },
+    /// Tell all tasks that this checkpoint is complete: they commit what they staged up to it.
+    NotifyComplete(CheckpointId),
+    /// Tell all tasks that this checkpoint will not be: what they staged for it goes into the next.
+    NotifyAborted(CheckpointId),
+    /// Delete what there is of a checkpoint that will not be, the manifest first. May come again when a task
+    /// was late.
+    Discard {
+        /// The checkpoint.
+        checkpoint: CheckpointId,
+    },
+    /// Delete what only this checkpoint needs: it was complete, newer ones are enough.
+    Subsume {
+        /// The checkpoint.
+        checkpoint: CheckpointId,
+    },
+    /// Answer a request.
+    SavepointDone {
+        /// Which.
+        request: u64,
+        /// The number under which it was taken.
+        checkpoint: CheckpointId,
+    },
+    /// Answer a request.
+    SavepointFailed {
+        /// Which.
+        request: u64,
+        /// Why.
+        error: Error,
+    },
+    /// Show why a periodic checkpoint failed; the job runs on.
+    Failed {
+        /// The checkpoint.
+        checkpoint: CheckpointId,
+        /// Why.
+        error: Error,
+    },
+    /// More checkpoints failed in a row than the job tolerates.
+    FailJob {
+        /// What to fail it with.
+        error: Error,
+    },
+    /// Let the tasks go: all have ended, and a completed checkpoint covers all the ends.
+    Release,
+    /// End the job: the savepoint it was to stop with is complete, and the tasks were told.
+    StopJob,
+    /// Send a `Tick` at this time, instead of at any named before.
+    WakeAt(u64),
+}
+
+#[cfg(test)]
+mod tests;
