@@ -398,4 +398,40 @@ mod tests {
         }
         assert!(reader.next().is_none());
     }
+
+    /// The error of a file with these bytes, of which the digest is right.
+    fn error_of(bytes: &[u8]) -> String {
+        let storage = MemoryStorage::new();
+        let mut object = storage.create("f").unwrap();
+        object.write(bytes).unwrap();
+        let file = object.finish().unwrap();
+        let end = StateFileReader::open(&storage, &file).and_then(|reader| reader.last().unwrap());
+        end.unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_block_that_goes_on_elsewhere_is_damage() {
+        let mut bytes = b"MSSTATE\0\x01\0\x01\0\0\0\0\0".to_vec();
+        let piece = |part, first, n_entries, more| {
+            let head = Head { part, first, n_entries, len: 2, more };
+            [&head.to_bytes(b"ab")[..], b"ab"].concat()
+        };
+        bytes.extend(piece(1, 0, 1, true));
+        assert!(error_of(&bytes).contains("offset 42: it is cut off"), "{}", error_of(&bytes));
+        for next in [piece(2, 0, 1, false), piece(1, 1, 1, false), piece(1, 0, 2, false)] {
+            let error = error_of(&[&bytes[..], &next].concat());
+            assert!(error.contains("offset 42: the block before goes on"), "{error}");
+        }
+    }
+
+    #[test]
+    fn another_version_or_codec_is_refused() {
+        let bytes = b"MSSTATE\0\x01\0\x01\0\0\0\0\0";
+        for (at, what) in [(8, "version 7, codec 1"), (10, "version 1, codec 7")] {
+            let mut bytes = *bytes;
+            bytes[at] = 7;
+            let error = error_of(&bytes);
+            assert!(error.contains(what) && error.contains("reads version 1, codec 1"), "{error}");
+        }
+    }
 }

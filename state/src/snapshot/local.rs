@@ -8,7 +8,7 @@
 use super::FileRef;
 use super::storage::{CheckpointStorage, Fingerprint, ObjectWriter, check_path, exists, failed};
 use crate::failpoint;
-use millstream_model::Result;
+use millstream_model::{Error, Result};
 use std::fs::{self, File};
 use std::io::{self, BufWriter, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
@@ -177,7 +177,13 @@ impl ObjectWriter for LocalWriter {
         match fs::hard_link(&self.temporary.0, &self.place) {
             Ok(()) => {}
             Err(e) if e.kind() == ErrorKind::AlreadyExists => return Err(exists(name)),
-            Err(e) => return Err(failed("make a hard link for", name, e)),
+            Err(e) if matches!(e.kind(), ErrorKind::PermissionDenied | ErrorKind::Unsupported) => {
+                return Err(Error::external(format!(
+                    "cannot link `{name}` to its name; put checkpoints on a file system with hard links"
+                ))
+                .caused_by(e));
+            }
+            Err(e) => return Err(failed("link", name, e)),
         }
         failpoint::hit("storage.after-link");
         drop(self.temporary);
@@ -235,7 +241,7 @@ fn sync_folders(root: &Path, place: &Path) -> io::Result<()> {
 /// Reads a file to its end, piece by piece.
 fn pour(
     source: &mut File,
-    unreadable: impl Fn(io::Error) -> millstream_model::Error,
+    unreadable: impl Fn(io::Error) -> Error,
     mut each: impl FnMut(&[u8]) -> Result<()>,
 ) -> Result<()> {
     let mut buffer = vec![0; 256 * 1024];

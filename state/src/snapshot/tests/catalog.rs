@@ -62,6 +62,23 @@ fn a_manifest_of_another_version_is_refused() {
     assert!(error.contains("version 9") && error.contains("version 1"), "{error}");
 }
 
+/// Even if its digest is right.
+#[test]
+fn a_manifest_of_another_length_than_it_says_is_refused() {
+    for difference in [-1i64, 1, i64::MAX] {
+        let storage = MemoryStorage::new();
+        store(&storage, 1, 1, &[]).unwrap();
+        storage.damage("chk-1-1/manifest", |bytes| {
+            let len = (bytes.len() as i64 - 34).wrapping_add(difference);
+            bytes[10..18].copy_from_slice(&len.to_le_bytes());
+            bytes.truncate(bytes.len() - 16);
+            bytes.extend(xxhash_rust::xxh3::xxh3_128(bytes).to_le_bytes());
+        });
+        let error = read_manifest(&storage, "chk-1-1").unwrap_err().to_string();
+        assert!(error.contains("chk-1-1/manifest` has "), "{error}");
+    }
+}
+
 #[test]
 fn a_manifest_in_the_wrong_folder_is_refused() {
     let storage = MemoryStorage::new();

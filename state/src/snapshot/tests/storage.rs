@@ -71,6 +71,21 @@ fn what_is_there_is_never_overwritten() {
 }
 
 #[test]
+fn of_many_who_publish_at_once_one_succeeds() {
+    on_each(|storage, _| {
+        let publish = |n: u8| storage.publish("chk-1-1/manifest", &[n; 1000]).is_ok();
+        let winners: Vec<u8> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..8).map(|n| (n, scope.spawn(move || publish(n)))).collect();
+            let won = threads.into_iter().filter_map(|(n, t)| t.join().unwrap().then_some(n));
+            won.collect()
+        });
+        assert_eq!(winners.len(), 1, "{winners:?}");
+        assert_eq!(raw(storage, "chk-1-1/manifest"), [winners[0]; 1000]);
+        assert_eq!(storage.list("").unwrap(), ["chk-1-1/manifest"]);
+    });
+}
+
+#[test]
 fn a_local_file_is_taken_in() {
     on_each(|storage, scratch| {
         let local = local_file(scratch, b"hello, world");
