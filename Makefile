@@ -1,7 +1,7 @@
 # The commands of this repository; `make` alone lists them. What they need from the system is in ci/packages.txt.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fmt doc bench bench-flink packages rust
+.PHONY: help demo test check fmt doc bench bench-flink rocksdb rocksdb-env packages rust
 
 help: ## this list
 	@echo "Millstream: streaming jobs in Rust."
@@ -32,6 +32,13 @@ bench: packages rust ## measure: records/s, records per CPU-second, ratio to a h
 
 bench-flink: packages rust ## the same workloads on Flink, and the ratios
 	cargo run --profile bench -p millstream-benches --bin bench -- flink
+
+rocksdb: packages rust ## compile RocksDB, once (ten minutes); it stays in ~/.cache
+	@ci/rocksdb >/dev/null
+
+rocksdb-env: rust ## the variables for it, to be eval'ed: then cargo builds with --features rocksdb in no time
+	@ci/install-packages >&2
+	@ci/rocksdb
 
 packages:
 	@ci/install-packages

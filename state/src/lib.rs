@@ -10,6 +10,7 @@ pub mod codec;
 pub mod descriptor;
 pub mod failpoint;
 pub mod handle;
+pub mod lsm;
 pub mod part;
 pub mod schema;
 pub mod snapshot;
