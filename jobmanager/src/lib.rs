@@ -1,7 +1,9 @@
 //! Decides what runs; never runs user code.
 //!
-//! Today that is the [`scheduler`]: the machine that takes a job from its graph to its end. It is the same
-//! one whether the tasks run in this process or elsewhere: a shell carries out its effects.
+//! These are machines: the [`scheduler`] takes a job from its graph to its end, the coordinator of
+//! [`checkpoint`]s says what can be restored, and [`restart`] whether it will be. They are the same whether
+//! the tasks run in this process or elsewhere: a shell carries out their effects.
 
 pub mod checkpoint;
+pub mod restart;
 pub mod scheduler;

@@ -34,7 +34,7 @@ pub(crate) fn launch(program: Program) -> Result<JobHandle> {
     ));
     let handle = JobHandle::new(Arc::clone(&shared), inbox);
     let name = format!("job {}", program.compiled.graph.name);
-    let shell = Shell { program, job, memory, shared, inputs, running: None };
+    let shell = Shell { program, job, memory, shared, inputs, running: None, restart_at: None };
     std::thread::Builder::new()
         .name(name)
         .spawn(move || shell.run())
@@ -49,6 +49,8 @@ struct Shell {
     shared: Arc<Shared>,
     inputs: crossbeam_channel::Receiver<Input>,
     running: Option<(Running, crossbeam_channel::Receiver<TaskEvent>)>,
+    /// When the job is to run again, if it waits for that.
+    restart_at: Option<Instant>,
 }
 
 impl Shell {
@@ -66,7 +68,7 @@ impl Shell {
             self.shared.set_state(scheduler.state());
             for effect in effects.drain(..) {
                 match effect {
-                    Effect::Deploy(tasks) => {
+                    Effect::Deploy { tasks, attempt: _ } => {
                         if let Err(error) = self.deploy(tasks.len()) {
                             inputs.push(Input::DeployFailed(error));
                         }
@@ -75,6 +77,13 @@ impl Shell {
                         if let Some((running, _)) = &self.running {
                             running.cancel();
                         }
+                    }
+                    Effect::RestartAfter { delay_ms, error } => {
+                        tracing::warn!(%error, delay_ms, "the job failed and will run again");
+                        if let Some((running, _)) = self.running.take() {
+                            running.join();
+                        }
+                        self.restart_at = Some(Instant::now() + Duration::from_millis(delay_ms));
                     }
                     Effect::JobEnded(state, error) => ended = Some((state, error)),
                 }
@@ -104,17 +113,23 @@ impl Shell {
     }
 
     /// Waits for something to happen, for a while.
-    fn next_input(&self) -> Option<Input> {
+    fn next_input(&mut self) -> Option<Input> {
+        if self.restart_at.take_if(|at| *at <= Instant::now()).is_some() {
+            return Some(Input::Restart);
+        }
+        let patience = self.restart_at.map_or(PROGRESS_INTERVAL, |at| {
+            at.saturating_duration_since(Instant::now()).min(PROGRESS_INTERVAL)
+        });
         let never = crossbeam_channel::never();
         let events = self.running.as_ref().map_or(&never, |(_, events)| events);
         crossbeam_channel::select! {
             recv(self.inputs) -> input => match input {
                 Ok(input) => Some(input),
                 // The handle was dropped: the job runs on without it.
-                Err(_) => events.recv_timeout(PROGRESS_INTERVAL).ok().map(as_input),
+                Err(_) => events.recv_timeout(patience).ok().map(as_input),
             },
             recv(events) -> event => event.ok().map(as_input),
-            default(PROGRESS_INTERVAL) => None,
+            default(patience) => None,
         }
     }
 }

@@ -1,12 +1,14 @@
 //! The scheduler of one job: which attempt of which subtask should run, and how the job ends.
 //!
 //! A pure machine. Its execution graph has one execution per subtask; a job is over when every execution
-//! is, and how it ended is decided by the first thing that went wrong.
+//! is, and how it ended is decided by the first thing that went wrong. A failure ends all executions; then,
+//! if the strategy says so, the job is run again as a whole, as a new attempt.
 
 mod execution;
 
 pub use execution::{Execution, ExecutionState};
 
+use crate::restart::{RestartStrategy, Restarts};
 use millstream_model::job_graph::JobGraph;
 use millstream_model::{Error, Machine};
 
@@ -21,6 +23,8 @@ pub enum JobState {
     Cancelling,
     /// A task failed; the others are ending.
     Failing,
+    /// A task failed; the others are ending or have ended, and the job will run again.
+    Restarting,
     /// Every task finished.
     Finished,
     /// Ended on request.
@@ -43,8 +47,17 @@ pub enum Input {
     Start,
     /// It is to end, its output so far kept.
     Cancel,
-    /// The host cannot run its tasks.
+    /// The host cannot run its tasks. The job is not restarted.
     DeployFailed(Error),
+    /// It failed as a whole, not in one of its tasks.
+    Fail {
+        /// Why.
+        error: Error,
+        /// Whether another attempt may do better: not if its checkpoint is damaged.
+        retry: bool,
+    },
+    /// The time before the next attempt is over.
+    Restart,
     /// A task finished.
     TaskFinished(usize),
     /// A task failed.
@@ -56,10 +69,22 @@ pub enum Input {
 /// What is to be done.
 #[derive(Debug)]
 pub enum Effect {
-    /// Run these tasks (vertex, subtask), in the order of their numbers.
-    Deploy(Vec<(usize, usize)>),
+    /// Run tasks.
+    Deploy {
+        /// Which (vertex, subtask), in the order of their numbers.
+        tasks: Vec<(usize, usize)>,
+        /// How often they were run before.
+        attempt: u32,
+    },
     /// End all tasks that run.
     CancelTasks,
+    /// No task runs any more; in so many ms the job is to run again: send [`Input::Restart`] then.
+    RestartAfter {
+        /// The time.
+        delay_ms: u64,
+        /// What made it necessary.
+        error: Error,
+    },
     /// The job is over: finished or cancelled (`None`), or failed with its first error.
     JobEnded(JobState, Option<Error>),
 }
@@ -68,12 +93,22 @@ pub enum Effect {
 #[derive(Debug)]
 pub struct Scheduler {
     state: JobState,
+    attempt: u32,
     executions: Vec<Execution>,
-    failure: Option<Error>,
+    restarts: Restarts,
+    failure: Option<Failure>,
+}
+
+/// The failure for which tasks are ending.
+#[derive(Debug)]
+struct Failure {
+    error: Error,
+    /// After how long the job runs again, if it does.
+    restart_after_ms: Option<u64>,
 }
 
 impl Scheduler {
-    /// The scheduler of a job that has not started.
+    /// The scheduler of a job that has not started, and is not restarted.
     pub fn new(graph: &JobGraph) -> Self {
         let executions = graph
             .vertices
@@ -83,12 +118,30 @@ impl Scheduler {
                 (0..v.parallelism).map(move |subtask| Execution::new(vertex, subtask))
             })
             .collect();
-        Scheduler { state: JobState::Created, executions, failure: None }
+        Scheduler {
+            state: JobState::Created,
+            attempt: 0,
+            executions,
+            restarts: Restarts::default(),
+            failure: None,
+        }
+    }
+
+    /// Restarts the job when it fails.
+    #[must_use]
+    pub fn with_restarts(mut self, strategy: RestartStrategy) -> Self {
+        self.restarts = Restarts::new(strategy);
+        self
     }
 
     /// Where the job stands.
     pub fn state(&self) -> JobState {
         self.state
+    }
+
+    /// How often the job was restarted.
+    pub fn attempt(&self) -> u32 {
+        self.attempt
     }
 
     /// Every subtask, by task number.
@@ -104,21 +157,60 @@ impl Scheduler {
         }
     }
 
+    fn is_down(&self) -> bool {
+        self.executions.iter().all(|e| e.state().is_terminal())
+    }
+
+    fn deploy(&mut self, effects: &mut Vec<Effect>) {
+        self.state = JobState::Running;
+        for e in &mut self.executions {
+            e.deploy();
+        }
+        let tasks = self.executions.iter().map(Execution::address).collect();
+        effects.push(Effect::Deploy { tasks, attempt: self.attempt });
+        self.end_if_over(effects);
+    }
+
+    fn fail(&mut self, now_ms: u64, error: Error, retry: bool, effects: &mut Vec<Effect>) {
+        let restart_after_ms = match self.state {
+            JobState::Running if retry => self.restarts.failed(now_ms),
+            JobState::Running | JobState::Cancelling => None,
+            // What no attempt can heal comes before what the next one could.
+            JobState::Restarting if !retry => None,
+            _ => return,
+        };
+        let tasks_run = matches!(self.state, JobState::Running | JobState::Cancelling);
+        self.state =
+            if restart_after_ms.is_some() { JobState::Restarting } else { JobState::Failing };
+        self.failure = Some(Failure { error, restart_after_ms });
+        if tasks_run {
+            effects.push(Effect::CancelTasks);
+        }
+    }
+
     fn end_if_over(&mut self, effects: &mut Vec<Effect>) {
-        if self.state.is_terminal() || !self.executions.iter().all(|e| e.state().is_terminal()) {
+        if self.state.is_terminal() || !self.is_down() {
             return;
         }
+        let failure = self.failure.take();
         self.state = match self.state {
+            JobState::Restarting => {
+                // Without a failure it was said before: the time until then is running.
+                effects.extend(failure.map(|Failure { error, restart_after_ms }| {
+                    Effect::RestartAfter { delay_ms: restart_after_ms.unwrap_or(0), error }
+                }));
+                return;
+            }
             JobState::Failing => JobState::Failed,
             // Asked to stop, but every task had come to its own end: then it finished.
             JobState::Cancelling
-                if self.executions.iter().any(|e| e.state() == ExecutionState::Cancelled) =>
+                if self.executions.iter().any(|e| e.state() != ExecutionState::Finished) =>
             {
                 JobState::Cancelled
             }
             _ => JobState::Finished,
         };
-        effects.push(Effect::JobEnded(self.state, self.failure.take()));
+        effects.push(Effect::JobEnded(self.state, failure.map(|f| f.error)));
     }
 }
 
@@ -126,40 +218,46 @@ impl Machine for Scheduler {
     type Input = Input;
     type Effect = Effect;
 
-    fn step(&mut self, _now_ms: u64, input: Input, effects: &mut Vec<Effect>) {
-        match input {
-            Input::Start if self.state == JobState::Created => {
-                self.state = JobState::Running;
-                for e in &mut self.executions {
-                    e.deploy();
-                }
-                effects
-                    .push(Effect::Deploy(self.executions.iter().map(Execution::address).collect()));
-                self.end_if_over(effects);
+    fn step(&mut self, now_ms: u64, input: Input, effects: &mut Vec<Effect>) {
+        match (input, self.state) {
+            (Input::Start, JobState::Created) => self.deploy(effects),
+            (Input::Restart, JobState::Restarting) if self.is_down() => {
+                self.attempt += 1;
+                self.deploy(effects);
             }
-            Input::Cancel if self.state == JobState::Created => {
+            (Input::Cancel, JobState::Created) => {
                 self.state = JobState::Cancelled;
                 effects.push(Effect::JobEnded(self.state, None));
             }
-            Input::Cancel if self.state == JobState::Running => {
+            (Input::Cancel, JobState::Running) => {
                 self.state = JobState::Cancelling;
                 effects.push(Effect::CancelTasks);
             }
-            Input::DeployFailed(error) if !self.state.is_terminal() => {
+            (Input::Cancel, JobState::Restarting) => {
+                // The failure would have been forgotten after the restart too.
+                self.state = JobState::Cancelling;
+                self.failure = None;
+                self.end_if_over(effects);
+            }
+            (Input::DeployFailed(error), _) | (Input::Fail { error, .. }, JobState::Created)
+                if !self.state.is_terminal() =>
+            {
                 self.state = JobState::Failed;
                 effects.push(Effect::JobEnded(self.state, Some(error)));
             }
-            Input::TaskFailed(task, error) => {
-                if matches!(self.state, JobState::Running | JobState::Cancelling) {
-                    self.state = JobState::Failing;
-                    self.failure = Some(error);
-                    effects.push(Effect::CancelTasks);
-                }
+            (Input::Fail { error, retry }, _) => {
+                self.fail(now_ms, error, retry, effects);
+                self.end_if_over(effects);
+            }
+            (Input::TaskFailed(task, error), _) => {
+                self.fail(now_ms, error, true, effects);
                 self.settle(task, ExecutionState::Failed, effects);
             }
-            Input::TaskFinished(task) => self.settle(task, ExecutionState::Finished, effects),
-            Input::TaskCancelled(task) => self.settle(task, ExecutionState::Cancelled, effects),
-            Input::Start | Input::Cancel | Input::DeployFailed(_) => {}
+            (Input::TaskFinished(task), _) => self.settle(task, ExecutionState::Finished, effects),
+            (Input::TaskCancelled(task), _) => {
+                self.settle(task, ExecutionState::Cancelled, effects);
+            }
+            (Input::Start | Input::Restart | Input::Cancel | Input::DeployFailed(_), _) => {}
         }
     }
 }
