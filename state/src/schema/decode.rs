@@ -1,0 +1,448 @@
+//! Reads old bytes as what a type has become, led by the shape they were written in.
+//!
+//! Whatever `T::deserialize` asks for is matched against what is there: struct fields and variants by name,
+//! numbers into wider ones, a plain value into an option. What was removed is passed over; what was added
+//! must have a default. [`compatible`](super::compatible) says beforehand whether that can succeed; that it
+//! does is checked again here, value by value, as bytes and shapes come from outside.
+
+use super::fault::Fault;
+use super::input::{Input, Int, min_size, no_variant, opaque};
+use super::shape::{Place, Shape};
+use millstream_model::{Error, Result};
+use serde::de::value::{BorrowedStrDeserializer, StrDeserializer};
+use serde::de::{
+    DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, MapAccess, SeqAccess,
+    VariantAccess, Visitor,
+};
+use std::any::type_name;
+
+/// Most values that are made room for before they are read.
+const MAX_RESERVED: usize = 4096;
+
+/// Reads a value from the beginning of `bytes`, which were written in the shape `written`; also how many
+/// bytes it took.
+///
+/// # Errors
+/// If they are not the bytes of such a shape, or a value cannot become a `T`.
+pub fn decode_as<T: DeserializeOwned>(bytes: &[u8], written: &Shape) -> Result<(T, usize)> {
+    let mut input = Input { rest: bytes };
+    let at = Place::root(written)?;
+    let value = T::deserialize(Decoder { input: &mut input, at })
+        .map_err(|fault| unreadable(type_name::<T>(), &fault, written))?;
+    Ok((value, bytes.len() - input.rest.len()))
+}
+
+#[cold]
+fn unreadable(type_name: &str, fault: &Fault, written: &Shape) -> Error {
+    Error::external(format!(
+        "stored bytes cannot be read as a `{type_name}`: {fault}; they were written as\n{written}"
+    ))
+}
+
+/// The number of bytes that the value of shape `written` at the beginning of `bytes` takes.
+///
+/// # Errors
+/// If they are not the bytes of such a shape, or it is opaque.
+pub fn encoded_len(bytes: &[u8], written: &Shape) -> Result<usize> {
+    let mut input = Input { rest: bytes };
+    input
+        .skip(Place::root(written)?)
+        .map_err(|fault| Error::external(format!("stored bytes are damaged: {fault}")))?;
+    Ok(bytes.len() - input.rest.len())
+}
+
+struct Decoder<'r, 'p, 'de> {
+    input: &'r mut Input<'de>,
+    at: Place<'p>,
+}
+
+impl<'p> Decoder<'_, 'p, '_> {
+    fn int(&mut self, wanted: &str) -> Result<Int, Fault> {
+        match self.at.shape {
+            Shape::Int { bits, signed } => self.input.int(*bits, *signed),
+            _ => Err(self.mismatch(wanted)),
+        }
+    }
+
+    /// The plain value `shape` is expected.
+    fn expect(&self, shape: &Shape) -> Result<(), Fault> {
+        if self.at.shape == shape { Ok(()) } else { Err(self.mismatch(&shape.to_string())) }
+    }
+
+    fn mismatch(&self, wanted: &str) -> Fault {
+        match self.at.shape {
+            shape @ (Shape::Opaque { .. } | Shape::Recursive { .. }) => opaque(shape),
+            shape => Fault::Other(format!("`{wanted}` is wanted where `{shape}` was written")),
+        }
+    }
+}
+
+macro_rules! decode_int {
+    ($($method:ident $visit:ident $int:ident;)*) => {
+        $(fn $method<V: Visitor<'de>>(mut self, visitor: V) -> Result<V::Value, Fault> {
+            let int = match self.int(stringify!($int))? {
+                Int::Unsigned(n) => $int::try_from(n).map_err(|_| n.to_string()),
+                Int::Signed(n) => $int::try_from(n).map_err(|_| n.to_string()),
+            };
+            visitor.$visit(int.map_err(|n| {
+                Fault::Other(format!(concat!("{} is no ", stringify!($int)), n))
+            })?)
+        })*
+    };
+}
+
+impl<'de> Deserializer<'de> for Decoder<'_, '_, 'de> {
+    type Error = Fault;
+
+    decode_int! {
+        deserialize_i8 visit_i8 i8;
+        deserialize_i16 visit_i16 i16;
+        deserialize_i32 visit_i32 i32;
+        deserialize_i64 visit_i64 i64;
+        deserialize_i128 visit_i128 i128;
+        deserialize_u8 visit_u8 u8;
+        deserialize_u16 visit_u16 u16;
+        deserialize_u32 visit_u32 u32;
+        deserialize_u64 visit_u64 u64;
+        deserialize_u128 visit_u128 u128;
+    }
+
+    fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        self.expect(&Shape::Bool)?;
+        visitor.visit_bool(self.input.flag()?)
+    }
+
+    fn deserialize_f32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        self.expect(&Shape::Float { bits: 32 })?;
+        visitor.visit_f32(f32::from_le_bytes(self.input.array()?))
+    }
+
+    fn deserialize_f64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        match self.at.shape {
+            Shape::Float { bits } => visitor.visit_f64(self.input.float(*bits)?),
+            _ => Err(self.mismatch("f64")),
+        }
+    }
+
+    fn deserialize_char<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        self.expect(&Shape::Char)?;
+        visitor.visit_char(self.input.char()?)
+    }
+
+    fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        self.expect(&Shape::Text)?;
+        visitor.visit_borrowed_str(self.input.text()?)
+    }
+
+    fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        self.expect(&Shape::Text)?;
+        visitor.visit_string(self.input.text()?.to_owned())
+    }
+
+    fn deserialize_bytes<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        self.expect(&Shape::Bytes)?;
+        visitor.visit_borrowed_bytes(self.input.blob()?)
+    }
+
+    fn deserialize_byte_buf<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        self.expect(&Shape::Bytes)?;
+        visitor.visit_byte_buf(self.input.blob()?.to_owned())
+    }
+
+    fn deserialize_unit<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        self.expect(&Shape::Unit)?;
+        visitor.visit_unit()
+    }
+
+    fn deserialize_unit_struct<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, Fault> {
+        self.deserialize_unit(visitor)
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, Fault> {
+        visitor.visit_newtype_struct(self)
+    }
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        let Shape::Option(item) = self.at.shape else {
+            return visitor.visit_some(Decoder { input: self.input, at: self.at.wrapped()? });
+        };
+        if !self.input.flag()? {
+            return visitor.visit_none();
+        }
+        visitor.visit_some(Decoder { input: self.input, at: self.at.enter(item)? })
+    }
+
+    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        let Shape::List(item) = self.at.shape else {
+            return Err(self.mismatch("Vec<_>"));
+        };
+        let left = self.input.len(min_size(item))?;
+        visitor.visit_seq(Items {
+            decoder: self,
+            inner: std::slice::from_ref(&**item),
+            at: 0,
+            left,
+        })
+    }
+
+    fn deserialize_tuple<V: Visitor<'de>>(self, len: usize, visitor: V) -> Result<V::Value, Fault> {
+        match self.at.shape {
+            Shape::Tuple(inner) if inner.len() == len => {
+                visitor.visit_seq(Items { decoder: self, inner, at: 0, left: len })
+            }
+            _ => Err(self.mismatch(&format!("a tuple of {len}"))),
+        }
+    }
+
+    fn deserialize_tuple_struct<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        len: usize,
+        visitor: V,
+    ) -> Result<V::Value, Fault> {
+        self.deserialize_tuple(len, visitor)
+    }
+
+    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        let Shape::Map(key, value) = self.at.shape else {
+            return Err(self.mismatch("Map<_, _>"));
+        };
+        let left = self.input.len(min_size(key) + min_size(value))?;
+        visitor.visit_map(Entries { decoder: self, key, value, left })
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Fault> {
+        if !matches!(self.at.shape, Shape::Struct { .. }) {
+            return Err(self.mismatch(&format!("struct {name}")));
+        }
+        visitor.visit_map(Fields { decoder: self, wanted: fields, next: 0, value: None })
+    }
+
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        variants: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Fault> {
+        if !matches!(self.at.shape, Shape::Enum { .. }) {
+            return Err(self.mismatch(&format!("enum {name}")));
+        }
+        visitor.visit_enum(Choice { decoder: self, wanted: variants })
+    }
+
+    fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Fault> {
+        Err(Fault::new("the type asks what comes next, as `untagged` and `flatten` do"))
+    }
+
+    fn deserialize_identifier<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Fault> {
+        Err(Fault::new("the type asks for names, as `flatten` does"))
+    }
+
+    fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        self.input.skip(self.at)?;
+        visitor.visit_unit()
+    }
+
+    fn is_human_readable(&self) -> bool {
+        false
+    }
+}
+
+/// The values of a list, whose shapes are one, or of a tuple.
+struct Items<'r, 'p, 'de> {
+    decoder: Decoder<'r, 'p, 'de>,
+    inner: &'p [Shape],
+    at: usize,
+    left: usize,
+}
+
+impl<'de> SeqAccess<'de> for Items<'_, '_, 'de> {
+    type Error = Fault;
+
+    fn next_element_seed<T: DeserializeSeed<'de>>(
+        &mut self,
+        seed: T,
+    ) -> Result<Option<T::Value>, Fault> {
+        if self.left == 0 {
+            return Ok(None);
+        }
+        let at = self.decoder.at.enter(&self.inner[self.at])?;
+        // A list stays at its only shape.
+        self.at = (self.at + 1).min(self.inner.len() - 1);
+        self.left -= 1;
+        seed.deserialize(Decoder { input: self.decoder.input, at }).map(Some)
+    }
+
+    fn size_hint(&self) -> Option<usize> {
+        Some(self.left.min(MAX_RESERVED))
+    }
+}
+
+/// The entries of a map.
+struct Entries<'r, 'p, 'de> {
+    decoder: Decoder<'r, 'p, 'de>,
+    key: &'p Shape,
+    value: &'p Shape,
+    left: usize,
+}
+
+impl<'de> MapAccess<'de> for Entries<'_, '_, 'de> {
+    type Error = Fault;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(
+        &mut self,
+        seed: K,
+    ) -> Result<Option<K::Value>, Fault> {
+        if self.left == 0 {
+            return Ok(None);
+        }
+        self.left -= 1;
+        let at = self.decoder.at.enter(self.key)?;
+        seed.deserialize(Decoder { input: self.decoder.input, at }).map(Some)
+    }
+
+    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Fault> {
+        let at = self.decoder.at.enter(self.value)?;
+        seed.deserialize(Decoder { input: self.decoder.input, at })
+    }
+
+    fn size_hint(&self) -> Option<usize> {
+        Some(self.left.min(MAX_RESERVED))
+    }
+}
+
+/// The fields of a struct that are still wanted, by name.
+struct Fields<'r, 'p, 'de> {
+    decoder: Decoder<'r, 'p, 'de>,
+    wanted: &'static [&'static str],
+    next: usize,
+    value: Option<&'p Shape>,
+}
+
+impl<'de> MapAccess<'de> for Fields<'_, '_, 'de> {
+    type Error = Fault;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(
+        &mut self,
+        seed: K,
+    ) -> Result<Option<K::Value>, Fault> {
+        let Shape::Struct { fields, .. } = self.decoder.at.shape else { return Ok(None) };
+        while let Some(field) = fields.get(self.next) {
+            self.next += 1;
+            if let Some(name) = known_as(self.wanted, &field.name, &field.aliases) {
+                self.value = Some(&field.shape);
+                return seed.deserialize(BorrowedStrDeserializer::new(name)).map(Some);
+            }
+            let at = self.decoder.at.enter(&field.shape)?;
+            self.decoder.input.skip(at)?;
+        }
+        Ok(None)
+    }
+
+    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Fault> {
+        let shape = self.value.take().ok_or_else(|| Fault::new("a field was asked for twice"))?;
+        let at = self.decoder.at.enter(shape)?;
+        seed.deserialize(Decoder { input: self.decoder.input, at })
+    }
+}
+
+/// The name among those `wanted` of a field or variant that was written.
+fn known_as(
+    wanted: &'static [&'static str],
+    name: &str,
+    aliases: &[String],
+) -> Option<&'static str> {
+    let is_written =
+        |wanted: &&&str| **wanted == name || aliases.iter().any(|alias| alias == **wanted);
+    wanted.iter().find(is_written).copied()
+}
+
+/// A value of an enum.
+struct Choice<'r, 'p, 'de> {
+    decoder: Decoder<'r, 'p, 'de>,
+    wanted: &'static [&'static str],
+}
+
+/// What a variant holds.
+struct Held<'r, 'p, 'de> {
+    input: &'r mut Input<'de>,
+    outer: Place<'p>,
+    shape: &'p Shape,
+    is_known: bool,
+}
+
+impl<'r, 'p, 'de> EnumAccess<'de> for Choice<'r, 'p, 'de> {
+    type Error = Fault;
+    type Variant = Held<'r, 'p, 'de>;
+
+    fn variant_seed<V: DeserializeSeed<'de>>(
+        self,
+        seed: V,
+    ) -> Result<(V::Value, Self::Variant), Fault> {
+        let Decoder { input, at: outer } = self.decoder;
+        let Shape::Enum { name, variants } = outer.shape else {
+            return Err(Fault::new("an enum was checked for before"));
+        };
+        let index = input.variant()?;
+        let variant = variants.get(index).ok_or_else(|| no_variant(name, index))?;
+        let known = known_as(self.wanted, &variant.name, &variant.aliases);
+        let key = StrDeserializer::<Fault>::new(known.unwrap_or(&variant.name));
+        let held = Held { input, outer, shape: &variant.shape, is_known: known.is_some() };
+        Ok((seed.deserialize(key)?, held))
+    }
+}
+
+impl<'de> Held<'_, '_, 'de> {
+    fn open<T>(
+        self,
+        visit: impl FnOnce(Decoder<'_, '_, 'de>) -> Result<T, Fault>,
+    ) -> Result<T, Fault> {
+        let at = self.outer.enter(self.shape)?;
+        visit(Decoder { input: self.input, at })
+    }
+}
+
+impl<'de> VariantAccess<'de> for Held<'_, '_, 'de> {
+    type Error = Fault;
+
+    fn unit_variant(self) -> Result<(), Fault> {
+        let is_known = self.is_known;
+        self.open(|decoder| {
+            if is_known {
+                decoder.expect(&Shape::Unit)
+            } else {
+                // `#[serde(other)]` stands for variants that are no more, whatever they held.
+                decoder.input.skip(decoder.at)
+            }
+        })
+    }
+
+    fn newtype_variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<T::Value, Fault> {
+        self.open(|decoder| seed.deserialize(decoder))
+    }
+
+    fn tuple_variant<V: Visitor<'de>>(self, len: usize, visitor: V) -> Result<V::Value, Fault> {
+        self.open(|decoder| decoder.deserialize_tuple(len, visitor))
+    }
+
+    fn struct_variant<V: Visitor<'de>>(
+        self,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Fault> {
+        self.open(|decoder| decoder.deserialize_struct("of a variant", fields, visitor))
+    }
+}
