@@ -16,7 +16,7 @@ const MAX_LOOKED_AT: usize = 64;
 
 impl Shape {
     /// Whether `value` writes itself in this shape. Costs about as much as encoding it, or less if it holds
-    /// long lists.
+    /// long lists. What lies deeper than can be read by shape is not looked at.
     ///
     /// # Errors
     /// If it writes something else: its bytes could not be read again.
@@ -83,7 +83,7 @@ impl<'p> Check<'p> {
         check: impl FnOnce(Check<'_>) -> Result<(), Fault>,
     ) -> Result<Parts<'p>, Fault> {
         let variant = self.variant(index, name)?;
-        if let Some(shape) = variant {
+        if let Some(shape) = variant.filter(|_| !self.at.is_deepest()) {
             check(Check { at: self.at.enter(shape)? })?;
         }
         Ok(Parts { at: self.at, variant, n_written: 0 })
@@ -107,6 +107,9 @@ impl Parts<'_> {
     fn part<T: Serialize + ?Sized>(&mut self, name: &str, value: &T) -> Result<(), Fault> {
         let n = self.n_written;
         self.n_written += 1;
+        if self.at.is_deepest() {
+            return Ok(());
+        }
         let held;
         let at = match self.variant {
             Some(shape) => {
@@ -210,7 +213,9 @@ impl<'p> Serializer for Check<'p> {
     fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<(), Fault> {
         self.expect(|shape| matches!(shape, Shape::Option(_)), "an option")?;
         match self.at.shape {
-            Shape::Option(item) => value.serialize(Check { at: self.at.enter(item)? }),
+            Shape::Option(item) if !self.at.is_deepest() => {
+                value.serialize(Check { at: self.at.enter(item)? })
+            }
             _ => Ok(()),
         }
     }

@@ -13,6 +13,7 @@ mod draft;
 mod fault;
 mod input;
 mod recorder;
+mod samples;
 mod shape;
 mod stored;
 

@@ -6,6 +6,7 @@
 
 use super::draft::{Draft, NodeId};
 use super::fault::Fault;
+use super::samples::{BYTES, CHARS, FLOATS, INTS, TEXTS, ZEROS};
 use super::shape::Shape;
 use millstream_model::{Error, Result};
 use serde::de::value::StrDeserializer;
@@ -20,7 +21,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 const MAX_RUNS: usize = 100_000;
 
 impl Shape {
-    /// The shape of a type. A few microseconds for most: ask once, not per record.
+    /// The shape of a type, found by running its `deserialize` once per variant and per field at least: ask
+    /// once, not per record.
     ///
     /// # Errors
     /// If the type does not say what it reads (`untagged`, `flatten`, `serde_json::Value`), reads it
@@ -54,31 +56,6 @@ struct Recorder<'r> {
     node: NodeId,
     is_closing: bool,
 }
-
-const INTS: [u8; 5] = [0, 1, 2, 10, 100];
-const FLOATS: [f32; 3] = [0.0, 1.0, 0.5];
-const CHARS: [char; 3] = ['a', '0', ' '];
-const TEXTS: [&str; 16] = [
-    "",
-    "0",
-    "1",
-    "a",
-    "A",
-    "true",
-    "1.0.0",
-    "2000-01-01",
-    "2000-01-01T00:00:00",
-    "2000-01-01T00:00:00Z",
-    "00:00:00",
-    "127.0.0.1",
-    "00000000-0000-4000-8000-000000000001",
-    "http://localhost/",
-    "a@localhost",
-    "UTC",
-];
-/// Lengths of samples of bytes.
-const BYTES: [usize; 7] = [0, 1, 4, 8, 12, 16, 32];
-static ZEROS: [u8; 32] = [0; 32];
 
 impl<'r> Recorder<'r> {
     fn leaf(&mut self, shape: Shape, n_samples: usize) -> Result<usize, Fault> {

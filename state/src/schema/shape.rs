@@ -176,6 +176,11 @@ impl<'p> Place<'p> {
         Ok(Place { depth, ..*at })
     }
 
+    /// Whether there is no entering any further.
+    pub(super) fn is_deepest(&self) -> bool {
+        self.depth + 1 >= MAX_DEPTH
+    }
+
     /// The same, but a step deeper: the value is read as something around it.
     pub(super) fn wrapped(self) -> Result<Self> {
         let depth = self.depth + 1;

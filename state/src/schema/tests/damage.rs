@@ -66,6 +66,32 @@ fn nesting_ends() {
 }
 
 #[test]
+fn deep_values_can_be_kept_if_not_changed() {
+    let mut value = Chain(None);
+    for _ in 0..400 {
+        value = Chain(Some(Box::new(value)));
+    }
+    shape::<Chain>().admits(&value).unwrap();
+}
+
+#[derive(Serialize, Deserialize)]
+struct Level<T> {
+    inner: T,
+}
+
+#[test]
+fn every_shape_that_is_recorded_can_be_read_from_a_manifest() {
+    type Five<T> = Level<Level<Level<Level<Level<T>>>>>;
+    let deep = shape::<Five<Five<Five<Five<Five<Level<Level<u8>>>>>>>>();
+    let part = serde_json::to_string(&[[[[[[[[[&deep]]]]]]]]]).unwrap();
+    let [[[[[[[[[back]]]]]]]]] =
+        serde_json::from_str::<[[[[[[[[[Shape; 1]; 1]; 1]; 1]; 1]; 1]; 1]; 1]; 1]>(&part).unwrap();
+    assert_eq!(back, deep);
+    let deeper = Shape::of::<Five<Five<Five<Five<Five<Level<Level<Level<u8>>>>>>>>>();
+    assert!(deeper.unwrap_err().to_string().contains("nested too deep"));
+}
+
+#[test]
 fn shapes_that_cannot_be_meant_are_refused() {
     let up = |up| Shape::Recursive { name: "Self".into(), up };
     let endless = Shape::Tuple(vec![up(1), up(1)]);

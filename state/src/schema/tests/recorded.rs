@@ -237,6 +237,13 @@ enum Tagged {
 }
 
 #[derive(Serialize, Deserialize)]
+#[serde(tag = "kind", content = "value")]
+enum Beside {
+    A(u8),
+    B(String),
+}
+
+#[derive(Serialize, Deserialize)]
 struct Flat {
     a: u8,
     #[serde(flatten)]
@@ -290,6 +297,7 @@ fn what_cannot_be_recorded_is_refused_with_the_place_and_the_remedy() {
     for (refusal, place) in [
         (refusal::<Untagged>(), "it asks what comes next"),
         (refusal::<Tagged>(), "it asks what comes next"),
+        (refusal::<Beside>(), "Beside.value is read in a way that depends on other values"),
         (refusal::<Flat>(), "asks for names"),
         (refusal::<Deep>(), "Deep.values[] asks what comes next"),
         (refusal::<Endless>(), "Endless contains itself without an end"),
@@ -322,6 +330,15 @@ struct HalfSkipping {
 }
 
 #[derive(Serialize, Deserialize)]
+enum Ending {
+    Early {
+        a: u8,
+        #[serde(skip_serializing, default)]
+        b: u8,
+    },
+}
+
+#[derive(Serialize, Deserialize)]
 enum Shifted {
     A,
     #[serde(skip)]
@@ -337,10 +354,13 @@ fn what_is_written_otherwise_than_read_is_refused() {
     shape::<Skipping>().admits(&Skipping { note: Some(1) }).unwrap();
     shape::<Shifted>().admits(&Shifted::A).unwrap();
     assert!(matches!(Shifted::B, Shifted::B));
+    let ending = Ending::Early { a: 1, b: 2 };
+    assert!(matches!(ending, Ending::Early { a: 1, b: 2 }));
     assert_eq!(HalfSkipping { a: 1, b: 2 }.a, 1);
     for (refusal, what) in [
         (refusal(&Skipping { note: None }), "field `note` is left out (`skip_serializing_if`)"),
         (refusal(&HalfSkipping { a: 1, b: 2 }), "field `b` is written where field `a` is read"),
+        (refusal(&ending), "1 parts are written where 2 are read"),
         (refusal(&Shifted::C), "variant `C` is written as number 2"),
     ] {
         assert!(refusal.contains(what), "{refusal}");

@@ -9,51 +9,22 @@
 //! read (serde's names are not: `Pair<Pair<u8>>` holds a `Pair`). From there on the run is *closing*: it only
 //! wants to come to an end, so it takes `None`, empty lists, and of an enum a variant that does not come back.
 
+mod tree;
+
 use super::fault::Fault;
-use super::shape::{Field, Shape, Variant};
+use super::shape::Shape;
+use tree::{Form, Member, Node};
 
 pub(super) type NodeId = usize;
 
 /// More than any type that a person wrote.
 const MAX_NODES: usize = 50_000;
+/// Deepest nesting of shapes: as JSON each takes up to four levels, of which readers allow 128.
+const MAX_LEVELS: usize = 28;
+/// Most values that a run may be inside of, newtypes and those of recursive types included.
 const MAX_OPEN: usize = 128;
 /// How many of the last sample values are varied together when a type refuses them.
 const MAX_VARIED: usize = 3;
-
-/// A named thing inside of a struct or an enum.
-pub(super) struct Member {
-    pub(super) names: Vec<&'static str>,
-    pub(super) node: NodeId,
-    /// What the type takes the name for, as far as one can tell from outside; equal for aliases.
-    meaning: Option<u64>,
-    /// Of a variant: whether it has been seen to its end.
-    pub(super) seen: bool,
-    /// Of a field: whether it may be missing.
-    optional: Option<bool>,
-}
-
-enum Form {
-    Unknown,
-    Leaf(Shape),
-    Option(NodeId),
-    List(NodeId),
-    Map(NodeId, NodeId),
-    Tuple(Vec<NodeId>),
-    Struct { name: &'static str, fields: Vec<Member> },
-    Enum { name: &'static str, variants: Vec<Member> },
-    Recursive { name: String, target: NodeId },
-}
-
-struct Node {
-    parent: Option<NodeId>,
-    form: Form,
-    /// The visitors that came for it: more than one if newtypes wrap it.
-    visitors: Vec<&'static str>,
-    /// Of a leaf: which sample value it gets. Of an enum: which variant it gets when closing.
-    choice: usize,
-    /// How many choices there are.
-    n_choices: usize,
-}
 
 #[derive(Clone, Copy)]
 enum Goal {
@@ -88,7 +59,7 @@ impl Draft {
             again: false,
             fatal: None,
         };
-        draft.nodes.push(Node::new(None));
+        draft.nodes.push(Node::new(None, 1));
         draft
     }
 
@@ -416,7 +387,11 @@ impl Draft {
         if self.nodes.len() >= MAX_NODES {
             return Err(self.refuse(0, "is too large"));
         }
-        self.nodes.push(Node::new(Some(parent)));
+        let level = self.nodes[parent].level + 1;
+        if level > MAX_LEVELS {
+            return Err(self.refuse(parent, "is nested too deep"));
+        }
+        self.nodes.push(Node::new(Some(parent), level));
         Ok(self.nodes.len() - 1)
     }
 
@@ -452,125 +427,6 @@ impl Draft {
         }
         has_more
     }
-
-    fn inner(&self, node: NodeId) -> Vec<NodeId> {
-        match &self.nodes[node].form {
-            Form::Unknown | Form::Leaf(_) | Form::Recursive { .. } => Vec::new(),
-            Form::Option(item) | Form::List(item) => vec![*item],
-            Form::Map(key, value) => vec![*key, *value],
-            Form::Tuple(items) => items.clone(),
-            Form::Struct { fields: members, .. } | Form::Enum { variants: members, .. } => {
-                members.iter().map(|member| member.node).collect()
-            }
-        }
-    }
-
-    fn is_complete(&self, node: NodeId) -> bool {
-        let is_seen = match &self.nodes[node].form {
-            Form::Unknown => false,
-            Form::Enum { variants, .. } => variants.iter().all(|variant| variant.seen),
-            _ => true,
-        };
-        is_seen && self.inner(node).into_iter().all(|inner| self.is_complete(inner))
-    }
-
-    /// Whether `node` is `wanted` or has it inside.
-    fn holds(&self, node: NodeId, wanted: NodeId) -> bool {
-        let mut at = Some(wanted);
-        while let Some(a) = at {
-            if a == node {
-                return true;
-            }
-            at = self.nodes[a].parent;
-        }
-        false
-    }
-
-    /// A field of which it is not known whether it may be missing.
-    fn unprobed(&self, node: NodeId) -> Option<(NodeId, usize)> {
-        if let Form::Struct { fields, .. } = &self.nodes[node].form
-            && let Some(field) = fields.iter().position(|field| field.optional.is_none())
-        {
-            return Some((node, field));
-        }
-        self.inner(node).into_iter().find_map(|inner| self.unprobed(inner))
-    }
-
-    fn finish(&self, node: NodeId, outer: &mut Vec<NodeId>) -> Shape {
-        outer.push(node);
-        let mut boxed = |item: &NodeId| Box::new(self.finish(*item, outer));
-        let shape = match &self.nodes[node].form {
-            Form::Unknown => unreachable!("a complete draft has no unknown node"),
-            Form::Leaf(shape) => shape.clone(),
-            Form::Option(item) => Shape::Option(boxed(item)),
-            Form::List(item) => Shape::List(boxed(item)),
-            Form::Map(key, value) => Shape::Map(boxed(key), boxed(value)),
-            Form::Tuple(items) => {
-                Shape::Tuple(items.iter().map(|item| self.finish(*item, outer)).collect())
-            }
-            Form::Struct { name, fields } => Shape::Struct {
-                name: (*name).into(),
-                fields: fields
-                    .iter()
-                    .map(|field| Field {
-                        name: field.names[0].into(),
-                        aliases: field.names[1..].iter().map(|name| (*name).into()).collect(),
-                        optional: field.optional == Some(true),
-                        shape: self.finish(field.node, outer),
-                    })
-                    .collect(),
-            },
-            Form::Enum { name, variants } => Shape::Enum {
-                name: (*name).into(),
-                variants: variants
-                    .iter()
-                    .map(|variant| Variant {
-                        name: variant.names[0].into(),
-                        aliases: variant.names[1..].iter().map(|name| (*name).into()).collect(),
-                        shape: self.finish(variant.node, outer),
-                    })
-                    .collect(),
-            },
-            Form::Recursive { name, target } => {
-                let up = outer.iter().rev().position(|at| at == target);
-                Shape::Recursive {
-                    name: name.clone(),
-                    up: up.expect("a recursive node was found below its target"),
-                }
-            }
-        };
-        outer.pop();
-        shape
-    }
-
-    /// Where a node stands, for people: `Order.lines[].price`.
-    fn path(&self, node: NodeId) -> String {
-        let Some(parent) = self.nodes[node].parent else {
-            return match &self.nodes[node].form {
-                Form::Struct { name, .. } | Form::Enum { name, .. } => (*name).into(),
-                _ => "it".into(),
-            };
-        };
-        let step = match &self.nodes[parent].form {
-            Form::Tuple(items) => {
-                format!(".{}", items.iter().position(|item| *item == node).unwrap_or(0))
-            }
-            Form::Struct { fields: members, .. } | Form::Enum { variants: members, .. } => {
-                let member = members.iter().find(|member| member.node == node);
-                member.map_or(String::new(), |member| format!(".{}", member.names[0]))
-            }
-            Form::List(_) => "[]".into(),
-            Form::Map(key, _) => if *key == node { "[key]" } else { "[value]" }.into(),
-            _ => String::new(),
-        };
-        self.path(parent) + &step
-    }
 }
 
 const DIFFERS: &str = "is read in a way that depends on other values";
-
-impl Node {
-    fn new(parent: Option<NodeId>) -> Self {
-        Node { parent, form: Form::Unknown, visitors: Vec::new(), choice: 0, n_choices: 1 }
-    }
-}
