@@ -101,7 +101,8 @@ impl<A> Coordinator<A> {
         }
     }
 
-    /// What a job that failed restores from: the newest snapshot whose output may have been committed.
+    /// What a job that failed restores from: the newest snapshot whose output may have been committed. `None`:
+    /// from whatever it was started with.
     pub fn latest(&self) -> Option<CheckpointId> {
         self.retained.last().copied().max(self.stopped_with)
     }

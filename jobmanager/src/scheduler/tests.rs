@@ -1,9 +1,11 @@
-//! Runs the stories in `testdata/scheduler/*.txt`: a command a line, and below `----` what came of it.
+//! Runs the stories in `testdata/scheduler/*.txt`: a command a line, and below `----` what came of it. Then
+//! random histories with a host that obeys.
 
-use super::{Effect, Input, Scheduler};
+use super::{Effect, ExecutionState, Input, JobState, Scheduler};
 use crate::restart::RestartStrategy;
 use millstream_model::job_graph::{Guarantee, JobGraph, JobVertex};
 use millstream_model::{Error, Machine};
+use proptest::prelude::*;
 use std::fmt::Write;
 use std::path::Path;
 
@@ -117,4 +119,103 @@ fn stories() {
         n_stories += 1;
     }
     assert!(n_stories > 0);
+}
+
+/// A host that runs what it is told to, and ends what it is told to end.
+struct Host {
+    scheduler: Scheduler,
+    /// The tasks of the attempt that have not ended.
+    running: Vec<usize>,
+    n_deployed: u32,
+    ends: bool,
+    may_restart: bool,
+    ended: Option<(JobState, bool)>,
+}
+
+impl Host {
+    fn step(&mut self, input: Input) {
+        let mut effects = Vec::new();
+        self.scheduler.step(0, input, &mut effects);
+        for effect in effects {
+            assert_eq!(self.ended, None, "{effect:?} after the end");
+            match effect {
+                Effect::Deploy { tasks, attempt } => {
+                    assert!(self.running.is_empty(), "two attempts at once");
+                    assert_eq!(attempt, self.n_deployed);
+                    self.n_deployed += 1;
+                    self.running = (0..tasks.len()).collect();
+                    (self.ends, self.may_restart) = (false, false);
+                }
+                Effect::CancelTasks => self.ends = true,
+                Effect::RestartAfter { .. } => {
+                    assert!(self.running.is_empty());
+                    assert!(!std::mem::replace(&mut self.may_restart, true), "asked for twice");
+                }
+                Effect::JobEnded(state, error) => {
+                    assert!(self.running.is_empty(), "tasks are left");
+                    assert!(state.is_terminal());
+                    self.ended = Some((state, error.is_some()));
+                }
+            }
+        }
+    }
+
+    fn end_task(&mut self, nth: usize, end: fn(usize) -> Input) {
+        if !self.running.is_empty() {
+            let task = self.running.remove(nth % self.running.len());
+            self.step(end(task));
+        }
+    }
+
+    fn act(&mut self, action: u8, nth: usize) {
+        match action {
+            0..=9 => self.end_task(nth, Input::TaskFinished),
+            10..=11 => self.end_task(nth, |t| Input::TaskFailed(t, Error::user("it broke"))),
+            12..=19 if self.ends => self.end_task(nth, Input::TaskCancelled),
+            20..=27 if self.may_restart => self.step(Input::Restart),
+            // At the wrong time it must not do anything.
+            28 => self.step(Input::Restart),
+            29 => self.step(Input::Start),
+            30 if nth.is_multiple_of(4) => self.step(Input::Cancel),
+            31 => self
+                .step(Input::Fail { error: Error::external("lost"), retry: nth.is_multiple_of(4) }),
+            _ => {}
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn whatever_happens_one_attempt_runs_at_a_time_and_the_job_ends_once(
+        sizes in prop::collection::vec(1..3usize, 1..3),
+        attempts in 0..4u32,
+        actions in prop::collection::vec((0..32u8, any::<usize>()), 0..100),
+    ) {
+        let strategy = RestartStrategy::FixedDelay { attempts, delay_ms: 5 };
+        let scheduler = Scheduler::new(&graph(&sizes)).with_restarts(strategy);
+        let mut host = Host {
+            scheduler,
+            running: Vec::new(),
+            n_deployed: 0,
+            ends: false,
+            may_restart: false,
+            ended: None,
+        };
+        host.step(Input::Start);
+        for (action, nth) in actions {
+            host.act(action, nth);
+        }
+        host.step(Input::Cancel);
+        while !host.running.is_empty() {
+            host.end_task(0, Input::TaskCancelled);
+        }
+        let (state, has_error) = host.ended.expect("all tasks have ended");
+        prop_assert_eq!(state, host.scheduler.state());
+        prop_assert_eq!(has_error, state == JobState::Failed);
+        let finished = |e: &super::Execution| e.state() == ExecutionState::Finished;
+        if state == JobState::Finished {
+            prop_assert!(host.scheduler.executions().iter().all(finished));
+        }
+        prop_assert!(host.n_deployed <= attempts + 1);
+    }
 }

@@ -1,8 +1,8 @@
 //! Random histories of a coordinator with its tasks and its storage, and what must hold in all of them.
 //!
 //! Tasks upload and acknowledge in any order; acknowledgements are late, lost or come twice, also over
-//! restarts; the storage fails with and without having stored. The shell here obeys its part: it restarts
-//! the job only when no manifest is being stored, and carries out effects in their order.
+//! restarts; the storage fails with and without having stored. The shell carries out effects in their order
+//! and restarts the job only when no manifest is being stored; a hasty one does not even wait for that.
 
 use super::*;
 use millstream_model::Barrier;
@@ -54,17 +54,24 @@ struct Message {
 
 struct World {
     coordinator: Coordinator<(usize, Checkpoint, u32)>,
+    config: CheckpointConfig,
     n_tasks: usize,
     now_ms: u64,
     wake_at_ms: Option<u64>,
     attempt: u32,
     is_up: bool,
+    /// Whether this attempt was told to end.
+    is_over: bool,
     /// Barriers each task of this attempt has still to take.
     barriers: Vec<VecDeque<Barrier>>,
     has_ended: Vec<bool>,
     network: Vec<Message>,
     lost: BTreeSet<Checkpoint>,
     storing: Option<(Checkpoint, SnapshotKind)>,
+    /// Whether the job is restarted without waiting for the storage.
+    is_hasty: bool,
+    /// Those without which it went on.
+    disowned: BTreeSet<Checkpoint>,
     /// Files of the tasks, by checkpoint.
     files: BTreeMap<Checkpoint, BTreeSet<usize>>,
     /// Manifests of checkpoints; savepoints have theirs elsewhere.
@@ -83,19 +90,23 @@ struct World {
 }
 
 impl World {
-    fn new(n_tasks: usize, config: CheckpointConfig) -> Self {
+    fn new(n_tasks: usize, config: CheckpointConfig, is_hasty: bool) -> Self {
         World {
-            coordinator: Coordinator::new(config, n_tasks),
+            coordinator: Coordinator::new(config.clone(), n_tasks),
+            config,
             n_tasks,
             now_ms: 0,
             wake_at_ms: None,
             attempt: 0,
             is_up: false,
+            is_over: false,
             barriers: vec![VecDeque::new(); n_tasks],
             has_ended: vec![false; n_tasks],
             network: Vec::new(),
             lost: BTreeSet::new(),
             storing: None,
+            is_hasty,
+            disowned: BTreeSet::new(),
             files: BTreeMap::new(),
             manifests: BTreeSet::new(),
             begun: BTreeMap::new(),
@@ -122,7 +133,7 @@ impl World {
         match effect {
             Effect::Trigger { barrier, attempt } => {
                 let id = barrier.checkpoint;
-                assert!(self.is_up && attempt == self.attempt);
+                assert!(self.is_up && !self.is_over && attempt == self.attempt);
                 assert!(self.begun.keys().all(|old| *old < id), "numbers grow");
                 let over = |old| self.complete.contains(old) || self.aborted.contains(old);
                 assert!(self.begun.keys().all(over), "one at a time");
@@ -173,18 +184,33 @@ impl World {
                 assert_eq!(self.begun[&last], (SnapshotKind::Checkpoint, self.attempt));
                 assert_eq!(self.ends[&last], self.n_tasks, "covers all ends");
                 self.n_released += 1;
+                self.is_over = true;
             }
             Effect::StopJob => {
                 let last = self.notified.expect("the savepoint is told");
                 assert!(matches!(self.begun[&last].0, SnapshotKind::Stop { .. }));
+                self.is_over = true;
             }
             Effect::WakeAt(at_ms) => self.wake_at_ms = Some(at_ms),
-            Effect::Failed { .. } | Effect::FailJob { .. } => {}
+            Effect::FailJob { .. } => self.is_over = true,
+            Effect::Failed { .. } => {}
         }
     }
 
     /// What must hold at every moment.
     fn check(&self) {
+        // Whatever is to happen by itself, a wake-up was asked for in time.
+        let pending = self.coordinator.pending();
+        let collects = pending.is_some() && !self.coordinator.is_storing();
+        let waits = pending.is_none() && self.config.interval_ms.is_some();
+        if self.is_up && !self.is_over && (collects || waits) {
+            let longest_ms = if collects {
+                self.config.timeout_ms
+            } else {
+                self.config.interval_ms.unwrap().max(self.config.min_pause_ms)
+            };
+            assert!(self.wake_at_ms.is_some_and(|at_ms| at_ms <= self.now_ms + longest_ms));
+        }
         // What is found after a crash is whole, and nothing committed is taken back by it.
         if let Some(newest) = self.manifests.last() {
             assert_eq!(self.files[newest].len(), self.n_tasks, "{newest} lacks files");
@@ -209,9 +235,7 @@ impl World {
                     self.step(Input::Tick);
                 }
             }
-            Action::Take(task) | Action::Refuse(task) if !self.is_up => {
-                let _ = task;
-            }
+            Action::Take(_) | Action::Refuse(_) if !self.is_up => {}
             Action::Take(task) => {
                 let task = task % self.n_tasks;
                 if let Some(barrier) = self.barriers[task].pop_front() {
@@ -263,8 +287,9 @@ impl World {
                 self.step(Input::Stopped);
             }
             Action::Start => {
-                if !self.is_up && !self.coordinator.is_storing() {
-                    self.is_up = true;
+                if !self.is_up && (self.is_hasty || !self.coordinator.is_storing()) {
+                    self.disowned.extend(self.storing.map(|(id, _)| id));
+                    (self.is_up, self.is_over) = (true, false);
                     self.attempt += 1;
                     self.has_ended.fill(false);
                     let first_id = self.begun.keys().last().map_or(1, |id| id.0 + 1);
@@ -296,7 +321,9 @@ impl World {
         }
         match settlement {
             Settlement::Stored => {
-                self.complete.insert(checkpoint);
+                if !self.disowned.contains(&checkpoint) {
+                    self.complete.insert(checkpoint);
+                }
                 self.step(Input::Stored { checkpoint });
             }
             Settlement::Failed { .. } => {
@@ -314,10 +341,24 @@ impl World {
         self.act(Action::Settle(Settlement::Stored));
         self.act(Action::Stop);
         self.act(Action::Start);
+        if self.config.interval_ms.is_some() {
+            let at_ms = self.wake_at_ms.expect("asked for, as was checked");
+            self.act(Action::Pass(at_ms - self.now_ms));
+            let next = self.coordinator.pending().expect("it is due");
+            self.answer();
+            assert_eq!(self.notified, Some(next));
+        }
         for task in 0..self.n_tasks {
             self.act(Action::EndTask(task));
         }
         let released = self.n_released;
+        self.answer();
+        assert_eq!(self.n_released, released + 1, "the last checkpoint lets the tasks go");
+        self.act(Action::Stop);
+    }
+
+    /// Every task takes what there is, and all of it arrives and is stored.
+    fn answer(&mut self) {
         for task in 0..self.n_tasks {
             self.act(Action::Take(task));
         }
@@ -325,8 +366,6 @@ impl World {
             self.act(Action::Deliver { nth: 0, stays: false });
         }
         self.act(Action::Settle(Settlement::Stored));
-        assert_eq!(self.n_released, released + 1, "the last checkpoint lets the tasks go");
-        self.act(Action::Stop);
     }
 
     /// At the end nothing is left but what is kept.
@@ -389,9 +428,10 @@ proptest! {
     fn whatever_happens_nothing_committed_is_taken_back_and_nothing_is_left(
         n_tasks in 1..4usize,
         config in any_config(),
+        is_hasty in prop::bool::weighted(0.2),
         actions in prop::collection::vec(any_action(), 0..200),
     ) {
-        let mut world = World::new(n_tasks, config);
+        let mut world = World::new(n_tasks, config, is_hasty);
         world.act(Action::Start);
         for action in actions {
             world.act(action);
