@@ -24,6 +24,14 @@ impl Shape {
     /// The shape of a type, found by running its `deserialize` once per variant and per field at least: ask
     /// once, not per record.
     ///
+    /// ```
+    /// use millstream_state::schema::Shape;
+    ///
+    /// let shape = Shape::of::<Vec<(u32, Option<String>)>>().unwrap();
+    /// assert_eq!(shape.to_string(), "Vec<(u32, Option<String>)>");
+    /// shape.admits(&vec![(1u32, Some("one"))]).unwrap();
+    /// ```
+    ///
     /// # Errors
     /// If the type does not say what it reads (`untagged`, `flatten`, `serde_json::Value`), reads it
     /// depending on other values, or refuses all sample values: it must implement

@@ -18,6 +18,17 @@ use std::any::type_name;
 /// Reads a value from the beginning of `bytes`, which were written in the shape `written`; also how many
 /// bytes it took.
 ///
+/// ```
+/// use millstream_state::codec;
+/// use millstream_state::schema::{Compatibility, Shape, compatible, decode_as};
+///
+/// let (written, current) = (Shape::of::<u16>().unwrap(), Shape::of::<Option<u64>>().unwrap());
+/// assert_eq!(compatible(&written, &current), Compatibility::Migrates);
+/// let mut bytes = Vec::new();
+/// codec::encode(&7u16, &mut bytes).unwrap();
+/// assert_eq!(decode_as::<Option<u64>>(&bytes, &written).unwrap(), (Some(7), 2));
+/// ```
+///
 /// # Errors
 /// If they are not the bytes of such a shape, or a value cannot become a `T`.
 pub fn decode_as<T: DeserializeOwned>(bytes: &[u8], written: &Shape) -> Result<(T, usize)> {
