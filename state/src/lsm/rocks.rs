@@ -5,6 +5,8 @@
 //! - One block cache and one limit for memtables per process, whatever the number of tasks; memtables are
 //!   charged to the same cache, so that one figure bounds both. Indexes and filters lie in the cache too: of
 //!   a tree that is much larger than memory they are larger than memory.
+//! - Small blocks with a hash index in each: what misses is single keys, and of a block that was read for one
+//!   of them the rest is wasted. Neither filters nor indexes are partitioned: that costs every read.
 //! - Bloom filters, over files and memtables: most keys that are looked up in vain are new ones.
 //! - No prefix extractor: scans seek in the full order, within bounds.
 //! - Levels, compressed with LZ4 from the third on: the first two are rewritten soonest.
@@ -17,8 +19,9 @@ use millstream_model::{Error, Result};
 use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{
     BlockBasedOptions, BottommostLevelCompaction, Cache, ColumnFamilyDescriptor, CompactOptions,
-    CompactionDecision, DB, DBCompressionType, DEFAULT_COLUMN_FAMILY_NAME, LogLevel, Options,
-    ReadOptions, WaitForCompactOptions, WriteBatch, WriteBufferManager, WriteOptions, properties,
+    CompactionDecision, DB, DBCompressionType, DEFAULT_COLUMN_FAMILY_NAME, DataBlockIndexType,
+    LogLevel, Options, ReadOptions, WaitForCompactOptions, WriteBatch, WriteBufferManager,
+    WriteOptions, properties,
 };
 use std::fs;
 use std::ops::ControlFlow;
@@ -72,7 +75,8 @@ impl RocksEngine {
         table.set_cache_index_and_filter_blocks(true);
         table.set_pin_l0_filter_and_index_blocks_in_cache(true);
         table.set_bloom_filter(10.0, false);
-        table.set_block_size(16 << 10);
+        table.set_block_size(4 << 10);
+        table.set_data_block_index_type(DataBlockIndexType::BinaryAndHash);
 
         // The one option that the crate has no function for.
         let mut options =
