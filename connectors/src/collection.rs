@@ -44,17 +44,19 @@ struct VecReader<T> {
 
 impl<T: Data + Clone + Sync> Source for FromVec<T> {
     type Out = T;
-    type Split = ();
+    /// How many records have been read.
+    type Split = u64;
 
     fn is_bounded(&self) -> bool {
         true
     }
-    fn discover(&self, _: usize) -> Result<Vec<()>> {
-        Ok(vec![()])
+    fn discover(&self, _: usize) -> Result<Vec<u64>> {
+        Ok(vec![0])
     }
-    fn open(&self, (): (), context: &SplitContext) -> Result<Box<dyn SplitReader<T>>> {
+    fn open(&self, from: u64, context: &SplitContext) -> Result<Box<dyn SplitReader<T, u64>>> {
         let values = Arc::clone(&self.values);
-        Ok(Box::new(VecReader { values, at: 0, batch_size: context.batch_size }))
+        let at = values.len().min(from as usize);
+        Ok(Box::new(VecReader { values, at, batch_size: context.batch_size }))
     }
     fn size_hint(&self) -> Option<u64> {
         Some(self.values.len() as u64)
@@ -64,12 +66,15 @@ impl<T: Data + Clone + Sync> Source for FromVec<T> {
     }
 }
 
-impl<T: Clone + Send + Sync> SplitReader<T> for VecReader<T> {
+impl<T: Clone + Send + Sync> SplitReader<T, u64> for VecReader<T> {
     fn read(&mut self, out: &mut Batch<T>) -> Result<ReadStatus> {
         let end = (self.at + self.batch_size).min(self.values.len());
         out.values.extend_from_slice(&self.values[self.at..end]);
         self.at = end;
         Ok(if end == self.values.len() { ReadStatus::End } else { ReadStatus::More })
+    }
+    fn split(&self) -> u64 {
+        self.at as u64
     }
 }
 
@@ -80,6 +85,7 @@ pub struct FromIter<F> {
 
 struct IterReader<It> {
     values: It,
+    n_read: u64,
     batch_size: usize,
 }
 
@@ -90,16 +96,25 @@ where
     F: Fn() -> It + Send + Sync + 'static,
 {
     type Out = It::Item;
-    type Split = ();
+    /// How many records have been read.
+    type Split = u64;
 
     fn is_bounded(&self) -> bool {
         true
     }
-    fn discover(&self, _: usize) -> Result<Vec<()>> {
-        Ok(vec![()])
+    fn discover(&self, _: usize) -> Result<Vec<u64>> {
+        Ok(vec![0])
     }
-    fn open(&self, (): (), context: &SplitContext) -> Result<Box<dyn SplitReader<It::Item>>> {
-        Ok(Box::new(IterReader { values: (self.make)(), batch_size: context.batch_size }))
+    fn open(
+        &self,
+        from: u64,
+        context: &SplitContext,
+    ) -> Result<Box<dyn SplitReader<It::Item, u64>>> {
+        let mut values = (self.make)();
+        if let Some(last) = from.checked_sub(1) {
+            values.nth(last as usize);
+        }
+        Ok(Box::new(IterReader { values, n_read: from, batch_size: context.batch_size }))
     }
     fn size_hint(&self) -> Option<u64> {
         (self.make)().size_hint().1.map(|n| n as u64)
@@ -109,12 +124,17 @@ where
     }
 }
 
-impl<It: Iterator + Send> SplitReader<It::Item> for IterReader<It> {
+impl<It: Iterator + Send> SplitReader<It::Item, u64> for IterReader<It> {
     fn read(&mut self, out: &mut Batch<It::Item>) -> Result<ReadStatus> {
         let before = out.len();
         out.values.extend(self.values.by_ref().take(self.batch_size));
-        let ended = out.len() - before < self.batch_size;
+        let n = out.len() - before;
+        self.n_read += n as u64;
+        let ended = n < self.batch_size;
         Ok(if ended { ReadStatus::End } else { ReadStatus::More })
+    }
+    fn split(&self) -> u64 {
+        self.n_read
     }
 }
 

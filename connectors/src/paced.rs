@@ -5,9 +5,10 @@
 //! had nothing for an hour does not come back with an hour's burst.
 
 use crate::generator::pace::{Pace, Schedule};
-use millstream_model::{Batch, EventTime, Result};
+use millstream_model::{Batch, Data, EventTime, Result};
 use millstream_runtime::context::OperatorContext;
 use millstream_runtime::source::{ReadStatus, Source, SplitContext, SplitReader};
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -32,25 +33,28 @@ impl<S: Source> Paced<S> {
 
 impl<S: Source> Source for Paced<S> {
     type Out = S::Out;
-    type Split = S::Split;
+    type Split = PacedSplit<S::Split>;
 
     fn is_bounded(&self) -> bool {
         self.source.is_bounded()
     }
 
-    fn discover(&self, parallelism: usize) -> Result<Vec<S::Split>> {
+    fn discover(&self, parallelism: usize) -> Result<Vec<PacedSplit<S::Split>>> {
         self.pace.reset()?;
         self.taken.store(0, Ordering::Relaxed);
-        self.source.discover(parallelism)
+        let splits = self.source.discover(parallelism)?;
+        Ok(splits.into_iter().map(|split| PacedSplit { split, n_passed: 0 }).collect())
     }
 
     fn open(
         &self,
-        split: S::Split,
+        split: PacedSplit<S::Split>,
         context: &SplitContext,
-    ) -> Result<Box<dyn SplitReader<S::Out>>> {
+    ) -> Result<Box<dyn SplitReader<S::Out, PacedSplit<S::Split>>>> {
         Ok(Box::new(PacedReader {
-            reader: self.source.open(split, context)?,
+            reader: self.source.open(split.split.clone(), context)?,
+            n_to_pass: split.n_passed,
+            ahead_of: split,
             values: Vec::new().into_iter(),
             times: Vec::new().into_iter(),
             status: ReadStatus::More,
@@ -69,8 +73,21 @@ impl<S: Source> Source for Paced<S> {
     }
 }
 
-struct PacedReader<T> {
-    reader: Box<dyn SplitReader<T>>,
+/// A split of the source, and how many records of it, read from there, were handed out.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PacedSplit<S> {
+    /// Where the batch that was read ahead begins.
+    pub split: S,
+    /// Records of that batch, and those before the split's end, that were handed out.
+    pub n_passed: u64,
+}
+
+struct PacedReader<T, S> {
+    reader: Box<dyn SplitReader<T, S>>,
+    /// Where what was read ahead comes from.
+    ahead_of: PacedSplit<S>,
+    /// Records that an earlier attempt handed out.
+    n_to_pass: u64,
     /// Read ahead.
     values: std::vec::IntoIter<T>,
     times: std::vec::IntoIter<EventTime>,
@@ -81,7 +98,7 @@ struct PacedReader<T> {
     operator: OperatorContext,
 }
 
-impl<T> PacedReader<T> {
+impl<T, S> PacedReader<T, S> {
     /// Takes an allowance for up to `n` records: how many, or when there will be one.
     fn allow(&self, n: u64) -> std::result::Result<u64, EventTime> {
         let n_due = self.schedule.n_due(self.operator.task().job().clock.now_us());
@@ -101,14 +118,21 @@ impl<T> PacedReader<T> {
     }
 }
 
-impl<T: Send> SplitReader<T> for PacedReader<T> {
+impl<T: Send, S: Data + Clone> SplitReader<T, PacedSplit<S>> for PacedReader<T, S> {
     fn read(&mut self, out: &mut Batch<T>) -> Result<ReadStatus> {
         if self.values.len() == 0 {
             if self.status == ReadStatus::End {
                 return Ok(ReadStatus::End);
             }
+            if self.n_to_pass == 0 {
+                self.ahead_of = PacedSplit { split: self.reader.split(), n_passed: 0 };
+            }
             let mut batch = Batch::default();
             self.status = self.reader.read(&mut batch)?;
+            let n = (batch.len() as u64).min(self.n_to_pass) as usize;
+            self.n_to_pass -= n as u64;
+            batch.values.drain(..n);
+            batch.times.drain(..n.min(batch.times.len()));
             self.values = batch.values.into_iter();
             self.times = batch.times.into_iter();
             if self.values.len() == 0 {
@@ -119,10 +143,15 @@ impl<T: Send> SplitReader<T> for PacedReader<T> {
             Ok(n) => {
                 out.values.extend(self.values.by_ref().take(n as usize));
                 out.times.extend(self.times.by_ref().take(n as usize));
+                self.ahead_of.n_passed += n;
                 Ok(ReadStatus::More)
             }
             Err(until_us) => Ok(ReadStatus::Paused { until_us }),
         }
+    }
+
+    fn split(&self) -> PacedSplit<S> {
+        self.ahead_of.clone()
     }
 }
 

@@ -64,6 +64,7 @@ impl Surroundings {
             registry: Registry::default(),
             alignment: Default::default(),
             batch_size: 1024,
+            checkpoints: None,
         };
         let waker = Arc::clone(&bell) as Waker;
         let task = TaskContext::new(Arc::new(job), subtask, parallelism, 128, 0, waker);
@@ -91,7 +92,10 @@ impl Surroundings {
     }
 
     /// Readers of all splits of a source.
-    pub(crate) fn open<S: Source>(&self, source: &S) -> Result<Vec<Box<dyn SplitReader<S::Out>>>> {
+    pub(crate) fn open<S: Source>(
+        &self,
+        source: &S,
+    ) -> Result<Vec<Box<dyn SplitReader<S::Out, S::Split>>>> {
         let splits = source.discover(self.operator.parallelism())?;
         splits.into_iter().map(|split| source.open(split, &self.split())).collect()
     }
@@ -105,7 +109,11 @@ impl Surroundings {
         Ok(all)
     }
 
-    pub(crate) fn drain<T>(&self, reader: &mut dyn SplitReader<T>, all: &mut Vec<T>) -> Result<()> {
+    pub(crate) fn drain<T, S>(
+        &self,
+        reader: &mut dyn SplitReader<T, S>,
+        all: &mut Vec<T>,
+    ) -> Result<()> {
         let mut batch = Batch::default();
         loop {
             let status = reader.read(&mut batch)?;

@@ -3,7 +3,7 @@
 use crate::metrics::{Accumulator, AccumulatorHandle, Counter, Gauge, HistogramHandle, Registry};
 use crate::task::Waker;
 use crate::watermark::Alignment;
-use millstream_model::{EventTime, MAX_TIME, Place};
+use millstream_model::{CheckpointMode, EventTime, MAX_TIME, Place};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
@@ -54,6 +54,8 @@ pub struct JobContext {
     pub alignment: Alignment,
     /// Records in a full batch.
     pub batch_size: usize,
+    /// How the job takes checkpoints, if it does.
+    pub checkpoints: Option<CheckpointMode>,
 }
 
 /// One task's surroundings. Cheap to clone.

@@ -9,6 +9,7 @@ use crate::context::OperatorContext;
 use millstream_model::{EventTime, Key, Result};
 use millstream_state::handle::Descriptor;
 use millstream_state::{KeyedStates, StateSet, TimerQueue};
+use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
 use std::marker::PhantomData;
 
@@ -147,7 +148,7 @@ pub trait ProcessFunction<I>: Clone + Send + 'static {
 }
 
 /// Which clock a timer belongs to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum TimeDomain {
     /// The watermark.
     EventTime,

@@ -106,7 +106,7 @@ impl<K> StateDeclaration<K> {
     }
 }
 
-fn make_table<K: Key, V: Send + 'static>() -> Box<dyn StateTable> {
+fn make_table<K: Key, V: Data>() -> Box<dyn StateTable> {
     Box::new(KeyedTable::<K, V>::default())
 }
 

@@ -2,14 +2,16 @@
 //!
 //! State is *live typed values*: a table of Rust values by key, reached by reference, never encoded on
 //! access. A [`descriptor`] names a state and its type; a [`states::KeyedStates`] holds the tables of one
-//! operator and lends them key by key; [`timers`] are state too. Bytes will exist only at the boundary
-//! (snapshot, spill, network), behind these same tables.
+//! operator and lends them key by key; [`timers`] are state too. Bytes exist only at the boundary
+//! (snapshot, spill, network), behind these same tables: [`part`] is how state is written and read back.
 
 pub mod aggregate;
 pub mod codec;
+pub mod dense;
 pub mod descriptor;
 pub mod failpoint;
 pub mod handle;
+pub mod items;
 pub mod lsm;
 pub mod part;
 pub mod schema;
@@ -17,13 +19,19 @@ pub mod snapshot;
 pub mod states;
 pub mod table;
 pub mod timers;
+pub mod undo;
 
 pub use aggregate::Aggregate;
+pub use dense::DenseTable;
 pub use descriptor::{
     AggregatingState, ListState, MapState, ReducingState, StateDeclaration, StateKind, StateSet,
     ValueState,
 };
-pub use part::{Part, Visitor};
+pub use items::Items;
+pub use part::{Entries, Part, Visitor, Written};
 pub use states::KeyedStates;
 pub use table::KeyedTable;
 pub use timers::TimerQueue;
+
+#[cfg(test)]
+mod freeze_tests;

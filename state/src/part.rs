@@ -8,16 +8,17 @@
 //! written already; so every entry is written once, as it was at the barrier, by the cursor or by the first
 //! change, whichever comes first, and what is changed never waits.
 
-use crate::schema::Shape;
+use crate::schema::{Schema, Shape};
 use crate::snapshot::{Assignment, PartKind};
 use millstream_model::Result;
+use serde::de::DeserializeOwned;
 
 /// A named piece of an operator's state. See the module's text.
 pub trait Part {
     /// How its entries are dealt out when the parallelism changes.
     fn kind(&self) -> PartKind;
 
-    /// The shape of an entry, of `(key, value)` if it is keyed.
+    /// The shape of an entry.
     ///
     /// # Errors
     /// If the type cannot be kept in state.
@@ -31,8 +32,8 @@ pub trait Part {
     /// Fixes what the next snapshot holds: everything as it is now.
     fn freeze(&mut self);
 
-    /// Appends entries, about `budget` bytes of them, and counts them; true when everything that was there
-    /// at the freeze has been written.
+    /// Appends entries until there are about `budget` bytes, and counts them; true when everything that was
+    /// there at the freeze has been written.
     ///
     /// # Errors
     /// If a value cannot be encoded.
@@ -45,29 +46,67 @@ pub trait Part {
     ///
     /// # Errors
     /// If they cannot be decoded.
-    fn restore(&mut self, entries: &[u8], from: &Source<'_>) -> Result<()>;
+    fn restore(&mut self, entries: &Entries<'_>) -> Result<()>;
 }
 
-/// Entries of a part as bytes.
+/// Entries of a part as bytes: encoded one behind the other.
 #[derive(Debug, Default)]
 pub struct Written {
-    /// The entries, one behind the other: their length (4 bytes), for keyed parts the key's hash (8 bytes),
-    /// and the encoded entry.
+    /// The entries.
     pub bytes: Vec<u8>,
     /// How many there are.
     pub n_entries: u64,
 }
 
-/// Where entries that are restored come from.
-pub struct Source<'a> {
+impl Written {
+    /// Moves what is in `other` behind what is here.
+    pub fn append(&mut self, other: &mut Written) {
+        if self.bytes.is_empty() {
+            std::mem::swap(&mut self.bytes, &mut other.bytes);
+        } else {
+            self.bytes.append(&mut other.bytes);
+        }
+        self.n_entries += std::mem::take(&mut other.n_entries);
+    }
+}
+
+/// Stored entries of a part, and what is known of them.
+pub struct Entries<'a> {
+    /// The entries, one behind the other.
+    pub bytes: &'a [u8],
     /// Which of them belong here.
     pub assignment: &'a Assignment,
     /// The shape they were written in.
     pub shape: &'a Shape,
     /// What the program called that version of the type.
     pub version: u32,
-    /// Index of the first entry of this block among all of the writer's.
+    /// Index of the first of them among all of the writer's.
     pub first: u64,
+}
+
+impl Entries<'_> {
+    /// Decodes the entries one by one.
+    ///
+    /// # Errors
+    /// If one cannot be decoded; the first error of `take`.
+    pub fn each<T: DeserializeOwned>(
+        &self,
+        mut take: impl FnMut(u64, T) -> Result<()>,
+    ) -> Result<()> {
+        let reader = Schema::<T>::recorded().reader(self.shape, self.version)?;
+        let (mut rest, mut index) = (self.bytes, self.first);
+        while !rest.is_empty() {
+            let (entry, taken) = reader.read(rest)?;
+            take(index, entry)?;
+            // An entry of no bytes would never end; the number of such entries is not told by their bytes.
+            if taken == 0 {
+                return Ok(());
+            }
+            rest = &rest[taken..];
+            index += 1;
+        }
+        Ok(())
+    }
 }
 
 /// Sees the parts of operators. See the module's text.
@@ -77,4 +116,36 @@ pub trait Visitor {
     /// # Errors
     /// Whatever the visitor came for may fail.
     fn part(&mut self, name: &str, part: &mut dyn Part) -> Result<()>;
+}
+
+/// A part that is the same in all subtasks, whatever it is otherwise.
+pub(crate) struct Broadcast<'a>(pub(crate) &'a mut dyn Part);
+
+impl Part for Broadcast<'_> {
+    fn kind(&self) -> PartKind {
+        PartKind::Broadcast
+    }
+    fn shape(&self) -> Result<Shape> {
+        self.0.shape()
+    }
+    fn version(&self) -> u32 {
+        self.0.version()
+    }
+    fn freeze(&mut self) {
+        self.0.freeze();
+    }
+    fn write(&mut self, out: &mut Written, budget: usize) -> Result<bool> {
+        self.0.write(out, budget)
+    }
+    fn thaw(&mut self) {
+        self.0.thaw();
+    }
+    fn restore(&mut self, entries: &Entries<'_>) -> Result<()> {
+        if entries.assignment.writer != 0 {
+            return Ok(());
+        }
+        let everything =
+            Assignment { subtask: 0, parallelism: 1, max_parallelism: 1, writer: 0, n_writers: 1 };
+        self.0.restore(&Entries { assignment: &everything, ..*entries })
+    }
 }

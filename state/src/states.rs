@@ -5,8 +5,9 @@
 
 use crate::descriptor::StateSet;
 use crate::handle::Descriptor;
+use crate::part::{Broadcast, Part, Visitor};
 use crate::table::KeyedTable;
-use millstream_model::{Error, Key, Result};
+use millstream_model::{Data, Error, Key, Result};
 use std::any::Any;
 use std::cell::{RefCell, RefMut};
 
@@ -21,12 +22,12 @@ struct Slot {
 }
 
 /// A table of whatever type.
-pub(crate) trait StateTable: Any + Send {
+pub(crate) trait StateTable: Any + Send + Part {
     /// See [`KeyedTable::warm`].
     fn warm(&self, hashes: &[u64]);
 }
 
-impl<K: Key, V: Send + 'static> StateTable for KeyedTable<K, V> {
+impl<K: Key, V: Data> StateTable for KeyedTable<K, V> {
     fn warm(&self, hashes: &[u64]) {
         KeyedTable::warm(self, hashes);
     }
@@ -38,6 +39,28 @@ impl KeyedStates {
         for slot in &self.slots {
             slot.table.borrow().warm(hashes);
         }
+    }
+
+    /// Shows every state to a visitor.
+    ///
+    /// # Errors
+    /// The visitor's.
+    pub fn parts(&mut self, visitor: &mut dyn Visitor) -> Result<()> {
+        for slot in &mut self.slots {
+            visitor.part(slot.name, &mut **slot.table.get_mut() as &mut dyn Part)?;
+        }
+        Ok(())
+    }
+
+    /// Shows every state to a visitor, as states that are the same in all subtasks.
+    ///
+    /// # Errors
+    /// The visitor's.
+    pub fn broadcast_parts(&mut self, visitor: &mut dyn Visitor) -> Result<()> {
+        for slot in &mut self.slots {
+            visitor.part(slot.name, &mut Broadcast(&mut **slot.table.get_mut()))?;
+        }
+        Ok(())
     }
 
     /// Empty tables for a set of declared states.

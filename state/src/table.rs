@@ -5,19 +5,34 @@
 //! One flat table per state: sharding it by key group would cost a dependent cache miss per access at ten
 //! million keys, and grouping is only needed when a snapshot walks it.
 
+use crate::codec;
+use crate::part::{Entries, Part, Written};
+use crate::schema::Shape;
+use crate::snapshot::PartKind;
+use crate::undo::Undo;
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry as Slot;
-use millstream_model::{Key, hash_key};
+use millstream_model::{Data, Key, Result, hash_key};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A map from keys to values whose hashes the caller brings along. See the module's text.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct KeyedTable<K, V> {
     table: HashTable<(K, V)>,
+    /// What the running snapshot has of it, by bucket.
+    frozen: Option<Box<Undo<K, V>>>,
 }
 
 impl<K, V> Default for KeyedTable<K, V> {
     fn default() -> Self {
-        KeyedTable { table: HashTable::new() }
+        KeyedTable { table: HashTable::new(), frozen: None }
+    }
+}
+
+impl<K: Clone, V: Clone> Clone for KeyedTable<K, V> {
+    /// A copy that no snapshot knows of.
+    fn clone(&self) -> Self {
+        KeyedTable { table: self.table.clone(), frozen: None }
     }
 }
 
@@ -82,9 +97,67 @@ impl<K: Key, V> KeyedTable<K, V> {
         self.table.find(probe(hash), |e| is(&e.0)).map(|e| &e.1)
     }
 
+    /// Writes down an entry for the running snapshot before it is changed.
+    #[cold]
+    #[inline(never)]
+    fn preserve(&mut self, hash: u64, is: &dyn Fn(&K) -> bool) {
+        let Some(undo) = &mut self.frozen else { return };
+        if let Some(bucket) = self.table.find_bucket_index(probe(hash), |e| is(&e.0))
+            && let Some((key, value)) = self.table.get_bucket(bucket)
+        {
+            undo.preserve(bucket, key, value);
+        }
+    }
+
+    /// Adds an entry that the running snapshot does not have.
+    #[cold]
+    #[inline(never)]
+    fn add_unfrozen(&mut self, hash: u64, entry: (K, V)) -> &mut (K, V) {
+        if self.table.len() == self.table.capacity() {
+            self.grow_frozen();
+        }
+        let added = self.table.insert_unique(probe(hash), entry, rehash);
+        if let Some(undo) = &mut self.frozen {
+            undo.mark(added.bucket_index());
+        }
+        added.into_mut()
+    }
+
+    /// Grows the table as it would grow by itself, and takes along what the snapshot has of it.
+    fn grow_frozen(&mut self) {
+        let Some(undo) = &mut self.frozen else { return };
+        let mut grown = HashTable::with_capacity(self.table.len() * 2 + 1);
+        let n_buckets = self.table.num_buckets();
+        let mut done = Vec::new();
+        for bucket in 0..n_buckets {
+            let Ok(entry) = self.table.get_bucket_entry(bucket) else { continue };
+            let entry = entry.remove().0;
+            let added = grown.insert_unique(rehash(&entry), entry, rehash);
+            if undo.is_done(bucket) {
+                done.push(added.bucket_index());
+            }
+        }
+        undo.relocate(grown.num_buckets());
+        done.into_iter().for_each(|bucket| undo.mark(bucket));
+        self.table = grown;
+    }
+
+    /// Writes down every entry for the running snapshot: all of them are about to change.
+    fn preserve_all(&mut self) {
+        let Some(undo) = &mut self.frozen else { return };
+        for bucket in 0..self.table.num_buckets() {
+            if let Some((key, value)) = self.table.get_bucket(bucket) {
+                undo.preserve(bucket, key, value);
+            }
+        }
+    }
+
     /// The value of the key with this hash for which `is` holds, to be changed in place.
     #[inline]
     pub fn get_mut(&mut self, hash: u64, is: impl Fn(&K) -> bool) -> Option<&mut V> {
+        if self.frozen.is_some() {
+            self.preserve(hash, &is);
+        }
         self.table.find_mut(probe(hash), |e| is(&e.0)).map(|e| &mut e.1)
     }
 
@@ -96,6 +169,15 @@ impl<K: Key, V> KeyedTable<K, V> {
         is: impl Fn(&K) -> bool,
         make: impl FnOnce() -> (K, V),
     ) -> &mut (K, V) {
+        if self.frozen.is_some() {
+            self.preserve(hash, &is);
+            return match self.table.find_bucket_index(probe(hash), |e| is(&e.0)) {
+                Some(bucket) => {
+                    self.table.get_bucket_mut(bucket).expect("the bucket was found just now")
+                }
+                None => self.add_unfrozen(hash, make()),
+            };
+        }
         match self.table.entry(probe(hash), |e| is(&e.0), rehash) {
             Slot::Occupied(o) => o.into_mut(),
             Slot::Vacant(v) => v.insert(make()).into_mut(),
@@ -104,6 +186,13 @@ impl<K: Key, V> KeyedTable<K, V> {
 
     /// Sets the value of a key and gives back the one it replaces.
     pub fn insert(&mut self, hash: u64, key: K, value: V) -> Option<V> {
+        if self.frozen.is_some() {
+            if let Some(old) = self.get_mut(hash, |k| *k == key) {
+                return Some(std::mem::replace(old, value));
+            }
+            self.add_unfrozen(hash, (key, value));
+            return None;
+        }
         match self.table.entry(probe(hash), |e| e.0 == key, rehash) {
             Slot::Occupied(mut o) => Some(std::mem::replace(&mut o.get_mut().1, value)),
             Slot::Vacant(v) => {
@@ -115,6 +204,9 @@ impl<K: Key, V> KeyedTable<K, V> {
 
     /// Removes a key and gives back its entry.
     pub fn remove(&mut self, hash: u64, is: impl Fn(&K) -> bool) -> Option<(K, V)> {
+        if self.frozen.is_some() {
+            self.preserve(hash, &is);
+        }
         match self.table.find_entry(probe(hash), |e| is(&e.0)) {
             Ok(found) => Some(found.remove().0),
             Err(_) => None,
@@ -128,22 +220,90 @@ impl<K: Key, V> KeyedTable<K, V> {
 
     /// All entries, values to be changed in place.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = (&K, &mut V)> {
+        self.preserve_all();
         self.table.iter_mut().map(|e| (&e.0, &mut e.1))
-    }
-
-    /// Takes all entries out, by value and without keeping the buffer.
-    pub fn into_entries(self) -> impl Iterator<Item = (K, V)> + use<K, V> {
-        self.table.into_iter()
     }
 
     /// Keeps the entries for which `keep` says so.
     pub fn retain(&mut self, mut keep: impl FnMut(&K, &mut V) -> bool) {
+        self.preserve_all();
         self.table.retain(|e| keep(&e.0, &mut e.1));
     }
 
     /// Forgets all entries, keeps the buffer.
     pub fn clear(&mut self) {
+        self.preserve_all();
         self.table.clear();
+    }
+}
+
+impl<K: Key, V: Data> KeyedTable<K, V> {
+    /// Takes all stored entries of keys for which `owns` holds.
+    pub(crate) fn restore_if(
+        &mut self,
+        entries: &Entries<'_>,
+        owns: impl Fn(u64) -> bool,
+    ) -> Result<()> {
+        entries.each(|_, (key, value): (K, V)| {
+            let hash = hash_key(&key)?;
+            if owns(hash) {
+                self.insert(hash, key, value);
+            }
+            Ok(())
+        })
+    }
+}
+
+impl<K: Key, V: Data> Part for KeyedTable<K, V> {
+    fn kind(&self) -> PartKind {
+        PartKind::Keyed
+    }
+
+    fn shape(&self) -> Result<Shape> {
+        Shape::of::<(K, V)>()
+    }
+
+    fn freeze(&mut self) {
+        let encode = |key: &K, value: &V, out: &mut Vec<u8>| codec::encode(&(key, value), out);
+        self.frozen = Some(Box::new(Undo::new(self.table.num_buckets(), Box::new(encode))));
+    }
+
+    fn write(&mut self, out: &mut Written, budget: usize) -> Result<bool> {
+        let Some(undo) = &mut self.frozen else { return Ok(true) };
+        let table = &self.table;
+        let done = undo.write(out, budget, table.num_buckets(), |bucket| {
+            table.get_bucket(bucket).map(|e| (&e.0, &e.1))
+        })?;
+        if done {
+            self.frozen = None;
+        }
+        Ok(done)
+    }
+
+    fn thaw(&mut self) {
+        self.frozen = None;
+    }
+
+    fn restore(&mut self, entries: &Entries<'_>) -> Result<()> {
+        self.restore_if(entries, |hash| entries.assignment.owns(hash))
+    }
+}
+
+/// As a value, the map of one key: a list of pairs.
+impl<K: Key, V: Data> Serialize for KeyedTable<K, V> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.table.iter())
+    }
+}
+
+impl<'de, K: Key, V: Data> Deserialize<'de> for KeyedTable<K, V> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        let mut table = KeyedTable::default();
+        for (key, value) in Vec::<(K, V)>::deserialize(deserializer)? {
+            let hash = hash_key(&key).map_err(serde::de::Error::custom)?;
+            table.insert(hash, key, value);
+        }
+        Ok(table)
     }
 }
 

@@ -3,29 +3,51 @@
 //! Ordered by time, one timer per (key, time) however often it is set, first set first fired within a
 //! moment. A moment that is due is taken out whole and then handed out one by one, so that a burst of
 //! timers can be interrupted between two of them and go on later.
+//!
+//! Every timer carries the number of its setting. It gives the order within a moment, and while a snapshot
+//! runs it tells those that were there at the freeze from those that came later; a timer that goes before the
+//! cursor has reached it is written down first.
 
+use crate::codec;
+use crate::part::{Entries, Part, Written};
+use crate::schema::Shape;
+use crate::snapshot::PartKind;
 use indexmap::IndexSet;
-use millstream_model::{EventTime, Key};
+use millstream_model::{Error, EventTime, Key, MIN_TIME, Result, hash_key};
 use std::collections::{BTreeMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 
 /// The timers of one operator subtask. See the module's text.
 #[derive(Debug)]
 pub struct TimerQueue<K> {
-    by_time: BTreeMap<EventTime, IndexSet<Hashed<K>, BuildHasherDefault<Known>>>,
+    by_time: BTreeMap<EventTime, Moment<K>>,
     /// The moment being fired, and who is still to be called.
-    firing: Option<(EventTime, VecDeque<Hashed<K>>)>,
+    firing: Option<(EventTime, VecDeque<Timer<K>>)>,
     n_timers: usize,
+    n_set: u64,
+    frozen: Option<Frozen>,
 }
+
+type Moment<K> = IndexSet<Timer<K>, BuildHasherDefault<Known>>;
 
 /// A key with the hash that came along with its record.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Hashed<K> {
+#[derive(Debug, Clone)]
+struct Timer<K> {
     hash: u64,
     key: K,
+    /// How many timers were set before.
+    number: u64,
 }
 
-impl<K> Hash for Hashed<K> {
+impl<K: PartialEq> PartialEq for Timer<K> {
+    fn eq(&self, other: &Self) -> bool {
+        self.hash == other.hash && self.key == other.key
+    }
+}
+
+impl<K: Eq> Eq for Timer<K> {}
+
+impl<K> Hash for Timer<K> {
     fn hash<H: Hasher>(&self, state: &mut H) {
         state.write_u64(self.hash);
     }
@@ -49,9 +71,49 @@ impl Hasher for Known {
     }
 }
 
+/// What the running snapshot has of the timers.
+#[derive(Debug)]
+struct Frozen {
+    /// Timers with this number or a higher one came after the freeze.
+    first_new: u64,
+    /// Written are the moments before this one, and of it so many timers from the front.
+    cursor: (EventTime, usize),
+    written: Written,
+    failure: Option<Error>,
+}
+
+impl Frozen {
+    fn is_due(&self, time: EventTime, position: usize, number: u64) -> bool {
+        number < self.first_new && (time, position) >= self.cursor
+    }
+
+    /// A timer goes, and the last of its moment takes its place.
+    fn log_removal<K: Key>(&mut self, time: EventTime, moment: &Moment<K>, position: usize) {
+        let last = moment.len() - 1;
+        if self.is_due(time, position, moment[position].number) {
+            self.log(time, &moment[position]);
+        }
+        // From behind the cursor to before it.
+        let number = moment[last].number;
+        if self.is_due(time, last, number) && !self.is_due(time, position, number) {
+            self.log(time, &moment[last]);
+        }
+    }
+
+    fn log<K: Key>(&mut self, time: EventTime, timer: &Timer<K>) {
+        let entry = (time, timer.number, &timer.key);
+        match codec::encode(&entry, &mut self.written.bytes) {
+            Ok(()) => self.written.n_entries += 1,
+            Err(e) => {
+                self.failure.get_or_insert(e);
+            }
+        }
+    }
+}
+
 impl<K> Default for TimerQueue<K> {
     fn default() -> Self {
-        TimerQueue { by_time: BTreeMap::new(), firing: None, n_timers: 0 }
+        TimerQueue { by_time: BTreeMap::new(), firing: None, n_timers: 0, n_set: 0, frozen: None }
     }
 }
 
@@ -68,18 +130,29 @@ impl<K: Key> TimerQueue<K> {
 
     /// Sets a timer; `false` if it was set already.
     pub fn set(&mut self, time: EventTime, hash: u64, key: &K) -> bool {
-        let moment = self.by_time.entry(time).or_default();
-        let new = moment.insert(Hashed { hash, key: key.clone() });
+        let number = self.n_set;
+        let new = self.insert(time, Timer { hash, key: key.clone(), number });
+        self.n_set += u64::from(new);
+        new
+    }
+
+    fn insert(&mut self, time: EventTime, timer: Timer<K>) -> bool {
+        let new = self.by_time.entry(time).or_default().insert(timer);
         self.n_timers += usize::from(new);
         new
     }
 
     /// Deletes a timer; `false` if there was none.
     pub fn delete(&mut self, time: EventTime, hash: u64, key: &K) -> bool {
-        let timer = Hashed { hash, key: key.clone() };
+        let timer = Timer { hash, key: key.clone(), number: 0 };
         let mut found = false;
-        if let Some(moment) = self.by_time.get_mut(&time) {
-            found = moment.shift_remove(&timer);
+        if let Some(moment) = self.by_time.get_mut(&time)
+            && let Some(position) = moment.get_index_of(&timer)
+        {
+            if let Some(frozen) = &mut self.frozen {
+                frozen.log_removal(time, moment, position);
+            }
+            found = moment.swap_remove_index(position).is_some();
             if moment.is_empty() {
                 self.by_time.remove(&time);
             }
@@ -115,9 +188,86 @@ impl<K: Key> TimerQueue<K> {
                 self.firing = None;
             }
             let moment = self.by_time.first_entry().filter(|m| *m.key() <= now)?;
-            let (time, keys) = moment.remove_entry();
-            self.firing = Some((time, keys.into_iter().collect()));
+            let (time, moment) = moment.remove_entry();
+            if let Some(frozen) = &mut self.frozen {
+                for (at, timer) in moment.iter().enumerate() {
+                    if frozen.is_due(time, at, timer.number) {
+                        frozen.log(time, timer);
+                    }
+                }
+            }
+            let mut timers: Vec<_> = moment.into_iter().collect();
+            timers.sort_by_key(|timer| timer.number);
+            self.firing = Some((time, timers.into()));
         }
+    }
+
+    /// Writes timers from the cursor on; whether all are written.
+    fn write_on(&mut self, out: &mut Written, budget: usize) -> Result<bool> {
+        let Some(frozen) = &mut self.frozen else { return Ok(true) };
+        out.append(&mut frozen.written);
+        let (from, _) = frozen.cursor;
+        let mut all = true;
+        'moments: for (&time, moment) in self.by_time.range(from..) {
+            let first = if time == from { frozen.cursor.1 } else { 0 };
+            for (at, timer) in moment.iter().enumerate().skip(first) {
+                if out.bytes.len() + frozen.written.bytes.len() >= budget {
+                    frozen.cursor = (time, at);
+                    all = false;
+                    break 'moments;
+                }
+                if timer.number < frozen.first_new {
+                    frozen.log(time, timer);
+                }
+            }
+        }
+        out.append(&mut frozen.written);
+        match frozen.failure.take() {
+            Some(e) => Err(e),
+            None => Ok(all),
+        }
+    }
+}
+
+impl<K: Key> Part for TimerQueue<K> {
+    fn kind(&self) -> PartKind {
+        PartKind::Keyed
+    }
+
+    fn shape(&self) -> Result<Shape> {
+        Shape::of::<(EventTime, u64, K)>()
+    }
+
+    fn freeze(&mut self) {
+        self.frozen = Some(Frozen {
+            first_new: self.n_set,
+            cursor: (MIN_TIME, 0),
+            written: Written::default(),
+            failure: None,
+        });
+    }
+
+    fn write(&mut self, out: &mut Written, budget: usize) -> Result<bool> {
+        let done = self.write_on(out, budget)?;
+        if done {
+            self.frozen = None;
+        }
+        Ok(done)
+    }
+
+    fn thaw(&mut self) {
+        self.frozen = None;
+    }
+
+    fn restore(&mut self, entries: &Entries<'_>) -> Result<()> {
+        entries.each(|_, (time, number, key): (EventTime, u64, K)| {
+            let hash = hash_key(&key)?;
+            if entries.assignment.owns(hash) {
+                self.insert(time, Timer { hash, key, number });
+                self.n_set = self.n_set.max(number + 1);
+            }
+            Ok(())
+        })
     }
 }
 

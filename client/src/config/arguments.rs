@@ -50,6 +50,10 @@ impl Arguments {
                     let n = value("a number of subtasks")?;
                     found.settings.push(("parallelism".into(), n));
                 }
+                "--checkpoint-dir" | "--checkpoint-interval" | "--restore" => {
+                    let setting = value("a value")?;
+                    found.settings.push((flag.trim_start_matches('-').into(), setting));
+                }
                 "-D" => {
                     let setting = value("key=value")?;
                     let (key, value) = setting.split_once('=').ok_or_else(|| {

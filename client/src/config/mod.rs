@@ -11,12 +11,14 @@ pub(crate) use arguments::Arguments;
 pub use arguments::ExplainFormat;
 pub use options::reference;
 
-use millstream_model::{Error, Result};
+use millstream_jobmanager::checkpoint::CheckpointConfig;
+use millstream_jobmanager::restart::RestartStrategy;
+use millstream_model::{CheckpointMode, Error, Result};
 use millstream_taskmanager::host::Driver;
 use options::OPTIONS;
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Who steps the tasks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +37,15 @@ pub(crate) enum ShowProgress {
     Never,
 }
 
+/// What a job goes on from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum RestoreFrom {
+    /// The newest completed checkpoint in its checkpoint folder.
+    Latest,
+    /// The checkpoint or savepoint in this folder.
+    Path(PathBuf),
+}
+
 /// The engine's settings.
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
@@ -47,6 +58,13 @@ pub(crate) struct Config {
     pub(crate) chaining: bool,
     pub(crate) strict_uids: bool,
     pub(crate) progress: ShowProgress,
+    pub(crate) checkpoints: CheckpointConfig,
+    pub(crate) checkpoint_mode: CheckpointMode,
+    pub(crate) checkpoint_dir: Option<PathBuf>,
+    pub(crate) restore: Option<RestoreFrom>,
+    pub(crate) allow_non_restored: bool,
+    pub(crate) allow_older: bool,
+    pub(crate) restart: Option<RestartStrategy>,
     pub(crate) parameters: BTreeMap<String, String>,
 }
 
@@ -66,6 +84,13 @@ impl Default for Config {
             chaining: true,
             strict_uids: false,
             progress: ShowProgress::Auto,
+            checkpoints: CheckpointConfig::default(),
+            checkpoint_mode: CheckpointMode::default(),
+            checkpoint_dir: None,
+            restore: None,
+            allow_non_restored: false,
+            allow_older: false,
+            restart: None,
             parameters: BTreeMap::new(),
         }
     }
@@ -76,6 +101,15 @@ impl Config {
         match self.driver {
             DriverKind::Cooperative => Driver::Cooperative { workers: self.workers },
             DriverKind::Threads => Driver::ThreadPerSubtask,
+        }
+    }
+
+    /// How the job is restarted: not at all without checkpoints, unless the program says otherwise.
+    pub(crate) fn restart(&self) -> RestartStrategy {
+        match (&self.restart, &self.checkpoint_dir) {
+            (Some(strategy), _) => strategy.clone(),
+            (None, Some(_)) => RestartStrategy::exponential(),
+            (None, None) => RestartStrategy::None,
         }
     }
 
@@ -146,7 +180,8 @@ impl Config {
         for (name, value) in variables {
             let Some(rest) = name.strip_prefix("MILLSTREAM_") else { continue };
             // These speak to the project's own scripts and tests, not to the engine.
-            if matches!(rest, "DATA" | "REQUIRE_DATA" | "SKIPPED" | "CONFIG" | "LOG") {
+            if matches!(rest, "DATA" | "REQUIRE_DATA" | "SKIPPED" | "CONFIG" | "LOG" | "FAILPOINT")
+            {
                 continue;
             }
             let key = rest.to_ascii_lowercase().replace('_', "-");

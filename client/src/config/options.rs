@@ -1,6 +1,8 @@
 //! The table of options.
 
-use super::{Config, DriverKind, ShowProgress};
+use super::{Config, DriverKind, RestoreFrom, ShowProgress};
+use millstream_jobmanager::restart::RestartStrategy;
+use millstream_model::CheckpointMode;
 use std::fmt::Write;
 
 pub(super) struct OptionSpec {
@@ -39,6 +41,52 @@ fn bytes(text: &str) -> Result<usize, String> {
         _ => return Err(error()),
     };
     n.checked_mul(1 << shift).filter(|n| *n > 0).ok_or_else(error)
+}
+
+/// A duration in milliseconds: `200ms`, `1s`, `5min`, `1h`.
+fn duration_ms(text: &str) -> Result<u64, String> {
+    let error = || "use a number with ms, s, min or h".to_string();
+    let text = text.trim();
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '_').unwrap_or(text.len());
+    let n: u64 = text[..digits].replace('_', "").parse().map_err(|_| error())?;
+    let unit = match text[digits..].trim() {
+        "ms" => 1,
+        "s" => 1000,
+        "min" => 60_000,
+        "h" => 3_600_000,
+        _ => return Err(error()),
+    };
+    n.checked_mul(unit).ok_or_else(error)
+}
+
+/// `none`, `fixed-delay 3 10s`, `exponential-delay 100ms 1min`, `failure-rate 3 5min 10s`.
+fn restart_strategy(text: &str) -> Result<RestartStrategy, String> {
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let count =
+        |text: &str| number(text, 0).and_then(|n| u32::try_from(n).map_err(|e| e.to_string()));
+    match words[..] {
+        ["none"] => Ok(RestartStrategy::None),
+        ["fixed-delay", attempts, delay] => Ok(RestartStrategy::FixedDelay {
+            attempts: count(attempts)?,
+            delay_ms: duration_ms(delay)?,
+        }),
+        ["exponential-delay"] => Ok(RestartStrategy::exponential()),
+        ["exponential-delay", initial, max] => Ok(RestartStrategy::ExponentialDelay {
+            initial_ms: duration_ms(initial)?,
+            max_ms: duration_ms(max)?,
+            multiplier: 2.0,
+            reset_after_ms: 60_000,
+            jitter_percent: 0,
+        }),
+        ["failure-rate", failures, interval, delay] => Ok(RestartStrategy::FailureRate {
+            max_failures: count(failures)?,
+            interval_ms: duration_ms(interval)?,
+            delay_ms: duration_ms(delay)?,
+        }),
+        _ => Err("use `none`, `fixed-delay ATTEMPTS DELAY`, `exponential-delay [INITIAL MAX]` or \
+                  `failure-rate FAILURES INTERVAL DELAY`"
+            .into()),
+    }
 }
 
 pub(super) const OPTIONS: &[OptionSpec] = &[
@@ -128,6 +176,124 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
         },
     },
     OptionSpec {
+        key: "checkpoint-dir",
+        values: "a folder",
+        default: "none: no checkpoints",
+        doc: "Where checkpoints are kept. A job with such a folder takes checkpoints and is restarted when it fails. Also `--checkpoint-dir DIR`.",
+        set: |c, v| {
+            c.checkpoint_dir = Some(v.into());
+            Ok(())
+        },
+    },
+    OptionSpec {
+        key: "checkpoint-interval",
+        values: "a duration: `200ms`, `10s`, `5min`, `1h`",
+        default: "none: only savepoints, and a last one when the input ends",
+        doc: "Time from the start of a checkpoint to the start of the next. Also `--checkpoint-interval TIME`.",
+        set: |c, v| {
+            c.checkpoints.interval_ms = Some(duration_ms(v)?.max(1));
+            Ok(())
+        },
+    },
+    OptionSpec {
+        key: "checkpoint-mode",
+        values: "`exactly-once` or `at-least-once`",
+        default: "`exactly-once`",
+        doc: "Whether channels wait for each other at a barrier, so that every record counts once after a recovery, or not, so that some may count twice.",
+        set: |c, v| {
+            c.checkpoint_mode = match v {
+                "exactly-once" => CheckpointMode::ExactlyOnce,
+                "at-least-once" => CheckpointMode::AtLeastOnce,
+                _ => return Err("use `exactly-once` or `at-least-once`".into()),
+            };
+            Ok(())
+        },
+    },
+    OptionSpec {
+        key: "checkpoint-min-pause",
+        values: "a duration",
+        default: "`0ms`",
+        doc: "Least time from the end of a checkpoint to the start of the next.",
+        set: |c, v| {
+            c.checkpoints.min_pause_ms = duration_ms(v)?;
+            Ok(())
+        },
+    },
+    OptionSpec {
+        key: "checkpoint-timeout",
+        values: "a duration",
+        default: "`10min`",
+        doc: "A checkpoint that takes longer is given up; the job runs on.",
+        set: |c, v| {
+            c.checkpoints.timeout_ms = duration_ms(v)?.max(1);
+            Ok(())
+        },
+    },
+    OptionSpec {
+        key: "checkpoint-tolerable-failures",
+        values: "a number from 0",
+        default: "any number",
+        doc: "How many checkpoints may fail in a row before the job is failed (and restarted).",
+        set: |c, v| {
+            c.checkpoints.tolerable_failures =
+                Some(number(v, 0)?.try_into().map_err(|_| "use a smaller number".to_string())?);
+            Ok(())
+        },
+    },
+    OptionSpec {
+        key: "checkpoints-retained",
+        values: "a number from 1",
+        default: "1",
+        doc: "How many completed checkpoints are kept.",
+        set: |c, v| {
+            c.checkpoints.retained = number(v, 1)?;
+            Ok(())
+        },
+    },
+    OptionSpec {
+        key: "restore",
+        values: "`latest` or the folder of a checkpoint or savepoint",
+        default: "none: begin at the beginning",
+        doc: "What the job goes on from. `latest` is the newest checkpoint in `checkpoint-dir`; if none was ever completed, the job begins at the beginning and discards output that was not committed. Also `--restore PATH`.",
+        set: |c, v| {
+            c.restore = Some(match v {
+                "latest" => RestoreFrom::Latest,
+                path => RestoreFrom::Path(path.into()),
+            });
+            Ok(())
+        },
+    },
+    OptionSpec {
+        key: "allow-non-restored",
+        values: "`true` or `false`",
+        default: "`false`",
+        doc: "Whether state in the checkpoint that no operator of the program asks for is left behind, instead of being an error.",
+        set: |c, v| {
+            c.allow_non_restored = boolean(v)?;
+            Ok(())
+        },
+    },
+    OptionSpec {
+        key: "allow-older",
+        values: "`true` or `false`",
+        default: "`false`",
+        doc: "Whether `restore latest` may pass over a damaged checkpoint and take an older one. Output that was committed since may then be written twice.",
+        set: |c, v| {
+            c.allow_older = boolean(v)?;
+            Ok(())
+        },
+    },
+    OptionSpec {
+        key: "restart-strategy",
+        values: "`none`, `fixed-delay ATTEMPTS DELAY`, `exponential-delay [INITIAL MAX]` or `failure-rate FAILURES INTERVAL DELAY`",
+        default: "`exponential-delay` with checkpoints, `none` without",
+        doc: "Whether a job that failed is run again, from its newest checkpoint, and after how long. `exponential-delay` begins at once, then waits 100 ms, and up to a minute.",
+        set: |c, v| {
+            c.restart = Some(restart_strategy(v)?);
+            Ok(())
+        },
+    },
+    OptionSpec {
         key: "progress",
         values: "`auto`, `always` or `never`",
         default: "`auto`: on a terminal",
@@ -169,6 +335,7 @@ pub fn reference() -> String {
          | flag | meaning |\n|---|---|\n\
          | `--parallelism N`, `-p N` | `-D parallelism=N` |\n\
          | `-D key=value` | sets an option |\n\
+         | `--checkpoint-dir DIR`, `--checkpoint-interval TIME`, `--restore PATH` | `-D checkpoint-dir=DIR` and so on |\n\
          | `--config FILE` | reads this file instead of `millstream.toml` |\n\
          | `--explain[=text\\|dot\\|json]` | prints the plan of the job and exits instead of running it |\n\n\
          `Environment::from_args()` takes these and leaves everything else to the program (`env.args()`, `env.arg(\"name\")`).\n",

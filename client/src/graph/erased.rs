@@ -3,7 +3,7 @@
 //! A box of `Any` holds exactly one kind of typed thing per alias below. A wrong type here is a bug of the
 //! API layer, never of a program: it is reported as an internal error, not a panic.
 
-use millstream_model::{Error, Result};
+use millstream_model::{CheckpointMode, Error, Result};
 use millstream_runtime::chain::{AnySide, Discard, Output, Push, SideOutput, Site, Tee};
 use millstream_runtime::context::{OperatorContext, TaskContext};
 use millstream_runtime::exchange::{Gate, MemoryPool, Sender, connect};
@@ -39,6 +39,13 @@ pub(crate) struct OpContext {
     pub(crate) task: TaskContext,
     pub(crate) operator: OperatorContext,
     pub(crate) site: Site,
+}
+
+impl OpContext {
+    /// How barriers travel.
+    pub(crate) fn mode(&self) -> CheckpointMode {
+        self.task.job().checkpoints.unwrap_or_default()
+    }
 }
 
 /// What comes after a node, types unknown.
@@ -151,6 +158,7 @@ pub(crate) trait InputPort: Send + Sync {
         memory: &Arc<MemoryPool>,
         senders: &[Waker],
         receiver: Waker,
+        mode: CheckpointMode,
     ) -> (Vec<AnySender>, AnyGate);
 }
 
@@ -169,8 +177,9 @@ impl<T: Send + 'static> InputPort for InputOf<T> {
         memory: &Arc<MemoryPool>,
         senders: &[Waker],
         receiver: Waker,
+        mode: CheckpointMode,
     ) -> (Vec<AnySender>, AnyGate) {
-        let (ends, gate) = connect::<T>(memory, senders, receiver);
+        let (ends, gate) = connect::<T>(memory, senders, receiver, mode);
         let ends = ends.into_iter().map(|s: Sender<T>| Box::new(s) as AnySender).collect();
         (ends, erase_gate(gate))
     }

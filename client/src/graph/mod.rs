@@ -14,6 +14,7 @@ pub(crate) use erased::{
 use millstream_model::Result;
 use millstream_model::job_graph::Ship;
 use millstream_runtime::exchange::Limits;
+use millstream_runtime::operator::SinkStart;
 use millstream_runtime::task::Head;
 use std::collections::BTreeMap;
 use std::panic::Location;
@@ -107,7 +108,7 @@ pub(crate) struct Node {
     pub(crate) watermarks: Option<String>,
     pub(crate) source: Option<SourceTraits>,
     /// Runs once before the job starts.
-    pub(crate) prepare: Option<Box<dyn Fn() -> Result<()> + Send + Sync>>,
+    pub(crate) prepare: Option<Box<dyn Fn(&SinkStart) -> Result<()> + Send + Sync>>,
     pub(crate) make: Make,
     /// Where the program created it.
     pub(crate) location: &'static Location<'static>,

@@ -5,12 +5,13 @@ use crate::graph::{
     AnyGate, AnyPush, AnySender, Make, Node, NodeId, OpContext, RawOuts, Tag, WriterContext,
 };
 use millstream_model::job_graph::Ship;
-use millstream_model::{Error, Result};
+use millstream_model::{CheckpointId, CheckpointMode, Error, Result};
 use millstream_runtime::TaskContext;
 use millstream_runtime::chain::Site;
 use millstream_runtime::context::JobContext;
 use millstream_runtime::exchange::{Limits, MemoryPool};
-use millstream_runtime::task::{Head, Task, Waker};
+use millstream_runtime::operator::{STAGED_PART, SinkStart, Staged};
+use millstream_runtime::task::{Checkpointing, Control, Head, Restore, Snapshots, Task, Waker};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -29,6 +30,7 @@ struct Assembly<'a> {
     /// Gates by node, input and subtask.
     gates: HashMap<(NodeId, usize, usize), AnyGate>,
     sources: HashMap<NodeId, BuildSource>,
+    mode: CheckpointMode,
 }
 
 /// Whether a producing subtask sends to a receiving one at all.
@@ -41,10 +43,29 @@ fn is_connected(ship: Ship, (up, n_up): (usize, usize), (down, n_down): (usize, 
     }
 }
 
+/// Where an attempt begins.
+pub(crate) enum Begin {
+    /// At the beginning, for the first time.
+    Fresh,
+    /// At the beginning, although the job ran before: no checkpoint was completed.
+    Anew,
+    /// At a checkpoint.
+    At(Restore),
+}
+
+/// One attempt of a job.
+pub(crate) struct Attempt<'a> {
+    pub(crate) number: u32,
+    pub(crate) begin: Begin,
+    /// What the tasks need to take part in checkpoints, if there are any.
+    pub(crate) snapshots: Option<(Arc<dyn Snapshots>, &'a [Arc<Control>])>,
+}
+
 /// Makes the tasks of a job, in the order of their numbers.
 pub(crate) fn assemble(
     program: &Program,
     job: &Arc<JobContext>,
+    attempt: &Attempt<'_>,
     wakers: &dyn Fn(usize) -> Waker,
     memory: &Arc<MemoryPool>,
 ) -> Result<Vec<Task>> {
@@ -61,8 +82,9 @@ pub(crate) fn assemble(
         senders: HashMap::new(),
         gates: HashMap::new(),
         sources: HashMap::new(),
+        mode: job.checkpoints.unwrap_or_default(),
     };
-    assembly.prepare()?;
+    assembly.prepare(&attempt.begin)?;
     assembly.find_consumers();
     assembly.connect(wakers, memory);
     let mut tasks = Vec::new();
@@ -74,12 +96,27 @@ pub(crate) fn assemble(
                 subtask,
                 vertex.parallelism,
                 vertex.max_parallelism,
-                0,
+                attempt.number,
                 waker,
             );
             let places = vertex.operators.iter().map(|o| context.place(&o.name)).collect();
             let head = assembly.head(v, subtask, &context)?;
-            tasks.push(Task::new(head, context, places));
+            let ids = vertex.operators.iter().map(|o| o.id).collect();
+            let mut task = Task::new(head, context, places, ids);
+            if let Some((snapshots, controls)) = &attempt.snapshots {
+                let number = tasks.len();
+                let (control, snapshots) = (Arc::clone(&controls[number]), Arc::clone(snapshots));
+                task = task.checkpointed(Checkpointing {
+                    task: number,
+                    vertex: v,
+                    control,
+                    snapshots,
+                });
+            }
+            if let Begin::At(restore) = &attempt.begin {
+                task = task.restored_from(restore.clone());
+            }
+            tasks.push(task);
         }
     }
     Ok(tasks)
@@ -91,7 +128,7 @@ impl Assembly<'_> {
     }
 
     /// Runs what must happen once before any task exists.
-    fn prepare(&mut self) -> Result<()> {
+    fn prepare(&mut self, begin: &Begin) -> Result<()> {
         for vertex in &self.program.compiled.graph.vertices {
             for operator in &vertex.operators {
                 let node = &self.program.graph.nodes[operator.node];
@@ -105,7 +142,17 @@ impl Assembly<'_> {
                     e.at(&place)
                 };
                 if let Some(prepare) = &node.prepare {
-                    prepare().map_err(locate)?;
+                    let start = match begin {
+                        Begin::Fresh => SinkStart::Fresh,
+                        Begin::Anew => SinkStart::Recovering(Vec::new()),
+                        Begin::At(restore) => {
+                            let staged = restore
+                                .entries_of::<(CheckpointId, Staged)>(operator.id, STAGED_PART);
+                            let staged = staged.map_err(locate)?;
+                            SinkStart::Recovering(staged.into_iter().map(|(_, s)| s).collect())
+                        }
+                    };
+                    prepare(&start).map_err(locate)?;
                 }
                 if let Make::Source(prepare) = &node.make {
                     let build = prepare(vertex.parallelism).map_err(locate)?;
@@ -154,7 +201,7 @@ impl Assembly<'_> {
                     }
                     let ups: Vec<_> = ends.iter().map(|(.., w)| w.clone()).collect();
                     let (senders, gate) =
-                        i.port.connect(memory, &ups, wakers(first_task[v] + down));
+                        i.port.connect(memory, &ups, wakers(first_task[v] + down), self.mode);
                     for ((e, up, _), sender) in ends.into_iter().zip(senders) {
                         self.senders.entry((e, up)).or_default().push(sender);
                     }

@@ -1,14 +1,16 @@
 //! What the program holds of a job that runs, and what it gets when the job has ended.
 
-use crossbeam_channel::Sender;
-use millstream_jobmanager::scheduler::Input;
+use super::checkpoints::Request;
+use super::shell::Order;
+use crossbeam_channel::{Sender, unbounded};
 pub use millstream_jobmanager::scheduler::JobState;
 use millstream_model::job_graph::JobGraph;
-use millstream_model::{Error, Result};
+use millstream_model::{Error, Result, SnapshotKind};
 use millstream_runtime::context::JobContext;
 use millstream_runtime::exchange::MemoryPool;
 use millstream_runtime::metrics::{Accumulator, MetricValue};
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -55,7 +57,7 @@ impl Shared {
 /// A job that runs. Dropping the handle lets it run on.
 pub struct JobHandle {
     shared: Arc<Shared>,
-    inbox: Sender<Input>,
+    inbox: Sender<Order>,
 }
 
 /// Where a job stands.
@@ -70,7 +72,7 @@ pub struct JobStatus {
 }
 
 impl JobHandle {
-    pub(super) fn new(shared: Arc<Shared>, inbox: Sender<Input>) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, inbox: Sender<Order>) -> Self {
         JobHandle { shared, inbox }
     }
 
@@ -135,6 +137,61 @@ impl JobHandle {
         self.shared.job.registry.count(name)
     }
 
+    /// Takes a savepoint into a folder of its own in `dir` and waits until it is complete; the job runs on.
+    /// Gives the folder, which `restore` takes.
+    ///
+    /// # Errors
+    /// If the job takes no checkpoints or has ended, or the savepoint fails.
+    ///
+    /// ```
+    /// # use millstream::prelude::*;
+    /// # fn main() -> Result<()> {
+    /// # let dir = tempfile::tempdir()?;
+    /// let env = Environment::builder().set("checkpoint-dir", &dir.path().join("checkpoints").display().to_string()).build()?;
+    /// env.source(Generator::unbounded(|i| i % 10), Watermarks::none()).key_by(|i| *i).count().uid("counts").discard();
+    /// let job = env.execute_async("endless")?;
+    /// let savepoint = job.savepoint(dir.path().join("savepoints"))?;
+    /// assert!(savepoint.join("manifest").is_file());
+    /// job.cancel();
+    /// # job.wait()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn savepoint(&self, dir: impl Into<PathBuf>) -> Result<PathBuf> {
+        self.snapshot(SnapshotKind::Savepoint, dir.into())
+    }
+
+    /// Takes a savepoint and stops the job with it: what was emitted before is committed, nothing is emitted
+    /// after. With `drain`, event time is brought to its end first, so that windows and timers fire; that is
+    /// for jobs that will not go on.
+    ///
+    /// # Errors
+    /// As [`savepoint`](Self::savepoint); if it fails the job runs on.
+    ///
+    /// ```
+    /// # use millstream::prelude::*;
+    /// # fn main() -> Result<()> {
+    /// # let dir = tempfile::tempdir()?;
+    /// let env = Environment::builder().set("checkpoint-dir", &dir.path().join("checkpoints").display().to_string()).build()?;
+    /// env.source(Generator::unbounded(|i| i % 10), Watermarks::none()).key_by(|i| *i).count().uid("counts").discard();
+    /// let job = env.execute_async("endless")?;
+    /// let savepoint = job.stop_with_savepoint(dir.path().join("savepoints"), false)?;
+    /// job.wait()?;
+    /// assert!(savepoint.join("manifest").is_file());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn stop_with_savepoint(&self, dir: impl Into<PathBuf>, drain: bool) -> Result<PathBuf> {
+        self.snapshot(SnapshotKind::Stop { drain }, dir.into())
+    }
+
+    fn snapshot(&self, kind: SnapshotKind, dir: PathBuf) -> Result<PathBuf> {
+        let (reply, answer) = unbounded();
+        let gone = || Error::user("the job has ended, so it cannot take a savepoint");
+        self.inbox.send(Order::Snapshot(Request { kind, dir, reply })).map_err(|_| gone())?;
+        answer.recv().unwrap_or_else(|_| Err(gone()))
+    }
+
     /// Asks the job to stop: tasks end at their next step, output that is not final stays behind.
     ///
     /// ```
@@ -188,12 +245,12 @@ impl JobHandle {
 }
 
 /// Cancels a job from elsewhere.
-pub(crate) struct Canceller(Sender<Input>);
+pub(crate) struct Canceller(Sender<Order>);
 
 impl Canceller {
     pub(crate) fn cancel(&self) {
         // A job that has ended needs no cancelling.
-        let _ = self.0.send(Input::Cancel);
+        let _ = self.0.send(Order::Cancel);
     }
 }
 

@@ -4,10 +4,12 @@
 //! call: a shell thread carries out its effects with a task host and feeds back what becomes of the tasks.
 
 mod assemble;
+mod checkpoints;
 mod handle;
+mod restoring;
 mod shell;
 
-pub(crate) use assemble::assemble;
+pub(crate) use assemble::{Attempt, Begin, assemble};
 pub(crate) use handle::Canceller;
 pub use handle::{JobHandle, JobResult, JobState, JobStatus};
 pub(crate) use shell::launch;

@@ -98,7 +98,7 @@ impl<K: Key, T: Data> KeyedStream<K, T> {
         step: impl Fn(&K, &mut S, T) -> O + Send + Sync + 'static,
     ) -> DataStream<O>
     where
-        S: Send + 'static,
+        S: Data,
         O: Data,
     {
         self.fold(kind, location, FoldWith { create, step: Arc::new(step), types: PhantomData })
@@ -385,7 +385,7 @@ impl<K, I, C, F, S, O> Fold<K, I> for FoldWith<C, F, S, O>
 where
     C: Fn() -> S + Send + 'static,
     F: Fn(&K, &mut S, I) -> O + Send + Sync + 'static,
-    S: Send + 'static,
+    S: Data,
     O: 'static,
 {
     type State = S;

@@ -10,7 +10,7 @@ use crate::graph::{NodeId, OpContext, Outs};
 use millstream_connectors::{Collect, Discard, FileSink, Print, SocketSink};
 use millstream_model::{Data, Result};
 use millstream_runtime::chain::Push;
-use millstream_runtime::operator::{Sink, SinkLink};
+use millstream_runtime::operator::{Sink, SinkLink, SinkStart};
 use std::fmt::Display;
 use std::panic::Location;
 use std::path::PathBuf;
@@ -53,12 +53,14 @@ impl<T: Data> DataStream<T> {
         let (name, limit, prepared) = (sink.name(), sink.max_parallelism(), Arc::clone(&sink));
         let make = move |c: &OpContext, _: Outs<()>| {
             let writer = sink.writer(&c.operator)?;
+            // Without checkpoints, what is written is final when the input ends.
+            let committer = c.task.job().checkpoints.and_then(|_| sink.committer());
             let link: Box<dyn Push<T>> =
-                Box::new(SinkLink::new(writer, c.operator.clone(), c.site.clone()));
+                Box::new(SinkLink::new(writer, committer, c.operator.clone(), c.site.clone()));
             Ok(link)
         };
         let end: DataStream<()> = self.add(&name, "sink", Location::caller(), make, |node| {
-            node.prepare = Some(Box::new(move || prepared.prepare()));
+            node.prepare = Some(Box::new(move |start: &SinkStart| prepared.prepare(start)));
             node.parallelism_limit = limit;
             node.outputs.clear();
         });

@@ -63,13 +63,14 @@ impl Environment {
                     operator: c.operator.clone(),
                 };
                 let mine = splits.iter().skip(context.subtask).step_by(parallelism);
-                let readers =
-                    mine.map(|s| source.open(s.clone(), &context)).collect::<Result<Vec<_>>>()?;
+                let mine = mine.cloned().collect();
                 let next = outs.typed::<S::Out>(&c.site)?.next;
                 let bounded = source.is_bounded();
+                let source = Arc::clone(&source);
                 let head = SourceHead::new(
-                    readers,
-                    &watermarks,
+                    mine,
+                    Box::new(move |split| source.open(split, &context)),
+                    watermarks.clone(),
                     bounded,
                     next,
                     c.task.clone(),

@@ -6,7 +6,7 @@ use super::surroundings::{Bell, ManualClock, PATIENCE, Probe, Records, Side, tak
 use crate::compile;
 use crate::config::Config;
 use crate::environment::Environment;
-use crate::local::{Program, assemble};
+use crate::local::{Attempt, Begin, Program, assemble};
 use crate::stream::{DataStream, OperatorSettings};
 use millstream_model::{Data, Error, EventTime, Result};
 use millstream_runtime::context::{Clock, JobContext};
@@ -205,11 +205,13 @@ impl<I: Data, O: Data> Harness<I, O> {
             registry: Default::default(),
             alignment: Default::default(),
             batch_size: config.batch_size,
+            checkpoints: None,
         });
         let memory = Arc::new(MemoryPool::new(Config::default().network_memory));
         let waker = Arc::clone(&bell) as Waker;
         let program = Program { graph, compiled, config };
-        let tasks = assemble(&program, &job, &|_| waker.clone(), &memory)?;
+        let attempt = Attempt { number: 0, begin: Begin::Fresh, snapshots: None };
+        let tasks = assemble(&program, &job, &attempt, &|_| waker.clone(), &memory)?;
         Ok(Harness { input, output, tasks: tasks.into_iter().map(Some).collect(), clock, bell })
     }
 

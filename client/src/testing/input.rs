@@ -4,7 +4,7 @@ use crate::environment::Environment;
 use crate::graph::{Make, Node, OpContext, PortOf, RawOuts, SourceTraits};
 use crate::stream::DataStream;
 use millstream_model::{Batch, EventTime, Result, Signal};
-use millstream_runtime::chain::{Flow, Push};
+use millstream_runtime::chain::{ChainVisitor, Flow, Push};
 use millstream_runtime::task::{Head, Polled};
 use std::collections::VecDeque;
 use std::panic::Location;
@@ -178,6 +178,12 @@ impl<T: Send> Head for ScriptHead<T> {
     }
     fn close(&mut self) -> Result<()> {
         self.link.close()
+    }
+    fn visit(&mut self, visitor: &mut dyn ChainVisitor) -> Result<()> {
+        self.link.visit(visitor)
+    }
+    fn is_source(&self) -> bool {
+        true
     }
 }
 

@@ -8,7 +8,7 @@ use super::input::unreadable;
 use crate::encode::{ByDisplay, Encode, ToCsv, ToJson, ToLines};
 use millstream_model::{Batch, Error, Result};
 use millstream_runtime::context::OperatorContext;
-use millstream_runtime::operator::{Sink, SinkWriter};
+use millstream_runtime::operator::{Sink, SinkStart, SinkWriter};
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -118,8 +118,9 @@ fn prepare(dir: &Path, overwrite: bool) -> Result<()> {
 }
 
 impl<T, E: Encode<T>> Sink<T> for FileSink<E> {
-    fn prepare(&self) -> Result<()> {
-        prepare(&self.dir, self.overwrite)
+    fn prepare(&self, start: &SinkStart) -> Result<()> {
+        let goes_on = matches!(start, SinkStart::Recovering(_));
+        prepare(&self.dir, self.overwrite || goes_on)
     }
 
     fn writer(&self, context: &OperatorContext) -> Result<Box<dyn SinkWriter<T>>> {
@@ -224,7 +225,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let dir = dir.path().join("a/b");
         let sink = FileSink::lines(&dir);
-        Sink::<u32>::prepare(&sink).unwrap();
+        Sink::<u32>::prepare(&sink, &SinkStart::Fresh).unwrap();
         Surroundings::new(0, 3).write_all(&sink, &[&[1, 2], &[3]]).unwrap();
         Surroundings::new(1, 3).write_all::<u32, _>(&sink, &[]).unwrap();
         Surroundings::new(2, 3).write_all(&sink, &[&[4]]).unwrap();
@@ -272,7 +273,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let sink = FileSink::lines(dir.path());
         fs::write(dir.path().join("part-0"), "old").unwrap();
-        let error = Sink::<u8>::prepare(&sink).unwrap_err();
+        let error = Sink::<u8>::prepare(&sink, &SinkStart::Fresh).unwrap_err();
         assert_eq!(
             error.to_string(),
             format!(
@@ -283,7 +284,7 @@ mod tests {
         for name in ["part-11", ".part-3.inprogress", "part-x", "notes.txt", ".part-.inprogress"] {
             fs::write(dir.path().join(name), "").unwrap();
         }
-        Sink::<u8>::prepare(&sink.overwrite()).unwrap();
+        Sink::<u8>::prepare(&sink.overwrite(), &SinkStart::Fresh).unwrap();
         let kept = files([("part-x", ""), ("notes.txt", ""), (".part-.inprogress", "")]);
         assert_eq!(content(dir.path()), kept);
     }
@@ -293,7 +294,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("out");
         fs::write(&file, "").unwrap();
-        let error = Sink::<u8>::prepare(&FileSink::lines(&file)).unwrap_err().to_string();
+        let error = Sink::<u8>::prepare(&FileSink::lines(&file), &SinkStart::Fresh)
+            .unwrap_err()
+            .to_string();
         assert!(
             error.starts_with(&format!("`{}` cannot be made a folder: ", file.display())),
             "{error}"

@@ -40,6 +40,8 @@ pub struct FileSource<F> {
 pub struct FileSplit {
     /// Where it is.
     pub path: PathBuf,
+    /// How many records of it have been read.
+    pub n_read: u64,
 }
 
 impl<F> FileSource<F> {
@@ -107,19 +109,22 @@ impl<F: FileFormat> FileSource<F> {
     }
 
     fn find(&self) -> Result<Vec<FileSplit>> {
-        Ok(find(&self.path)?.into_iter().map(|path| FileSplit { path }).collect())
+        Ok(find(&self.path)?.into_iter().map(|path| FileSplit { path, n_read: 0 }).collect())
     }
 
     fn reader<P: Policy<F::Record> + 'static>(
         &self,
-        split: &FileSplit,
+        split: FileSplit,
         context: &SplitContext,
         policy: P,
-    ) -> Result<Box<dyn SplitReader<P::Out>>> {
+    ) -> Result<Box<dyn SplitReader<P::Out, FileSplit>>> {
         let (origin, input) = Input::open(&split.path)?;
-        let records =
+        let mut records =
             self.format.records(FileInput { origin, input, skip_lines: self.skip_lines })?;
-        Ok(Box::new(FileReader { records, policy, batch_size: context.batch_size }))
+        for _ in 0..split.n_read {
+            records.next()?;
+        }
+        Ok(Box::new(FileReader { records, split, policy, batch_size: context.batch_size }))
     }
 
     /// Lines of the whole, judged by the beginning of the first file; `None` if that cannot be read.
@@ -151,8 +156,8 @@ impl<F: FileFormat> Source for FileSource<F> {
         &self,
         split: FileSplit,
         context: &SplitContext,
-    ) -> Result<Box<dyn SplitReader<F::Record>>> {
-        self.reader(&split, context, Plain::new(self.on_error, &context.operator))
+    ) -> Result<Box<dyn SplitReader<F::Record, FileSplit>>> {
+        self.reader(split, context, Plain::new(self.on_error, &context.operator))
     }
     fn size_hint(&self) -> Option<u64> {
         self.estimate()
@@ -177,8 +182,8 @@ impl<F: FileFormat> Source for FileResults<F> {
         &self,
         split: FileSplit,
         context: &SplitContext,
-    ) -> Result<Box<dyn SplitReader<Self::Out>>> {
-        self.0.reader(&split, context, AsResults)
+    ) -> Result<Box<dyn SplitReader<Self::Out, FileSplit>>> {
+        self.0.reader(split, context, AsResults)
     }
     fn size_hint(&self) -> Option<u64> {
         self.0.estimate()
@@ -220,15 +225,19 @@ pub trait Records: Send + 'static {
 
 struct FileReader<R, P> {
     records: R,
+    split: FileSplit,
     policy: P,
     batch_size: usize,
 }
 
-impl<R: Records, P: Policy<R::Record>> SplitReader<P::Out> for FileReader<R, P> {
+impl<R: Records, P: Policy<R::Record>> SplitReader<P::Out, FileSplit> for FileReader<R, P> {
     fn read(&mut self, out: &mut Batch<P::Out>) -> Result<ReadStatus> {
         for _ in 0..self.batch_size {
             match self.records.next()? {
-                Some(record) => self.policy.take(record, &mut out.values)?,
+                Some(record) => {
+                    self.split.n_read += 1;
+                    self.policy.take(record, &mut out.values)?;
+                }
                 None => return Ok(ReadStatus::End),
             }
             if self.records.is_due() {
@@ -236,6 +245,10 @@ impl<R: Records, P: Policy<R::Record>> SplitReader<P::Out> for FileReader<R, P> 
             }
         }
         Ok(ReadStatus::More)
+    }
+
+    fn split(&self) -> FileSplit {
+        self.split.clone()
     }
 }
 

@@ -45,6 +45,11 @@ impl Stride {
         (0..step).map(|first| Stride { first, step }).collect()
     }
 
+    /// How many numbers of all strides were passed before this one begins.
+    fn n_passed(self) -> u64 {
+        self.first - self.first % self.step
+    }
+
     /// How many of its numbers lie below `end`.
     fn n_below(self, end: u64) -> u64 {
         end.saturating_sub(self.first).div_ceil(self.step)
@@ -100,7 +105,11 @@ impl<T: Data, F: Fn(u64) -> T + Send + Sync + 'static> Source for Generator<F> {
         Ok(Stride::of(parallelism))
     }
 
-    fn open(&self, stride: Stride, context: &SplitContext) -> Result<Box<dyn SplitReader<T>>> {
+    fn open(
+        &self,
+        stride: Stride,
+        context: &SplitContext,
+    ) -> Result<Box<dyn SplitReader<T, Stride>>> {
         let make = Arc::clone(&self.make);
         let end = self.n.unwrap_or(u64::MAX);
         Ok(match &self.pace {
@@ -123,7 +132,7 @@ struct StrideReader<F> {
     batch_size: usize,
 }
 
-impl<T, F: Fn(u64) -> T + Send + Sync> SplitReader<T> for StrideReader<F> {
+impl<T, F: Fn(u64) -> T + Send + Sync> SplitReader<T, Stride> for StrideReader<F> {
     fn read(&mut self, out: &mut Batch<T>) -> Result<ReadStatus> {
         let n_left = self.stride.n_below(self.end);
         let n = n_left.min(self.batch_size as u64);
@@ -131,6 +140,10 @@ impl<T, F: Fn(u64) -> T + Send + Sync> SplitReader<T> for StrideReader<F> {
         out.values.extend((0..n).map(|k| make(first + k * step)));
         self.stride.advance(n);
         Ok(if n == n_left { ReadStatus::End } else { ReadStatus::More })
+    }
+
+    fn split(&self) -> Stride {
+        self.stride
     }
 }
 

@@ -29,6 +29,8 @@ struct Start {
 pub(crate) struct Schedule {
     per_second: u64,
     start: Start,
+    /// Records that were sent before the start, by an earlier attempt.
+    n_before: u64,
 }
 
 impl Pace {
@@ -52,14 +54,20 @@ impl Pace {
         let mut start = self.start.lock().unwrap_or_else(PoisonError::into_inner);
         let start =
             *start.get_or_insert_with(|| Start { us: clock.now_us(), instant: Instant::now() });
-        Schedule { per_second: self.per_second, start }
+        Schedule { per_second: self.per_second, start, n_before: 0 }
     }
 }
 
 impl Schedule {
+    /// The same pace from record `n` on: those before it have been sent.
+    pub(crate) fn going_on_from(self, n: u64) -> Self {
+        Schedule { n_before: n, ..self }
+    }
+
     /// At the end of which tick record `i` is due, counted from 1.
     #[inline]
     fn tick(self, i: u64) -> u64 {
+        let i = i.saturating_sub(self.n_before);
         let (seconds, rest) = (i / self.per_second, i % self.per_second);
         seconds * TICKS_PER_SECOND + rest * TICKS_PER_SECOND / self.per_second + 1
     }
@@ -68,7 +76,8 @@ impl Schedule {
     pub(crate) fn n_due(self, now_us: EventTime) -> u64 {
         let ticks = (now_us - self.start.us).max(0) / TICK_US;
         let n = u128::from(ticks as u64) * u128::from(self.per_second);
-        n.div_ceil(u128::from(TICKS_PER_SECOND)).try_into().unwrap_or(u64::MAX)
+        let n = n.div_ceil(u128::from(TICKS_PER_SECOND)) + u128::from(self.n_before);
+        n.try_into().unwrap_or(u64::MAX)
     }
 
     /// When record `i` is due, on the job's clock.

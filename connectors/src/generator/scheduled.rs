@@ -35,7 +35,11 @@ impl<T: Data, F: Fn(u64, Instant) -> T + Send + Sync + 'static> Source for Sched
         Ok(Stride::of(parallelism))
     }
 
-    fn open(&self, stride: Stride, context: &SplitContext) -> Result<Box<dyn SplitReader<T>>> {
+    fn open(
+        &self,
+        stride: Stride,
+        context: &SplitContext,
+    ) -> Result<Box<dyn SplitReader<T, Stride>>> {
         let make = Arc::clone(&self.make);
         let make = move |i, schedule: Schedule| make(i, schedule.due(i));
         Ok(Box::new(ScheduledReader::new(stride, self.n, &self.pace, make, context)))
@@ -63,13 +67,14 @@ impl<M> ScheduledReader<M> {
         make: M,
         context: &SplitContext,
     ) -> Self {
-        let schedule = pace.start(&*context.operator.task().job().clock);
+        let clock = &*context.operator.task().job().clock;
+        let schedule = pace.start(clock).going_on_from(stride.n_passed());
         let (operator, batch_size) = (context.operator.clone(), context.batch_size);
         ScheduledReader { stride, end, make, schedule, operator, batch_size }
     }
 }
 
-impl<T, M: Fn(u64, Schedule) -> T + Send> SplitReader<T> for ScheduledReader<M> {
+impl<T, M: Fn(u64, Schedule) -> T + Send> SplitReader<T, Stride> for ScheduledReader<M> {
     fn read(&mut self, out: &mut Batch<T>) -> Result<ReadStatus> {
         let schedule = self.schedule;
         let now_us = self.operator.task().job().clock.now_us();
@@ -85,6 +90,10 @@ impl<T, M: Fn(u64, Schedule) -> T + Send> SplitReader<T> for ScheduledReader<M> 
         } else {
             ReadStatus::Paused { until_us: schedule.due_us(self.stride.first) }
         })
+    }
+
+    fn split(&self) -> Stride {
+        self.stride
     }
 }
 

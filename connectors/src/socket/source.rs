@@ -89,7 +89,7 @@ impl<F: LineFormat> Source for SocketSource<F> {
         &self,
         address: String,
         context: &SplitContext,
-    ) -> Result<Box<dyn SplitReader<F::Record>>> {
+    ) -> Result<Box<dyn SplitReader<F::Record, String>>> {
         let (sender, receiver) = sync_channel(QUEUE_CHUNKS);
         let line = Arc::new(Line::default());
         let thread = ReadThread {
@@ -233,7 +233,7 @@ struct SocketReader<F> {
     batch_size: usize,
 }
 
-impl<F: LineFormat> SplitReader<F::Record> for SocketReader<F> {
+impl<F: LineFormat> SplitReader<F::Record, String> for SocketReader<F> {
     fn read(&mut self, out: &mut Batch<F::Record>) -> Result<ReadStatus> {
         let full = out.len() + self.batch_size;
         while out.len() < full {
@@ -255,6 +255,11 @@ impl<F: LineFormat> SplitReader<F::Record> for SocketReader<F> {
             }
         }
         Ok(ReadStatus::More)
+    }
+
+    /// What was sent and not read is lost with the connection: a socket cannot go back.
+    fn split(&self) -> String {
+        self.address.clone()
     }
 }
 

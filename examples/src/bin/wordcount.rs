@@ -74,7 +74,7 @@ fn run() -> Result<()> {
         .flat_map_into(|line: &Text, out| {
             // What holds digits is no word but a number, or the reference of a verse.
             let tokens =
-                line.split_whitespace().filter(|t| !t.contains(|c| matches!(c, '0'..='9')));
+                line.split_whitespace().filter(|t| !t.contains(|c: char| c.is_ascii_digit()));
             tokens.flat_map(words).for_each(|word| out.emit(word));
         })
         .name("words");

@@ -10,11 +10,13 @@ mod one;
 mod output;
 mod tee;
 mod two;
+mod visit;
 
 pub use one::{OneInput, Operator, Records, Step};
 pub use output::{AnySide, Output, SideOutput};
 pub use tee::Tee;
 pub use two::{LeftPort, RightPort, TwoInput, TwoInputLink, TwoInputOperator};
+pub use visit::{ChainVisitor, Notice, Stateful};
 
 use millstream_model::{Batch, Place, Result, Signal};
 use std::sync::Arc;
@@ -69,6 +71,12 @@ pub trait Push<T>: Send {
     /// # Errors
     /// What the operator's own closing reports.
     fn close(&mut self) -> Result<()>;
+
+    /// Shows the operators here and behind, producers first, whether or not the link is blocked.
+    ///
+    /// # Errors
+    /// The visitor's.
+    fn visit(&mut self, visitor: &mut dyn ChainVisitor) -> Result<()>;
 }
 
 /// Where an operator stands, for errors and panics: the task remembers which operator runs.
@@ -95,6 +103,11 @@ impl Site {
     #[inline]
     pub fn enter(&self) {
         self.current.store(self.index, Ordering::Relaxed);
+    }
+
+    /// Index of the operator in its task.
+    pub fn index(&self) -> usize {
+        self.index
     }
 
     /// The operator's place.
@@ -128,6 +141,9 @@ impl<T> Push<T> for Discard {
         Ok(Flow::Ready)
     }
     fn close(&mut self) -> Result<()> {
+        Ok(())
+    }
+    fn visit(&mut self, _: &mut dyn ChainVisitor) -> Result<()> {
         Ok(())
     }
 }

@@ -5,8 +5,10 @@
 //! batches at their marks, forwards watermarks and signals behind what the operator emitted for them, and
 //! keeps what an operator that had to yield has not yet consumed.
 
-use super::{Flow, Output, Push, Site};
-use millstream_model::{Batch, EventTime, Mark, NO_TIME, Result, Signal};
+use super::visit::{EventClock, Freeze};
+use super::{ChainVisitor, Flow, Notice, Output, Push, Site, Stateful};
+use millstream_model::{Barrier, Batch, EventTime, Mark, NO_TIME, Result, Signal};
+use millstream_state::Visitor;
 
 /// Whether an operator is through with what it was asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -172,11 +174,44 @@ pub trait Operator<I, O>: Send {
         let _ = out;
         Ok(Step::Done)
     }
+    /// A barrier has come: emits what is held outside of its state and must not be lost.
+    ///
+    /// # Errors
+    /// Whatever must end the job.
+    fn before_barrier(&mut self, barrier: Barrier, out: &mut Output<O>) -> Result<Step> {
+        let _ = (barrier, out);
+        Ok(Step::Done)
+    }
     /// Called once after the end.
     ///
     /// # Errors
     /// Whatever prevents a clean end.
     fn close(&mut self) -> Result<()> {
+        Ok(())
+    }
+    /// Shows every part of its state.
+    ///
+    /// # Errors
+    /// The visitor's.
+    fn parts(&mut self, visitor: &mut dyn Visitor) -> Result<()> {
+        let _ = visitor;
+        Ok(())
+    }
+    /// Its parts have been restored, and event time stands at `watermark`: makes up the rest. What was due
+    /// by then has fired. Called once, before it is opened.
+    ///
+    /// # Errors
+    /// If what was restored cannot be gone on from.
+    fn restored(&mut self, watermark: EventTime) -> Result<()> {
+        let _ = watermark;
+        Ok(())
+    }
+    /// A checkpoint was completed or given up.
+    ///
+    /// # Errors
+    /// If what was staged cannot be made visible.
+    fn notify(&mut self, notice: Notice) -> Result<()> {
+        let _ = notice;
         Ok(())
     }
 }
@@ -191,6 +226,9 @@ pub struct OneInput<I, O, Op> {
     yielded: bool,
     /// A signal being dealt with, and whether the operator is through with it.
     pending: Option<(Signal, bool)>,
+    clock: EventClock,
+    /// Whether what is done at the end has been done, before a restore.
+    has_ended: bool,
     site: Site,
 }
 
@@ -198,7 +236,16 @@ impl<I, O: 'static, Op: Operator<I, O>> OneInput<I, O, Op> {
     /// The link that runs `operator` into `out`.
     pub fn new(operator: Op, out: Output<O>) -> Self {
         let site = out.site().clone();
-        OneInput { operator, out, rest: Batch::default(), yielded: false, pending: None, site }
+        OneInput {
+            operator,
+            out,
+            rest: Batch::default(),
+            yielded: false,
+            pending: None,
+            clock: EventClock::default(),
+            has_ended: false,
+            site,
+        }
     }
 
     fn consume(&mut self, batch: &mut Batch<I>) -> Result<Flow> {
@@ -214,8 +261,13 @@ impl<I, O: 'static, Op: Operator<I, O>> OneInput<I, O, Op> {
                 break true;
             }
             let Some(mark) = marks.get(next_mark) else { break false };
-            if self.operator.advance(mark.watermark, &mut self.out)? == Step::Yield {
-                break true;
+            // After a restore the input may take a while to get to where it was. Asked again after a yield,
+            // the clock shows this mark already.
+            if mark.watermark >= self.clock.watermark {
+                self.clock.watermark = mark.watermark;
+                if self.operator.advance(mark.watermark, &mut self.out)? == Step::Yield {
+                    break true;
+                }
             }
             self.out.mark(mark.watermark);
             next_mark += 1;
@@ -238,12 +290,18 @@ impl<I, O: 'static, Op: Operator<I, O>> OneInput<I, O, Op> {
             self.site.enter();
             let step = match signal {
                 Signal::Tick(now) => self.operator.tick(now, &mut self.out)?,
+                Signal::End if self.has_ended => Step::Done,
                 Signal::End => self.operator.end(&mut self.out)?,
-                Signal::Flush | Signal::Idle | Signal::Active | Signal::Barrier(_) => Step::Done,
+                Signal::Barrier(barrier) => self.operator.before_barrier(barrier, &mut self.out)?,
+                Signal::Flush | Signal::Idle | Signal::Active => Step::Done,
             };
             if step == Step::Yield {
                 let _ = self.out.flush()?;
                 return Ok(Flow::Blocked);
+            }
+            if matches!(signal, Signal::Barrier(_)) {
+                self.clock.save();
+                self.parts(&mut Freeze)?;
             }
             self.pending = Some((signal, true));
         }
@@ -252,6 +310,22 @@ impl<I, O: 'static, Op: Operator<I, O>> OneInput<I, O, Op> {
         }
         self.pending = None;
         self.out.signal(signal)
+    }
+}
+
+impl<I, O: 'static, Op: Operator<I, O>> Stateful for OneInput<I, O, Op> {
+    fn parts(&mut self, visitor: &mut dyn Visitor) -> Result<()> {
+        self.clock.with_parts(visitor, |visitor| self.operator.parts(visitor))
+    }
+    fn ended(&mut self) {
+        self.has_ended = true;
+    }
+    fn restored(&mut self) -> Result<()> {
+        let watermark = self.clock.restored();
+        self.operator.restored(watermark)
+    }
+    fn notify(&mut self, notice: Notice) -> Result<()> {
+        self.operator.notify(notice)
     }
 }
 
@@ -301,5 +375,11 @@ impl<I: Send, O: Send + 'static, Op: Operator<I, O>> Push<I> for OneInput<I, O, 
         let closed = self.operator.close();
         self.site.locate(closed)?;
         self.out.close()
+    }
+
+    fn visit(&mut self, visitor: &mut dyn ChainVisitor) -> Result<()> {
+        let site = self.site.clone();
+        visitor.operator(&site, self)?;
+        self.out.visit(visitor)
     }
 }

@@ -4,7 +4,7 @@
 //! makes at most a few records of one never has to know; one that can make many (a window that fires, a
 //! burst of timers) asks [`Output::is_blocked`] between records and yields.
 
-use super::{Flow, Push, Site};
+use super::{ChainVisitor, Flow, Push, Site};
 use millstream_model::{Batch, Error, EventTime, NO_TIME, Result, Signal};
 use std::any::Any;
 
@@ -177,6 +177,15 @@ impl<O: 'static> Output<O> {
         self.next.close()?;
         self.sides.iter_mut().try_for_each(|s| s.close())
     }
+
+    /// Shows the operators behind.
+    ///
+    /// # Errors
+    /// The visitor's.
+    pub fn visit(&mut self, visitor: &mut dyn ChainVisitor) -> Result<()> {
+        self.next.visit(visitor)?;
+        self.sides.iter_mut().try_for_each(|s| s.visit(visitor))
+    }
 }
 
 /// A side output, whatever its type.
@@ -199,6 +208,8 @@ pub trait AnySide: Send {
     fn open(&mut self) -> Result<()>;
     /// See [`Output::close`].
     fn close(&mut self) -> Result<()>;
+    /// See [`Output::visit`].
+    fn visit(&mut self, visitor: &mut dyn ChainVisitor) -> Result<()>;
 }
 
 /// A side output of records of type `T`.
@@ -241,5 +252,8 @@ impl<T: Send + 'static> AnySide for SideOutput<T> {
     }
     fn close(&mut self) -> Result<()> {
         self.output.close()
+    }
+    fn visit(&mut self, visitor: &mut dyn ChainVisitor) -> Result<()> {
+        self.output.visit(visitor)
     }
 }

@@ -1,6 +1,6 @@
 //! Fan-out inside a chain: the one place where records are cloned.
 
-use super::{Flow, Push};
+use super::{ChainVisitor, Flow, Push};
 use millstream_model::{Batch, Result, Signal};
 
 /// Gives every consumer the whole stream.
@@ -47,5 +47,9 @@ impl<T: Clone + Send> Push<T> for Tee<T> {
 
     fn close(&mut self) -> Result<()> {
         self.consumers.iter_mut().try_for_each(|c| c.close())
+    }
+
+    fn visit(&mut self, visitor: &mut dyn ChainVisitor) -> Result<()> {
+        self.consumers.iter_mut().try_for_each(|c| c.visit(visitor))
     }
 }

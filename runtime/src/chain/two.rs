@@ -4,9 +4,11 @@
 //! sees one clock. An input that is idle or has ended is left out of the minimum.
 
 use super::one::{Records, Step};
-use super::{Flow, Output, Site};
+use super::visit::{EventClock, Freeze};
+use super::{ChainVisitor, Flow, Notice, Output, Site, Stateful};
 use crate::watermark::Valve;
 use millstream_model::{Batch, EventTime, Result, Signal};
+use millstream_state::Visitor;
 
 /// An operator with two inputs of different types. The rules are those of [`super::Operator`].
 pub trait TwoInputOperator<L, R, O>: Send {
@@ -58,6 +60,30 @@ pub trait TwoInputOperator<L, R, O>: Send {
     fn close(&mut self) -> Result<()> {
         Ok(())
     }
+    /// See [`super::Operator::parts`].
+    ///
+    /// # Errors
+    /// As there.
+    fn parts(&mut self, visitor: &mut dyn Visitor) -> Result<()> {
+        let _ = visitor;
+        Ok(())
+    }
+    /// See [`super::Operator::restored`].
+    ///
+    /// # Errors
+    /// As there.
+    fn restored(&mut self, watermark: EventTime) -> Result<()> {
+        let _ = watermark;
+        Ok(())
+    }
+    /// See [`super::Operator::notify`].
+    ///
+    /// # Errors
+    /// As there.
+    fn notify(&mut self, notice: Notice) -> Result<()> {
+        let _ = notice;
+        Ok(())
+    }
 }
 
 /// What a two-input head is given: batches and signals for either side.
@@ -82,7 +108,7 @@ pub trait TwoInputLink<L, R>: Send {
     /// # Errors
     /// The failure of an operator.
     fn signal_input(&mut self, input: usize, signal: Signal) -> Result<Flow>;
-    /// Takes a signal that concerns the whole task: flush, tick.
+    /// Takes a signal that concerns the whole task: flush, tick, a barrier that both inputs have brought.
     ///
     /// # Errors
     /// The failure of an operator.
@@ -97,6 +123,11 @@ pub trait TwoInputLink<L, R>: Send {
     /// # Errors
     /// As there.
     fn close(&mut self) -> Result<()>;
+    /// See [`super::Push::visit`].
+    ///
+    /// # Errors
+    /// As there.
+    fn visit(&mut self, visitor: &mut dyn ChainVisitor) -> Result<()>;
 }
 
 /// The link of a two-input operator.
@@ -111,6 +142,9 @@ pub struct TwoInput<L, R, O, Op> {
     /// A watermark being dealt with.
     watermark: Option<EventTime>,
     pending: Option<(Signal, bool)>,
+    clock: EventClock,
+    /// Whether what is done at the end has been done, before a restore.
+    has_ended: bool,
     site: Site,
 }
 
@@ -174,6 +208,8 @@ impl<L, R, O: 'static, Op: TwoInputOperator<L, R, O>> TwoInput<L, R, O, Op> {
             yielded: None,
             watermark: None,
             pending: None,
+            clock: EventClock::default(),
+            has_ended: false,
             site,
         }
     }
@@ -229,6 +265,7 @@ impl<L, R, O: 'static, Op: TwoInputOperator<L, R, O>> TwoInput<L, R, O, Op> {
             if step == Step::Done {
                 step = match signal {
                     Signal::Tick(now) => self.operator.tick(now, &mut self.out)?,
+                    Signal::End if self.has_ended => Step::Done,
                     Signal::End => self.operator.end(&mut self.out)?,
                     Signal::Flush | Signal::Idle | Signal::Active | Signal::Barrier(_) => {
                         Step::Done
@@ -238,6 +275,11 @@ impl<L, R, O: 'static, Op: TwoInputOperator<L, R, O>> TwoInput<L, R, O, Op> {
             if step == Step::Yield {
                 let _ = self.out.flush()?;
                 return Ok(Flow::Blocked);
+            }
+            if matches!(signal, Signal::Barrier(_)) {
+                self.clock.watermark = self.valve.watermark();
+                self.clock.save();
+                self.parts(&mut Freeze)?;
             }
             self.pending = Some((signal, true));
         }
@@ -271,6 +313,23 @@ impl<L, R, O: 'static, Op: TwoInputOperator<L, R, O>> TwoInput<L, R, O, Op> {
         }
         // `advance` above may have left results behind.
         Ok(flow.and(self.out.flush()?))
+    }
+}
+
+impl<L, R, O: 'static, Op: TwoInputOperator<L, R, O>> Stateful for TwoInput<L, R, O, Op> {
+    fn parts(&mut self, visitor: &mut dyn Visitor) -> Result<()> {
+        self.clock.with_parts(visitor, |visitor| self.operator.parts(visitor))
+    }
+    fn ended(&mut self) {
+        self.has_ended = true;
+    }
+    fn restored(&mut self) -> Result<()> {
+        let watermark = self.clock.restored();
+        self.valve.resume_at(watermark);
+        self.operator.restored(watermark)
+    }
+    fn notify(&mut self, notice: Notice) -> Result<()> {
+        self.operator.notify(notice)
     }
 }
 
@@ -327,5 +386,11 @@ impl<L: Send, R: Send, O: Send + 'static, Op: TwoInputOperator<L, R, O>> TwoInpu
         let closed = self.operator.close();
         self.site.locate(closed)?;
         self.out.close()
+    }
+
+    fn visit(&mut self, visitor: &mut dyn ChainVisitor) -> Result<()> {
+        let site = self.site.clone();
+        visitor.operator(&site, self)?;
+        self.out.visit(visitor)
     }
 }

@@ -5,12 +5,18 @@
 //! whatever memory there is; otherwise the one whose credit has come back, and one other in turn, because
 //! there may be memory now. Until it is woken a sender need not try: so a task that is blocked on many
 //! channels, woken for one, does not go through all.
+//!
+//! At a barrier the channels wait for each other: what arrives on one that is ahead is held, in order, and
+//! goes on when the last one has brought the barrier. Held batches keep their credit and their memory, which
+//! bounds them, but do not count as queued: the channels that are behind may go on sending whatever memory
+//! there is, so waiting for them cannot deadlock.
 
-use super::MemoryPool;
+use super::{BarrierAligner, MemoryPool, Passage};
 use crate::task::Waker;
 use crate::watermark::Valve;
 use crossbeam_channel::{Receiver, TryRecvError, TrySendError, bounded};
-use millstream_model::{Batch, Error, Result, Signal};
+use millstream_model::{Barrier, Batch, CheckpointId, CheckpointMode, Error, Result, Signal};
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -106,8 +112,13 @@ pub struct Gate<T> {
     channels: Vec<Arc<Channel>>,
     shared: Arc<Shared>,
     valve: Valve,
-    /// A signal that follows the watermark just handed out.
-    next: Option<Signal>,
+    aligner: BarrierAligner,
+    /// What arrived on channels that are ahead, in order.
+    held: VecDeque<(usize, Message<T>)>,
+    /// What was held and goes on.
+    freed: VecDeque<(usize, Message<T>)>,
+    /// What follows what was just handed out.
+    next: VecDeque<Arrival<T>>,
     /// The channel whose sender was woken last.
     last_woken: usize,
 }
@@ -118,6 +129,8 @@ pub enum Arrival<T> {
     Batch(Batch<T>),
     /// The gate as a whole became idle, active, or ended.
     Signal(Signal),
+    /// Every channel has brought this barrier.
+    Barrier(Barrier),
     /// Something that changes nothing for the task.
     Taken,
     /// Nothing is there now.
@@ -129,6 +142,7 @@ pub fn connect<T>(
     memory: &Arc<MemoryPool>,
     senders: &[Waker],
     receiver: Waker,
+    mode: CheckpointMode,
 ) -> (Vec<Sender<T>>, Gate<T>) {
     let n = senders.len();
     // One more per channel than its credit: the end of a channel needs none.
@@ -162,7 +176,19 @@ pub fn connect<T>(
             shared: Arc::clone(&shared),
         })
         .collect();
-    (ends, Gate { queue, spare, channels, shared, valve: Valve::new(n), next: None, last_woken: 0 })
+    let gate = Gate {
+        queue,
+        spare,
+        channels,
+        shared,
+        valve: Valve::new(n),
+        aligner: BarrierAligner::new(n, mode),
+        held: VecDeque::new(),
+        freed: VecDeque::new(),
+        next: VecDeque::new(),
+        last_woken: 0,
+    };
+    (ends, gate)
 }
 
 impl<T> Sender<T> {
@@ -258,59 +284,119 @@ impl<T> Gate<T> {
     /// # Errors
     /// If senders went away without ending their channel.
     pub fn poll(&mut self) -> Result<Arrival<T>> {
-        if let Some(signal) = self.next.take() {
-            return Ok(Arrival::Signal(signal));
+        if let Some(arrival) = self.next.pop_front() {
+            return Ok(arrival);
         }
-        let (index, message) = match self.queue.try_recv() {
-            Ok(arrived) => arrived,
-            Err(TryRecvError::Empty) => return Ok(Arrival::Nothing),
-            Err(TryRecvError::Disconnected) => {
-                return Err(Error::internal("the sending tasks are gone"));
+        let (index, message) = match self.freed.pop_front() {
+            Some(freed) if self.aligner.is_blocked(freed.0) => {
+                self.held.push_back(freed);
+                return Ok(Arrival::Taken);
             }
+            Some(freed) => freed,
+            None => match self.queue.try_recv() {
+                Ok((index, message)) => {
+                    if matches!(message, Message::Batch(..)) {
+                        self.shared.queued.fetch_sub(1, Ordering::SeqCst);
+                    }
+                    if self.aligner.is_blocked(index) {
+                        self.held.push_back((index, message));
+                        self.wake_senders(None);
+                        return Ok(Arrival::Taken);
+                    }
+                    (index, message)
+                }
+                Err(TryRecvError::Empty) => return Ok(Arrival::Nothing),
+                Err(TryRecvError::Disconnected) => {
+                    return Err(Error::internal("the sending tasks are gone"));
+                }
+            },
         };
         let arrival = match message {
-            Message::Batch(mut batch, bytes) => {
-                self.shared.queued.fetch_sub(1, Ordering::SeqCst);
+            Message::Batch(batch, bytes) => {
                 self.shared.memory.give_back(bytes);
-                let valve = &mut self.valve;
-                batch.marks.retain_mut(|m| match valve.advance(index, m.watermark) {
-                    Some(w) => {
-                        m.watermark = w;
-                        true
-                    }
-                    None => false,
-                });
-                if batch.is_blank() { Arrival::Taken } else { Arrival::Batch(batch) }
+                self.arrive(index, batch)
             }
             Message::Signal(signal) => {
-                let change = match signal {
-                    Signal::Idle => self.valve.idle(index),
-                    Signal::Active => self.valve.active(index),
-                    _ => self.valve.end(index),
-                };
-                match (change.watermark, change.signal) {
-                    (None, None) => Arrival::Taken,
-                    (None, Some(signal)) => Arrival::Signal(signal),
-                    (Some(w), signal) => {
-                        let mut batch = Batch::default();
-                        batch.mark(w);
-                        self.next = signal;
-                        Arrival::Batch(batch)
-                    }
-                }
+                self.take_signal(index, signal);
+                self.next.pop_front().unwrap_or(Arrival::Taken)
             }
         };
         self.channels[index].in_flight.fetch_sub(1, Ordering::SeqCst);
-        if self.shared.n_waited_for.load(Ordering::SeqCst) > 0 {
-            self.wake_senders(index);
-        }
+        self.wake_senders(Some(index));
         Ok(arrival)
     }
 
-    /// Wakes senders after something of the channel with this index was taken out.
-    fn wake_senders(&mut self, index: usize) {
+    fn arrive(&mut self, index: usize, mut batch: Batch<T>) -> Arrival<T> {
+        let valve = &mut self.valve;
+        batch.marks.retain_mut(|m| match valve.advance(index, m.watermark) {
+            Some(w) => {
+                m.watermark = w;
+                true
+            }
+            None => false,
+        });
+        if batch.is_blank() { Arrival::Taken } else { Arrival::Batch(batch) }
+    }
+
+    /// Puts what a signal of one channel means for the whole gate into `next`.
+    fn take_signal(&mut self, index: usize, signal: Signal) {
+        let change = match signal {
+            Signal::Barrier(barrier) => {
+                let alignment = self.aligner.barrier(index, barrier);
+                if alignment.abandoned.is_some() {
+                    self.free_held();
+                }
+                self.pass(alignment.passage);
+                return;
+            }
+            Signal::Idle => self.valve.idle(index),
+            Signal::Active => self.valve.active(index),
+            _ => {
+                // The end brings every barrier: the one that waited for this channel comes first.
+                let alignment = self.aligner.ended(index);
+                self.pass(alignment.passage);
+                self.valve.end(index)
+            }
+        };
+        if let Some(watermark) = change.watermark {
+            let mut batch = Batch::default();
+            batch.mark(watermark);
+            self.next.push_back(Arrival::Batch(batch));
+        }
+        self.next.extend(change.signal.map(Arrival::Signal));
+    }
+
+    fn pass(&mut self, passage: Passage) {
+        match passage {
+            Passage::Complete(barrier) => {
+                self.next.push_back(Arrival::Barrier(barrier));
+                self.free_held();
+            }
+            Passage::Overtake(barrier) => self.next.push_back(Arrival::Barrier(barrier)),
+            Passage::Nothing | Passage::Closed(_) => {}
+        }
+    }
+
+    /// Lets go on what was held; it is older than what was freed before and not yet taken.
+    fn free_held(&mut self) {
+        self.held.append(&mut self.freed);
+        std::mem::swap(&mut self.held, &mut self.freed);
+    }
+
+    /// A checkpoint was given up: nothing waits for its barrier any more.
+    pub fn cancel(&mut self, checkpoint: CheckpointId) {
+        if self.aligner.cancel(checkpoint).abandoned.is_some() {
+            self.free_held();
+        }
+    }
+
+    /// Wakes senders after something was taken out: of the channel with this index, or to be held.
+    fn wake_senders(&mut self, index: Option<usize>) {
+        if self.shared.n_waited_for.load(Ordering::SeqCst) == 0 {
+            return;
+        }
         let is_empty = self.shared.queued.load(Ordering::SeqCst) == 0;
-        if !is_empty {
+        if !is_empty && let Some(index) = index {
             self.shared.wake(&self.channels[index]);
         }
         for _ in 0..self.channels.len() {

@@ -3,7 +3,7 @@
 use super::*;
 use crate::chain::{Flow, Push};
 use crate::task::{NoWake, Wake, Waker};
-use millstream_model::{Batch, Signal};
+use millstream_model::{Batch, CheckpointMode, Signal};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -30,7 +30,12 @@ fn bells(n: usize) -> (Vec<Arc<Bell>>, Vec<Waker>) {
 }
 
 fn channel(memory: usize, senders: &[Waker]) -> (Vec<Sender<u32>>, Gate<u32>) {
-    connect(&Arc::new(MemoryPool::new(memory)), senders, Arc::new(NoWake))
+    connect(
+        &Arc::new(MemoryPool::new(memory)),
+        senders,
+        Arc::new(NoWake),
+        CheckpointMode::default(),
+    )
 }
 
 /// What has arrived at a gate.
@@ -39,7 +44,7 @@ fn drain(gate: &mut Gate<u32>) -> Vec<u32> {
     loop {
         match gate.poll().unwrap() {
             Arrival::Batch(batch) => values.extend(batch.values),
-            Arrival::Signal(_) | Arrival::Taken => {}
+            Arrival::Signal(_) | Arrival::Barrier(_) | Arrival::Taken => {}
             Arrival::Nothing => return values,
         }
     }
@@ -82,7 +87,7 @@ fn idleness_that_could_not_be_told_is_told_when_there_is_credit_again() {
 fn an_empty_receiver_may_be_sent_one_batch_whatever_memory_there_is() {
     let memory = Arc::new(MemoryPool::new(1));
     let (_, wakers) = bells(2);
-    let connect = || connect::<u32>(&memory, &wakers, Arc::new(NoWake));
+    let connect = || connect::<u32>(&memory, &wakers, Arc::new(NoWake), CheckpointMode::default());
     let ((a, mut gate_a), (b, _gate_b)) = (connect(), connect());
     assert!(try_send(&a[0], 1) && try_send(&b[0], 2));
     assert!(!try_send(&a[0], 3) && !try_send(&a[1], 4) && !try_send(&b[1], 5));
@@ -171,7 +176,8 @@ fn senders_and_receivers_on_threads_of_their_own_lose_no_wake_up() {
     let wakers: Vec<Waker> =
         threads.iter().map(|t| Arc::new(Unpark(t.thread().clone())) as Waker).collect();
     let receiver = Arc::new(Unpark(std::thread::current()));
-    let (senders, mut gate) = connect(&Arc::new(MemoryPool::new(5)), &wakers, receiver);
+    let (senders, mut gate) =
+        connect(&Arc::new(MemoryPool::new(5)), &wakers, receiver, CheckpointMode::default());
     for (give, sender) in ends.into_iter().zip(senders) {
         give.send(sender).unwrap();
     }
@@ -180,7 +186,7 @@ fn senders_and_receivers_on_threads_of_their_own_lose_no_wake_up() {
         match gate.poll().unwrap() {
             Arrival::Batch(batch) => sum += batch.values.iter().map(|v| u64::from(*v)).sum::<u64>(),
             Arrival::Signal(Signal::End) => break,
-            Arrival::Signal(_) | Arrival::Taken => {}
+            Arrival::Signal(_) | Arrival::Barrier(_) | Arrival::Taken => {}
             Arrival::Nothing => std::thread::park(),
         }
     }

@@ -7,9 +7,10 @@
 
 use super::gate::Sender;
 use super::partition::Partition;
-use crate::chain::{Flow, Push};
+use crate::chain::{ChainVisitor, Flow, Push};
 use millstream_model::size::encoded_size;
 use millstream_model::{Batch, Data, EventTime, MIN_TIME, Mark, NO_TIME, Result, Signal};
+use smallvec::SmallVec;
 
 /// How much a writer may hold before it sends.
 #[derive(Clone, Copy, Debug)]
@@ -38,8 +39,8 @@ struct Lane<T> {
     bytes: usize,
     /// The watermark the receiver knows of, or will by what is in the batch.
     marked: EventTime,
-    /// Status or end that could not be sent yet.
-    owed: Option<Signal>,
+    /// Signals that could not be sent yet, in order.
+    owed: SmallVec<[Signal; 2]>,
 }
 
 impl<T> Lane<T> {
@@ -215,13 +216,21 @@ impl<T: Data> Lanes<T> {
         for lane in 0..self.lanes.len() {
             all &= self.send(lane);
             let l = &mut self.lanes[lane];
-            if l.batch.is_blank()
-                && let Some(signal) = l.owed
+            while l.batch.is_blank()
+                && let Some(&signal) = l.owed.first()
             {
                 match l.sender.try_signal(signal) {
-                    Ok(true) => l.owed = None,
-                    Ok(false) => all = false,
-                    Err(e) => self.failure = Some(e),
+                    Ok(true) => {
+                        l.owed.remove(0);
+                    }
+                    Ok(false) => {
+                        all = false;
+                        break;
+                    }
+                    Err(e) => {
+                        self.failure = Some(e);
+                        break;
+                    }
                 }
             }
         }
@@ -236,8 +245,11 @@ impl<T: Data> Lanes<T> {
 
     fn owe(&mut self, signal: Signal) {
         for l in &mut self.lanes {
-            // Idle and active cancel out; the end is final.
-            l.owed = Some(signal);
+            // Idle and active cancel out, but not across a barrier.
+            if matches!(l.owed.last(), Some(Signal::Idle | Signal::Active)) {
+                l.owed.pop();
+            }
+            l.owed.push(signal);
         }
     }
 }
@@ -246,7 +258,9 @@ impl<T: Data> Lanes<T> {
 pub struct Writer<T> {
     partition: Box<dyn Partition<T>>,
     lanes: Lanes<T>,
-    ending: bool,
+    /// Whether nothing may follow what is owed until it is sent: a barrier, the end.
+    closing: bool,
+    ended: bool,
     /// Whether something that was to be sent at once could not be.
     owes_flush: bool,
 }
@@ -261,7 +275,7 @@ impl<T: Data> Writer<T> {
                 batch: Batch::default(),
                 bytes: 0,
                 marked: MIN_TIME,
-                owed: None,
+                owed: SmallVec::new(),
             })
             .collect();
         let lanes = Lanes {
@@ -274,7 +288,7 @@ impl<T: Data> Writer<T> {
             buffered_bytes: 0,
             failure: None,
         };
-        Writer { partition, lanes, ending: false, owes_flush: false }
+        Writer { partition, lanes, closing: false, ended: false, owes_flush: false }
     }
 
     fn outcome(&mut self, blocked: bool) -> Result<Flow> {
@@ -314,19 +328,21 @@ impl<T: Data> Push<T> for Writer<T> {
                 self.owes_flush = !self.lanes.flush();
                 self.outcome(false)
             }
+            // A channel that has ended brings no more barriers.
+            Signal::Barrier(_) if self.ended => Ok(Flow::Ready),
             Signal::Barrier(_) | Signal::End => {
-                self.ending = true;
+                self.ended = signal == Signal::End;
                 self.lanes.owe(signal);
-                let all = self.lanes.flush();
-                self.outcome(!all)
+                self.closing = !self.lanes.flush();
+                self.outcome(self.closing)
             }
         }
     }
 
     fn resume(&mut self) -> Result<Flow> {
-        if self.ending {
-            let all = self.lanes.flush();
-            return self.outcome(!all);
+        if self.closing {
+            self.closing = !self.lanes.flush();
+            return self.outcome(self.closing);
         }
         if self.owes_flush || self.lanes.is_over() {
             self.owes_flush &= !self.lanes.flush();
@@ -336,6 +352,10 @@ impl<T: Data> Push<T> for Writer<T> {
     }
 
     fn close(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    fn visit(&mut self, _: &mut dyn ChainVisitor) -> Result<()> {
         Ok(())
     }
 }

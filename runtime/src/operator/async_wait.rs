@@ -15,7 +15,7 @@ mod queue;
 
 pub use call::{AsyncCall, Retry};
 
-use crate::chain::{Flow, Output, Push, Site};
+use crate::chain::{ChainVisitor, Flow, Output, Push, Site};
 use crate::context::{OperatorContext, TaskContext};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use millstream_model::{Batch, Error, EventTime, Mark, NO_TIME, Result, Signal};
@@ -301,6 +301,10 @@ impl<I: Send + 'static, O: Send + 'static> Push<I> for AsyncWait<I, O> {
 
     fn close(&mut self) -> Result<()> {
         self.out.close()
+    }
+
+    fn visit(&mut self, visitor: &mut dyn ChainVisitor) -> Result<()> {
+        self.out.visit(visitor)
     }
 }
 

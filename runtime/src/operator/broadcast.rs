@@ -13,7 +13,7 @@ use crate::function_broadcast::{
 };
 use crate::keyed::KeySelector;
 use millstream_model::{EventTime, Key, MIN_TIME, Result};
-use millstream_state::KeyedStates;
+use millstream_state::{KeyedStates, Visitor};
 use std::sync::Arc;
 
 /// Runs a [`BroadcastProcessFunction`].
@@ -86,6 +86,15 @@ where
 
     fn close(&mut self) -> Result<()> {
         self.function.close()
+    }
+
+    fn parts(&mut self, visitor: &mut dyn Visitor) -> Result<()> {
+        self.broadcast.broadcast_parts(visitor)
+    }
+
+    fn restored(&mut self, watermark: EventTime) -> Result<()> {
+        self.watermark = watermark;
+        Ok(())
     }
 }
 
@@ -191,6 +200,16 @@ where
 
     fn close(&mut self) -> Result<()> {
         self.function.close()
+    }
+
+    fn parts(&mut self, visitor: &mut dyn Visitor) -> Result<()> {
+        self.store.parts(visitor)?;
+        self.broadcast.broadcast_parts(visitor)
+    }
+
+    fn restored(&mut self, watermark: EventTime) -> Result<()> {
+        self.store.restored(watermark);
+        Ok(())
     }
 }
 

@@ -6,7 +6,7 @@ use crate::context::OperatorContext;
 use crate::function::{Collector, KeyedCoProcessFunction, TimeDomain};
 use crate::keyed::KeySelector;
 use millstream_model::{EventTime, Key, Result};
-use millstream_state::KeyedStates;
+use millstream_state::{KeyedStates, Visitor};
 use std::sync::Arc;
 
 /// Runs a [`KeyedCoProcessFunction`].
@@ -95,6 +95,15 @@ where
 
     fn close(&mut self) -> Result<()> {
         self.function.close()
+    }
+
+    fn parts(&mut self, visitor: &mut dyn Visitor) -> Result<()> {
+        self.store.parts(visitor)
+    }
+
+    fn restored(&mut self, watermark: EventTime) -> Result<()> {
+        self.store.restored(watermark);
+        Ok(())
     }
 }
 

@@ -1,6 +1,6 @@
 //! Keeps some of the records: in place, nothing is copied.
 
-use crate::chain::{Flow, Operator, Output, Push, Records, Site, Step};
+use crate::chain::{ChainVisitor, Flow, Operator, Output, Push, Records, Site, Step};
 use millstream_model::{Batch, Result, Signal};
 
 /// `filter`.
@@ -41,6 +41,10 @@ impl<T: Send, F: Fn(&T) -> bool + Send> Push<T> for Filter<T, F> {
 
     fn close(&mut self) -> Result<()> {
         self.next.close()
+    }
+
+    fn visit(&mut self, visitor: &mut dyn ChainVisitor) -> Result<()> {
+        self.next.visit(visitor)
     }
 }
 
@@ -86,6 +90,10 @@ impl<I, O: Send, F: Fn(I) -> Option<O> + Send> Push<I> for FilterMap<I, O, F> {
 
     fn close(&mut self) -> Result<()> {
         self.next.close()
+    }
+
+    fn visit(&mut self, visitor: &mut dyn ChainVisitor) -> Result<()> {
+        self.next.visit(visitor)
     }
 }
 

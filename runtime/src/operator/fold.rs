@@ -5,14 +5,14 @@
 
 use crate::chain::{Operator, Output, Records, Step};
 use crate::keyed::KeySelector;
-use millstream_model::{Key, Result};
-use millstream_state::KeyedTable;
+use millstream_model::{Data, Key, Result};
+use millstream_state::{KeyedTable, Visitor};
 use std::sync::Arc;
 
 /// What a fold does with a record and the state of its key.
 pub trait Fold<K, I>: Send + 'static {
     /// What is kept per key.
-    type State: Send + 'static;
+    type State: Data;
     /// What is emitted per record.
     type Out: 'static;
     /// The state of a key before its first record.
@@ -52,5 +52,9 @@ impl<K: Key, I: Send, F: Fold<K, I>> Operator<I, F::Out> for KeyedFold<K, I, F> 
             out.emit_at(fold.fold(key, state, value)?, time);
             Ok(Step::Done)
         })
+    }
+
+    fn parts(&mut self, visitor: &mut dyn Visitor) -> Result<()> {
+        visitor.part("folded", &mut self.table)
     }
 }

@@ -10,8 +10,9 @@ use crate::context::OperatorContext;
 use crate::function::Collector;
 use crate::keyed::KeySelector;
 use crate::window::firing::{Late, timed};
-use crate::window::table::KeyTable;
-use millstream_model::{Error, EventTime, Key, MAX_TIME, MIN_TIME, Result};
+use millstream_model::{Data, Error, EventTime, Key, MAX_TIME, MIN_TIME, Result};
+use millstream_state::{DenseTable, Visitor};
+use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -78,12 +79,13 @@ struct Kept<K, L, R> {
     lower: EventTime,
     upper: EventTime,
     watermark: EventTime,
-    keys: KeyTable<K, Sides<L, R>>,
+    keys: DenseTable<K, Sides<L, R>>,
     /// The key to be visited next.
     next_visit: usize,
 }
 
 /// The records of a key in order of time.
+#[derive(Serialize, Deserialize)]
 struct Sides<L, R> {
     left: VecDeque<(EventTime, L)>,
     right: VecDeque<(EventTime, R)>,
@@ -177,7 +179,7 @@ where
         right: Arc<dyn KeySelector<R, K>>,
         context: &OperatorContext,
     ) -> Self {
-        let keys = KeyTable::default();
+        let keys = DenseTable::default();
         let IntervalSpec { lower, upper, late } = *spec;
         IntervalJoin {
             kept: Kept { lower, upper, watermark: MIN_TIME, keys, next_visit: 0 },
@@ -215,8 +217,8 @@ where
 impl<K, L, R, O, F> TwoInputOperator<L, R, O> for IntervalJoin<K, L, R, F, O>
 where
     K: Key,
-    L: Send + 'static,
-    R: Send + 'static,
+    L: Data,
+    R: Data,
     O: 'static,
     F: FnMut(&L, &R, &mut Collector<'_, O>) -> Result<()> + Send,
 {
@@ -273,5 +275,14 @@ where
         let all = watermark == MAX_TIME;
         self.kept.visit(if all { self.kept.keys.len() } else { VISITS_PER_WATERMARK });
         Ok(Step::Done)
+    }
+
+    fn parts(&mut self, visitor: &mut dyn Visitor) -> Result<()> {
+        visitor.part("joined", &mut self.kept.keys)
+    }
+
+    fn restored(&mut self, watermark: EventTime) -> Result<()> {
+        self.kept.watermark = watermark;
+        Ok(())
     }
 }

@@ -5,7 +5,7 @@ use crate::context::OperatorContext;
 use crate::function::{Collector, KeyedContext, KeyedProcessFunction, TimeDomain, Timer, Timers};
 use crate::keyed::KeySelector;
 use millstream_model::{EventTime, Key, MIN_TIME, Result};
-use millstream_state::KeyedStates;
+use millstream_state::{KeyedStates, Visitor};
 use std::cell::RefCell;
 use std::sync::Arc;
 
@@ -27,6 +27,21 @@ pub(super) struct Store<K> {
 impl<K: Key> Store<K> {
     pub(super) fn new(states: KeyedStates, context: OperatorContext) -> Self {
         Store { states, timers: RefCell::default(), watermark: MIN_TIME, context }
+    }
+
+    pub(super) fn parts(&mut self, visitor: &mut dyn Visitor) -> Result<()> {
+        self.states.parts(visitor)?;
+        let timers = self.timers.get_mut();
+        visitor.part("timers/event", &mut timers.event)?;
+        visitor.part("timers/processing", &mut timers.processing)
+    }
+
+    /// Goes on after a restore.
+    pub(super) fn restored(&mut self, watermark: EventTime) {
+        self.watermark = watermark;
+        if let Some(next) = self.timers.get_mut().processing.next_time() {
+            self.context.task().request_tick(next);
+        }
     }
 
     pub(super) fn of<'a>(&'a self, key: &'a K, hash: u64, time: EventTime) -> KeyedContext<'a, K> {
@@ -131,5 +146,14 @@ where
 
     fn close(&mut self) -> Result<()> {
         self.function.close()
+    }
+
+    fn parts(&mut self, visitor: &mut dyn Visitor) -> Result<()> {
+        self.store.parts(visitor)
+    }
+
+    fn restored(&mut self, watermark: EventTime) -> Result<()> {
+        self.store.restored(watermark);
+        Ok(())
     }
 }

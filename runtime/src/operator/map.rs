@@ -1,6 +1,6 @@
 //! One record in, one record out.
 
-use crate::chain::{Flow, Operator, Output, Push, Records, Site, Step};
+use crate::chain::{ChainVisitor, Flow, Operator, Output, Push, Records, Site, Step};
 use crate::context::OperatorContext;
 use crate::function::MapFunction;
 use millstream_model::{Batch, Result, Signal};
@@ -47,6 +47,10 @@ impl<I, O: Send, F: Fn(I) -> O + Send> Push<I> for Map<I, O, F> {
 
     fn close(&mut self) -> Result<()> {
         self.next.close()
+    }
+
+    fn visit(&mut self, visitor: &mut dyn ChainVisitor) -> Result<()> {
+        self.next.visit(visitor)
     }
 }
 

@@ -15,6 +15,7 @@ mod map;
 mod process;
 mod sink;
 mod temporal_join;
+mod waiting;
 
 pub use async_wait::{AsyncCall, AsyncOrder, AsyncWait, DEFAULT_ASYNC_CAPACITY, Retry};
 pub use broadcast::{BroadcastProcess, KeyedBroadcastProcess};
@@ -26,5 +27,5 @@ pub use interval_join::{IntervalJoin, IntervalSpec};
 pub use keyed_process::KeyedProcess;
 pub use map::{Map, MapWith, TryMap};
 pub use process::Process;
-pub use sink::{Sink, SinkLink, SinkWriter};
+pub use sink::{Committer, STAGED_PART, Sink, SinkLink, SinkStart, SinkWriter, Staged};
 pub use temporal_join::TemporalJoin;

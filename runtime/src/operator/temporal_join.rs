@@ -4,15 +4,16 @@
 //! been valid can still come. Records leave in order of time. Of each key the table keeps the version that is
 //! valid at the watermark and all later ones; keys are visited in turn, a few per row, to drop the others.
 
+use super::waiting::Waiting;
 use crate::chain::{Output, Records, Step, TwoInputOperator};
 use crate::context::OperatorContext;
 use crate::function::Collector;
 use crate::keyed::KeySelector;
 use crate::metrics::Counter;
 use crate::window::firing::timed;
-use crate::window::table::KeyTable;
-use millstream_model::{EventTime, Key, MAX_TIME, MIN_TIME, Result};
-use std::collections::{BTreeMap, VecDeque};
+use millstream_model::{Data, EventTime, Key, MAX_TIME, MIN_TIME, Result};
+use millstream_state::{DenseTable, Visitor};
+use std::collections::VecDeque;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
@@ -24,11 +25,10 @@ const VISITS_PER_ROW: usize = 2;
 /// A record behind the watermark is not dropped: it is joined at once with what is still known, which lacks
 /// versions that were replaced before the watermark. Such records are counted in `late_records_joined`.
 pub struct TemporalJoin<K, L, R, F, O> {
-    /// By time, then in order of arrival; with the hash of the key.
-    waiting: BTreeMap<(EventTime, u64), (u64, L)>,
-    n_arrived: u64,
+    /// Records of the first stream whose time has not come.
+    waiting: Waiting<L>,
     /// Per key, in order of time; at most one version per moment.
-    versions: KeyTable<K, VecDeque<(EventTime, R)>>,
+    versions: DenseTable<K, VecDeque<(EventTime, R)>>,
     /// The key to be visited next.
     next_visit: usize,
     left: Arc<dyn KeySelector<L, K>>,
@@ -42,6 +42,7 @@ pub struct TemporalJoin<K, L, R, F, O> {
 impl<K, L, R, O, F> TemporalJoin<K, L, R, F, O>
 where
     K: Key,
+    L: Data,
     O: 'static,
     F: FnMut(L, Option<&R>, &mut Collector<'_, O>) -> Result<()>,
 {
@@ -53,9 +54,8 @@ where
         context: &OperatorContext,
     ) -> Self {
         TemporalJoin {
-            waiting: BTreeMap::new(),
-            n_arrived: 0,
-            versions: KeyTable::default(),
+            waiting: Waiting::default(),
+            versions: DenseTable::default(),
             next_visit: 0,
             left,
             right,
@@ -93,8 +93,8 @@ where
 impl<K, L, R, O, F> TwoInputOperator<L, R, O> for TemporalJoin<K, L, R, F, O>
 where
     K: Key,
-    L: Send + 'static,
-    R: Send + 'static,
+    L: Data,
+    R: Data,
     O: 'static,
     F: FnMut(L, Option<&R>, &mut Collector<'_, O>) -> Result<()> + Send,
 {
@@ -102,8 +102,7 @@ where
         while let Some((value, time, hash)) = records.next_record() {
             timed(time)?;
             if time > self.watermark {
-                self.n_arrived += 1;
-                self.waiting.insert((time, self.n_arrived), (hash, value));
+                self.waiting.insert(time, hash, value);
                 continue;
             }
             if time < self.watermark {
@@ -134,16 +133,13 @@ where
     }
 
     fn advance(&mut self, watermark: EventTime, out: &mut Output<O>) -> Result<Step> {
-        while let Some(first) = self.waiting.first_entry() {
-            let time = first.key().0;
-            if time > watermark {
-                break;
-            }
+        while self.waiting.next_time().is_some_and(|time| time <= watermark) {
             if out.is_blocked() {
                 return Ok(Step::Yield);
             }
-            let (hash, left) = first.remove();
-            self.join(time, hash, left, out)?;
+            if let Some((time, hash, left)) = self.waiting.pop() {
+                self.join(time, hash, left, out)?;
+            }
         }
         self.watermark = self.watermark.max(watermark);
         Ok(Step::Done)
@@ -151,5 +147,15 @@ where
 
     fn end(&mut self, out: &mut Output<O>) -> Result<Step> {
         self.advance(MAX_TIME, out)
+    }
+
+    fn parts(&mut self, visitor: &mut dyn Visitor) -> Result<()> {
+        visitor.part("waiting", &mut self.waiting)?;
+        visitor.part("versions", &mut self.versions)
+    }
+
+    fn restored(&mut self, watermark: EventTime) -> Result<()> {
+        self.watermark = watermark;
+        Ok(())
     }
 }

@@ -1,16 +1,20 @@
 //! The head of a source task: reads its splits in turn, stamps what they give, and pushes it on.
+//!
+//! Barriers begin here. What is saved is each split with the state of its watermark generator, so that after a
+//! restore the same records follow and the same ones are late; splits that have ended are left out.
 
-use super::{ReadStatus, SplitReader};
-use crate::chain::{Flow, Push, Site};
+use super::{OpenSplit, ReadStatus, SplitReader};
+use crate::chain::{ChainVisitor, Flow, Push, Site, Stateful};
 use crate::context::TaskContext;
 use crate::metrics::Counter;
 use crate::task::{Head, Polled};
-use crate::watermark::{Change, Group, Stamp, Valve, Watermarks};
-use millstream_model::{Batch, EventTime, MAX_TIME, MIN_TIME, Result, Signal};
+use crate::watermark::{Change, Group, Marker, Stamp, Valve, Watermarks};
+use millstream_model::{Barrier, Batch, Data, EventTime, MAX_TIME, MIN_TIME, Result, Signal};
+use millstream_state::{Items, Part, Visitor};
 use std::sync::Arc;
 
-struct Split<T> {
-    reader: Box<dyn SplitReader<T>>,
+struct Split<T, S> {
+    reader: Box<dyn SplitReader<T, S>>,
     stamp: Option<Box<dyn Stamp<T>>>,
     /// Since when it has been caught up and empty.
     empty_since_us: Option<EventTime>,
@@ -21,8 +25,12 @@ struct Split<T> {
 }
 
 /// See the module's text.
-pub struct SourceHead<T> {
-    splits: Vec<Split<T>>,
+pub struct SourceHead<T, S> {
+    /// What is opened when the task starts, with the state of its watermark generator after a restore.
+    saved: Items<(S, Option<Marker>)>,
+    open: OpenSplit<T, S>,
+    watermarks: Watermarks<T>,
+    splits: Vec<Split<T, S>>,
     next: usize,
     valve: Valve,
     bounded: bool,
@@ -40,40 +48,30 @@ pub struct SourceHead<T> {
 /// How often an aligned split that ran ahead looks whether the others have caught up.
 const ALIGNMENT_POLL_US: EventTime = 10_000;
 
-impl<T: Send + 'static> SourceHead<T> {
+impl<T: Send + 'static, S: Data> SourceHead<T, S> {
     /// A head that reads these splits into `link`.
     pub fn new(
-        readers: Vec<Box<dyn SplitReader<T>>>,
-        watermarks: &Watermarks<T>,
+        splits: Vec<S>,
+        open: OpenSplit<T, S>,
+        watermarks: Watermarks<T>,
         bounded: bool,
         link: Box<dyn Push<T>>,
         context: TaskContext,
         site: Site,
     ) -> Self {
-        let options = watermarks.options();
-        let splits: Vec<_> = readers
-            .into_iter()
-            .map(|reader| Split {
-                reader,
-                stamp: watermarks.stamp(),
-                empty_since_us: None,
-                is_idle: false,
-                ended: false,
-                watermark: MIN_TIME,
-                aligned: options.aligned.as_ref().map(|(name, drift)| {
-                    let group = context.job().alignment.group(name);
-                    let member = group.join();
-                    (group, member, *drift)
-                }),
-            })
-            .collect();
+        let mut saved = Items::split();
+        saved.values = splits.into_iter().map(|split| (split, None)).collect();
+        let idle_after = watermarks.options().idle_after;
         let records = context.operator(&site.place().operator).counter("records");
         SourceHead {
-            valve: Valve::new(splits.len()),
-            splits,
+            saved,
+            open,
+            watermarks,
+            splits: Vec::new(),
+            valve: Valve::new(0),
             next: 0,
             bounded,
-            idle_after_us: options.idle_after.as_micros().try_into().unwrap_or(MAX_TIME),
+            idle_after_us: idle_after.as_micros().try_into().unwrap_or(MAX_TIME),
             batch: Batch::default(),
             link,
             context,
@@ -82,6 +80,39 @@ impl<T: Send + 'static> SourceHead<T> {
             status: None,
             said_end_of_time: false,
         }
+    }
+
+    /// Opens the splits, and tells again the watermark that was told before a restore.
+    fn open_splits(&mut self) -> Result<()> {
+        let splits = std::mem::take(&mut self.saved.values);
+        self.valve = Valve::new(splits.len());
+        for (index, (split, marker)) in splits.into_iter().enumerate() {
+            let mut stamp = self.watermarks.stamp();
+            let mut watermark = MIN_TIME;
+            if let (Some(marker), Some(stamp)) = (marker, &mut stamp) {
+                watermark = marker.marked();
+                *stamp.marker() = marker;
+            }
+            if let Some(reached) = self.valve.advance(index, watermark) {
+                self.batch.mark(reached);
+            }
+            let aligned = self.watermarks.options().aligned.as_ref().map(|(name, drift)| {
+                let group = self.context.job().alignment.group(name);
+                let member = group.join();
+                group.report(member, watermark);
+                (group, member, *drift)
+            });
+            self.splits.push(Split {
+                reader: (self.open)(split)?,
+                stamp,
+                empty_since_us: None,
+                is_idle: false,
+                ended: false,
+                watermark,
+                aligned,
+            });
+        }
+        Ok(())
     }
 
     /// Puts the watermarks of the whole subtask in place of those of one split.
@@ -232,9 +263,22 @@ impl<T: Send + 'static> SourceHead<T> {
     }
 }
 
-impl<T: Send + 'static> Head for SourceHead<T> {
+impl<T, S: Data> Stateful for SourceHead<T, S> {
+    fn parts(&mut self, visitor: &mut dyn Visitor) -> Result<()> {
+        visitor.part("splits", &mut self.saved)
+    }
+
+    fn restoring(&mut self) {
+        self.saved.values.clear();
+    }
+}
+
+impl<T: Send + 'static, S: Data> Head for SourceHead<T, S> {
     fn open(&mut self) -> Result<()> {
-        self.link.open()
+        self.link.open()?;
+        self.site.enter();
+        let opened = self.open_splits();
+        self.site.locate(opened)
     }
 
     fn poll(&mut self) -> Result<Polled> {
@@ -256,5 +300,40 @@ impl<T: Send + 'static> Head for SourceHead<T> {
 
     fn close(&mut self) -> Result<()> {
         self.link.close()
+    }
+
+    fn is_source(&self) -> bool {
+        true
+    }
+
+    fn barrier(&mut self, barrier: Barrier) -> Result<Flow> {
+        self.saved.values = self
+            .splits
+            .iter_mut()
+            .filter(|split| !split.ended)
+            .map(|split| {
+                let marker = split.stamp.as_mut().map(|stamp| *stamp.marker());
+                (split.reader.split(), marker)
+            })
+            .collect();
+        self.saved.freeze();
+        self.link.signal(Signal::Barrier(barrier))
+    }
+
+    /// What was read and not pushed on comes first.
+    fn has_unsent(&self) -> bool {
+        self.status.is_some() || !self.batch.is_blank()
+    }
+
+    fn drain(&mut self) -> Result<Flow> {
+        self.said_end_of_time = true;
+        self.batch.mark(MAX_TIME);
+        self.hand_on()
+    }
+
+    fn visit(&mut self, visitor: &mut dyn ChainVisitor) -> Result<()> {
+        let site = self.site.clone();
+        visitor.operator(&site, self)?;
+        self.link.visit(visitor)
     }
 }

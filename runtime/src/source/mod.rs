@@ -3,6 +3,11 @@
 //! A source is divided into *splits* (a file, a partition, a range of a generator); each split is read by
 //! one reader, has its own watermark generator, and belongs to one subtask. A reader never blocks: it gives
 //! what it has, or says when to ask again.
+//!
+//! A split also says *where* in it to begin, so that one type serves three purposes: what `discover` finds
+//! begins at the beginning; what a snapshot holds ([`SplitReader::split`]) begins right behind the last record
+//! that was read; and `open` goes on from either. After a restore the splits of the snapshot are opened, and
+//! those that had ended are not, wherever the parallelism puts them.
 
 mod head;
 
@@ -51,19 +56,19 @@ pub struct SplitContext {
 pub trait Source: Send + Sync + 'static {
     /// What it emits.
     type Out: Data;
-    /// A part that is read on its own.
+    /// A part that is read on its own, and where in it to begin.
     type Split: Data + Clone;
 
     /// Whether it ends by itself.
     fn is_bounded(&self) -> bool;
 
-    /// Finds the splits. Called once per run, before any reader is opened.
+    /// Finds the splits. Called once per attempt, before any reader is opened; not used after a restore.
     ///
     /// # Errors
     /// If they cannot be found (a missing file, say).
     fn discover(&self, parallelism: usize) -> Result<Vec<Self::Split>>;
 
-    /// Opens a split at its beginning.
+    /// Opens a split where it says.
     ///
     /// # Errors
     /// If it cannot be opened.
@@ -71,7 +76,7 @@ pub trait Source: Send + Sync + 'static {
         &self,
         split: Self::Split,
         context: &SplitContext,
-    ) -> Result<Box<dyn SplitReader<Self::Out>>>;
+    ) -> Result<Box<dyn SplitReader<Self::Out, Self::Split>>>;
 
     /// About how many records the whole source will give, for progress bars.
     fn size_hint(&self) -> Option<u64> {
@@ -85,14 +90,21 @@ pub trait Source: Send + Sync + 'static {
 }
 
 /// Reads one split.
-pub trait SplitReader<T>: Send {
+pub trait SplitReader<T, S>: Send {
     /// Appends at most a batch of records to `out` (with times, if the source has them). Must not block
     /// for long; a reader that needs to wait for the outside does so on a thread of its own.
     ///
     /// # Errors
     /// If reading fails; the error ends the job.
     fn read(&mut self, out: &mut Batch<T>) -> Result<ReadStatus>;
+
+    /// What is left: the split as it has to be opened to go on right behind the last record that was read.
+    /// A source that cannot go back (a socket) gives a split that begins wherever it is then.
+    fn split(&self) -> S;
 }
+
+/// Opens a reader.
+pub type OpenSplit<T, S> = Box<dyn Fn(S) -> Result<Box<dyn SplitReader<T, S>>> + Send>;
 
 #[cfg(test)]
 mod tests;

@@ -34,6 +34,9 @@ impl Log {
 }
 
 impl Push<i64> for Log {
+    fn visit(&mut self, _: &mut dyn crate::chain::ChainVisitor) -> Result<()> {
+        Ok(())
+    }
     fn open(&mut self) -> Result<()> {
         Ok(())
     }
@@ -80,7 +83,11 @@ impl Fed {
     }
 }
 
-impl SplitReader<i64> for Fed {
+impl SplitReader<i64, u32> for Fed {
+    fn split(&self) -> u32 {
+        0
+    }
+
     fn read(&mut self, out: &mut Batch<i64>) -> Result<ReadStatus> {
         let mut fed = self.0.lock().unwrap();
         match fed.0.pop_front() {
@@ -95,7 +102,7 @@ impl SplitReader<i64> for Fed {
 }
 
 struct Fixture {
-    head: SourceHead<i64>,
+    head: SourceHead<i64, u32>,
     splits: [Fed; 2],
     clock: Arc<ManualClock>,
     log: Log,
@@ -112,13 +119,24 @@ impl Fixture {
             registry: Default::default(),
             alignment: Default::default(),
             batch_size: 16,
+            checkpoints: None,
         });
         let context = TaskContext::new(job, 0, 1, 128, 0, Arc::new(NoWake));
-        let readers =
-            splits.iter().map(|s| Box::new(s.clone()) as Box<dyn SplitReader<i64>>).collect();
+        let fed = splits.clone();
+        let open = move |split: u32| {
+            Ok(Box::new(fed[split as usize].clone()) as Box<dyn SplitReader<i64, u32>>)
+        };
         let link = Box::new(log.clone());
-        let head =
-            SourceHead::new(readers, watermarks, bounded, link, context, Site::detached("source"));
+        let mut head = SourceHead::new(
+            vec![0, 1],
+            Box::new(open),
+            watermarks.clone(),
+            bounded,
+            link,
+            context,
+            Site::detached("source"),
+        );
+        head.open().unwrap();
         Fixture { head, splits, clock, log }
     }
 

@@ -1,8 +1,10 @@
 //! Heads: where a task's records come from, one batch at a time.
 
-use crate::chain::{Flow, Push, TwoInputLink};
-use crate::exchange::{Arrival, Gate};
-use millstream_model::{EventTime, MAX_TIME, Result, Signal};
+use crate::chain::{ChainVisitor, Flow, Push, TwoInputLink};
+use crate::exchange::{Alignment, Arrival, BarrierAligner, Gate, Passage};
+use millstream_model::{
+    Barrier, CheckpointId, CheckpointMode, EventTime, MAX_TIME, Result, Signal,
+};
 
 /// What a head found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,6 +16,8 @@ pub enum Polled {
         /// Microseconds since the epoch.
         until_us: EventTime,
     },
+    /// Every input has brought this barrier; it has not been given to the chain yet.
+    Barrier(Barrier),
     /// There will be nothing more.
     End,
 }
@@ -50,6 +54,37 @@ pub trait Head: Send {
     /// # Errors
     /// The failure of an operator.
     fn close(&mut self) -> Result<()>;
+    /// Shows the operators of the task.
+    ///
+    /// # Errors
+    /// The visitor's.
+    fn visit(&mut self, visitor: &mut dyn ChainVisitor) -> Result<()>;
+    /// Gives the chain a barrier.
+    ///
+    /// # Errors
+    /// The failure of an operator.
+    fn barrier(&mut self, barrier: Barrier) -> Result<Flow> {
+        self.signal(Signal::Barrier(barrier))
+    }
+    /// A checkpoint was given up: no input waits for its barrier any more.
+    fn cancel(&mut self, checkpoint: CheckpointId) {
+        let _ = checkpoint;
+    }
+    /// Whether barriers begin here.
+    fn is_source(&self) -> bool {
+        false
+    }
+    /// Whether something that comes before a barrier is still to be polled.
+    fn has_unsent(&self) -> bool {
+        false
+    }
+    /// Brings event time to its end: a source that is about to stop for good.
+    ///
+    /// # Errors
+    /// The failure of an operator.
+    fn drain(&mut self) -> Result<Flow> {
+        Ok(Flow::Ready)
+    }
 }
 
 /// The head of a task with one (possibly united) input.
@@ -79,6 +114,7 @@ impl<T: Send> Head for OneGateHead<T> {
             }
             Arrival::Signal(Signal::End) => Polled::End,
             Arrival::Signal(signal) => Polled::Took(self.link.signal(signal)?),
+            Arrival::Barrier(barrier) => Polled::Barrier(barrier),
             Arrival::Taken => Polled::Took(Flow::Ready),
             Arrival::Nothing => Polled::Nothing { until_us: MAX_TIME },
         })
@@ -99,67 +135,116 @@ impl<T: Send> Head for OneGateHead<T> {
     fn close(&mut self) -> Result<()> {
         self.link.close()
     }
+
+    fn visit(&mut self, visitor: &mut dyn ChainVisitor) -> Result<()> {
+        self.link.visit(visitor)
+    }
+
+    fn cancel(&mut self, checkpoint: CheckpointId) {
+        self.gate.cancel(checkpoint);
+    }
 }
 
 /// The head of a task with two inputs: takes from them in turn.
+///
+/// The two wait for each other at a barrier as the channels of one do, and by the same rules.
 pub struct TwoGateHead<L, R> {
     left: Gate<L>,
     right: Gate<R>,
     link: Box<dyn TwoInputLink<L, R>>,
+    aligner: BarrierAligner,
     ended: [bool; 2],
+    /// The end of an input that was passed over for a barrier.
+    owed_end: Option<usize>,
     right_first: bool,
+}
+
+/// What polling one of two inputs came to.
+enum Side {
+    Took(Flow),
+    Barrier(Barrier),
+    Nothing,
 }
 
 impl<L, R> TwoGateHead<L, R> {
     /// Feeds `link` from both gates.
-    pub fn new(left: Gate<L>, right: Gate<R>, link: Box<dyn TwoInputLink<L, R>>) -> Self {
-        TwoGateHead { left, right, link, ended: [false; 2], right_first: false }
+    pub fn new(
+        left: Gate<L>,
+        right: Gate<R>,
+        link: Box<dyn TwoInputLink<L, R>>,
+        mode: CheckpointMode,
+    ) -> Self {
+        TwoGateHead {
+            left,
+            right,
+            link,
+            aligner: BarrierAligner::new(2, mode),
+            ended: [false; 2],
+            owed_end: None,
+            right_first: false,
+        }
     }
 
-    fn poll_left(&mut self) -> Result<Option<Flow>> {
-        if self.ended[0] {
-            return Ok(None);
+    fn poll_input(&mut self, input: usize) -> Result<Side> {
+        if self.ended[input] || self.aligner.is_blocked(input) {
+            return Ok(Side::Nothing);
         }
-        Ok(Some(match self.left.poll()? {
-            Arrival::Batch(mut batch) => {
-                let flow = self.link.push_left(&mut batch)?;
-                self.left.recycle(batch);
-                flow
-            }
-            Arrival::Signal(signal) => {
-                self.ended[0] = signal == Signal::End;
-                if self.ended == [true; 2] {
-                    Flow::Ready
-                } else {
-                    self.link.signal_input(0, signal)?
+        if input == 0 {
+            match self.left.poll()? {
+                Arrival::Batch(mut batch) => {
+                    let flow = self.link.push_left(&mut batch)?;
+                    self.left.recycle(batch);
+                    Ok(Side::Took(flow))
                 }
+                other => self.take(input, other),
             }
-            Arrival::Taken => Flow::Ready,
-            Arrival::Nothing => return Ok(None),
-        }))
+        } else {
+            match self.right.poll()? {
+                Arrival::Batch(mut batch) => {
+                    let flow = self.link.push_right(&mut batch)?;
+                    self.right.recycle(batch);
+                    Ok(Side::Took(flow))
+                }
+                other => self.take(input, other),
+            }
+        }
     }
 
-    fn poll_right(&mut self) -> Result<Option<Flow>> {
-        if self.ended[1] {
-            return Ok(None);
-        }
-        Ok(Some(match self.right.poll()? {
-            Arrival::Batch(mut batch) => {
-                let flow = self.link.push_right(&mut batch)?;
-                self.right.recycle(batch);
-                flow
-            }
-            Arrival::Signal(signal) => {
-                self.ended[1] = signal == Signal::End;
-                if self.ended == [true; 2] {
-                    Flow::Ready
-                } else {
-                    self.link.signal_input(1, signal)?
+    /// Takes what is no batch.
+    fn take<T>(&mut self, input: usize, arrival: Arrival<T>) -> Result<Side> {
+        Ok(match arrival {
+            Arrival::Signal(Signal::End) => {
+                self.ended[input] = true;
+                if let Some(barrier) = complete(self.aligner.ended(input)) {
+                    self.owed_end = Some(input);
+                    return Ok(Side::Barrier(barrier));
                 }
+                Side::Took(self.end_input(input)?)
             }
-            Arrival::Taken => Flow::Ready,
-            Arrival::Nothing => return Ok(None),
-        }))
+            Arrival::Signal(signal) => Side::Took(self.link.signal_input(input, signal)?),
+            Arrival::Barrier(barrier) => match complete(self.aligner.barrier(input, barrier)) {
+                Some(barrier) => Side::Barrier(barrier),
+                None => Side::Took(Flow::Ready),
+            },
+            Arrival::Nothing => Side::Nothing,
+            Arrival::Taken | Arrival::Batch(_) => Side::Took(Flow::Ready),
+        })
+    }
+
+    /// Tells the chain that one of the inputs ended; that both have is told by `end`.
+    fn end_input(&mut self, input: usize) -> Result<Flow> {
+        if self.ended == [true; 2] {
+            return Ok(Flow::Ready);
+        }
+        self.link.signal_input(input, Signal::End)
+    }
+}
+
+/// The barrier that goes on to the task, if one does.
+fn complete(alignment: Alignment) -> Option<Barrier> {
+    match alignment.passage {
+        Passage::Complete(barrier) | Passage::Overtake(barrier) => Some(barrier),
+        Passage::Nothing | Passage::Closed(_) => None,
     }
 }
 
@@ -169,22 +254,22 @@ impl<L: Send, R: Send> Head for TwoGateHead<L, R> {
     }
 
     fn poll(&mut self) -> Result<Polled> {
+        if let Some(input) = self.owed_end.take() {
+            return Ok(Polled::Took(self.end_input(input)?));
+        }
         if self.ended == [true; 2] {
             return Ok(Polled::End);
         }
         self.right_first = !self.right_first;
-        let taken = if self.right_first {
-            match self.poll_right()? {
-                None => self.poll_left()?,
-                taken => taken,
+        let first = usize::from(self.right_first);
+        for input in [first, 1 - first] {
+            match self.poll_input(input)? {
+                Side::Took(flow) => return Ok(Polled::Took(flow)),
+                Side::Barrier(barrier) => return Ok(Polled::Barrier(barrier)),
+                Side::Nothing => {}
             }
-        } else {
-            match self.poll_left()? {
-                None => self.poll_right()?,
-                taken => taken,
-            }
-        };
-        Ok(taken.map_or(Polled::Nothing { until_us: MAX_TIME }, Polled::Took))
+        }
+        Ok(Polled::Nothing { until_us: MAX_TIME })
     }
 
     fn signal(&mut self, signal: Signal) -> Result<Flow> {
@@ -201,5 +286,15 @@ impl<L: Send, R: Send> Head for TwoGateHead<L, R> {
 
     fn close(&mut self) -> Result<()> {
         self.link.close()
+    }
+
+    fn visit(&mut self, visitor: &mut dyn ChainVisitor) -> Result<()> {
+        self.link.visit(visitor)
+    }
+
+    fn cancel(&mut self, checkpoint: CheckpointId) {
+        self.aligner.cancel(checkpoint);
+        self.left.cancel(checkpoint);
+        self.right.cancel(checkpoint);
     }
 }

@@ -3,14 +3,26 @@
 //! A task is a head (where records come from) and the chain behind it. A step takes at most one batch of
 //! input and never blocks: it answers that it was busy, has nothing to do (until a time, or until woken), or
 //! waits for room downstream. Whoever makes progress possible wakes it.
+//!
+//! A task that takes part in checkpoints does not end with its input: it waits until a checkpoint holds what it
+//! did at its end, and is released when everybody's end is held.
 
+mod control;
 mod head;
+mod restore;
+mod snapshot;
 
+pub use control::{Command, Control};
 pub use head::{Head, OneGateHead, Polled, TwoGateHead};
+pub use restore::Restore;
+pub use snapshot::{SnapshotStream, Snapshots};
 
-use crate::chain::Flow;
+use crate::chain::{ChainVisitor, Flow, Notice, Site, Stateful};
 use crate::context::TaskContext;
-use millstream_model::{EventTime, MAX_TIME, Place, Result, Signal};
+use millstream_model::job_graph::OperatorId;
+use millstream_model::{Barrier, EventTime, MAX_TIME, Place, Result, Signal, SnapshotKind};
+use millstream_state::snapshot::OperatorSnapshot;
+use snapshot::{Snapshot, Thaw};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -44,12 +56,27 @@ pub enum Progress {
     Done,
 }
 
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Phase {
     New,
     Running,
     /// The end of input is on its way through the chain.
     Ending,
+    /// Everything is done, but a checkpoint must hold it.
+    Ended,
     Done,
+}
+
+/// What a task needs to take part in checkpoints.
+pub struct Checkpointing {
+    /// Number of the task.
+    pub task: usize,
+    /// Index of its vertex.
+    pub vertex: usize,
+    /// Where it is told what to do.
+    pub control: Arc<Control>,
+    /// Where its snapshots go.
+    pub snapshots: Arc<dyn Snapshots>,
 }
 
 /// A subtask of a vertex. See the module's text.
@@ -58,15 +85,59 @@ pub struct Task {
     context: TaskContext,
     /// The operators of the chain, by the index their sites note.
     places: Vec<Place>,
+    ids: Vec<OperatorId>,
     phase: Phase,
     /// Whether something was pushed since the last flush.
     dirty: bool,
+    checkpointing: Option<Checkpointing>,
+    restore: Option<Restore>,
+    /// The parts of the operators, once they are known.
+    described: Option<Vec<OperatorSnapshot>>,
+    snapshot: Option<Snapshot>,
+    /// A barrier that this task lets into its stream when it can, or takes when its input has ended.
+    trigger: Option<Barrier>,
+    /// The stop this source has come to: it reads nothing more unless that is given up.
+    stop: Option<Barrier>,
+    has_drained: bool,
 }
 
 impl Task {
     /// A task that runs `head` and the chain it holds.
-    pub fn new(head: Box<dyn Head>, context: TaskContext, places: Vec<Place>) -> Self {
-        Task { head, context, places, phase: Phase::New, dirty: false }
+    pub fn new(
+        head: Box<dyn Head>,
+        context: TaskContext,
+        places: Vec<Place>,
+        ids: Vec<OperatorId>,
+    ) -> Self {
+        Task {
+            head,
+            context,
+            places,
+            ids,
+            phase: Phase::New,
+            dirty: false,
+            checkpointing: None,
+            restore: None,
+            described: None,
+            snapshot: None,
+            trigger: None,
+            stop: None,
+            has_drained: false,
+        }
+    }
+
+    /// Makes it take part in checkpoints.
+    #[must_use]
+    pub fn checkpointed(mut self, checkpointing: Checkpointing) -> Self {
+        self.checkpointing = Some(checkpointing);
+        self
+    }
+
+    /// Makes it start from a checkpoint.
+    #[must_use]
+    pub fn restored_from(mut self, restore: Restore) -> Self {
+        self.restore = Some(restore);
+        self
     }
 
     /// The place of the operator whose code ran last: where a panic happened.
@@ -86,20 +157,63 @@ impl Task {
     /// The failure of an operator; the task must not be stepped again.
     pub fn step(&mut self) -> Result<Progress> {
         match self.phase {
-            Phase::New => {
-                self.head.open()?;
-                self.phase = Phase::Running;
-            }
+            Phase::New => self.start()?,
             Phase::Done => return Ok(Progress::Done),
-            Phase::Running | Phase::Ending => {}
+            Phase::Running | Phase::Ending | Phase::Ended => {}
         }
-        if self.head.resume()? == Flow::Blocked {
-            return Ok(Progress::Blocked(self.next_tick_us()));
-        }
-        if matches!(self.phase, Phase::Ending) {
-            self.head.close()?;
-            self.phase = Phase::Done;
+        if self.checkpointing.is_some() && self.obey()? {
             return Ok(Progress::Done);
+        }
+        let is_slicing = self.write_slice();
+        let flow = self.head.resume()?;
+        if let (Flow::Ready, Some(snapshot)) = (flow, &mut self.snapshot) {
+            snapshot.has_passed = true;
+        }
+        let progress = if flow == Flow::Blocked {
+            Progress::Blocked(self.next_tick_us())
+        } else {
+            self.go_on()?
+        };
+        Ok(match progress {
+            // There is always another slice to write.
+            Progress::Idle(_) | Progress::Blocked(_) if is_slicing => Progress::Busy,
+            progress => progress,
+        })
+    }
+
+    fn start(&mut self) -> Result<()> {
+        if let Some(restore) = self.restore.take() {
+            let subtask = restore::Subtask {
+                ids: &self.ids,
+                subtask: self.context.subtask(),
+                parallelism: self.context.parallelism(),
+                max_parallelism: self.context.max_parallelism(),
+            };
+            restore.fill(&mut *self.head, &subtask)?;
+        }
+        self.head.open()?;
+        self.phase = Phase::Running;
+        Ok(())
+    }
+
+    /// Takes one piece of input, or whatever else is to be done by a task that is not blocked.
+    fn go_on(&mut self) -> Result<Progress> {
+        match self.phase {
+            Phase::Ending if self.checkpointing.is_none() => return self.close(),
+            Phase::Ending => {
+                self.phase = Phase::Ended;
+                if let Some(c) = &self.checkpointing {
+                    c.snapshots.ended(c.task);
+                }
+                return Ok(Progress::Busy);
+            }
+            Phase::Ended => {
+                return match self.trigger.take() {
+                    Some(barrier) => self.begin(barrier),
+                    None => Ok(Progress::Idle(MAX_TIME)),
+                };
+            }
+            _ => {}
         }
         if self.context.next_tick() != MAX_TIME {
             let now = self.context.now_ms();
@@ -110,24 +224,130 @@ impl Task {
                 return Ok(self.after(flow));
             }
         }
+        if let Some(barrier) = self.trigger
+            && self.head.is_source()
+            && !self.head.has_unsent()
+        {
+            if barrier.kind == (SnapshotKind::Stop { drain: true }) && !self.has_drained {
+                self.has_drained = true;
+                let flow = self.head.drain()?;
+                return Ok(self.after(flow));
+            }
+            return self.begin(barrier);
+        }
+        if self.stop.is_some() {
+            return self.rest(MAX_TIME);
+        }
         match self.head.poll()? {
             Polled::Took(flow) => {
                 self.dirty = true;
                 Ok(self.after(flow))
             }
-            Polled::Nothing { until_us } => {
-                if std::mem::take(&mut self.dirty) {
-                    let flow = self.head.signal(Signal::Flush)?;
-                    return Ok(self.after(flow));
-                }
-                Ok(Progress::Idle(until_us.min(self.next_tick_us())))
-            }
+            Polled::Barrier(barrier) => self.begin(barrier),
+            Polled::Nothing { until_us } => self.rest(until_us),
             Polled::End => {
                 self.phase = Phase::Ending;
                 let flow = self.head.end()?;
                 Ok(self.after(flow))
             }
         }
+    }
+
+    /// There is nothing to take: sends on what is buffered, and then waits.
+    fn rest(&mut self, until_us: EventTime) -> Result<Progress> {
+        if std::mem::take(&mut self.dirty) {
+            let flow = self.head.signal(Signal::Flush)?;
+            return Ok(self.after(flow));
+        }
+        Ok(Progress::Idle(until_us.min(self.next_tick_us())))
+    }
+
+    fn close(&mut self) -> Result<Progress> {
+        self.head.close()?;
+        self.phase = Phase::Done;
+        Ok(Progress::Done)
+    }
+
+    /// Does what it was told; whether that was to end.
+    fn obey(&mut self) -> Result<bool> {
+        while let Some(command) = self.checkpointing.as_ref().and_then(|c| c.control.take()) {
+            match command {
+                Command::Barrier(barrier) => self.trigger = Some(barrier),
+                Command::Notice(notice) => {
+                    if let Notice::Aborted(checkpoint) = notice {
+                        let is_given_up = |b: &Barrier| b.checkpoint <= checkpoint;
+                        self.trigger.take_if(|b| is_given_up(b));
+                        self.stop.take_if(|b| is_given_up(b));
+                        self.head.cancel(checkpoint);
+                        if self.snapshot.as_ref().is_some_and(|s| is_given_up(&s.barrier)) {
+                            self.snapshot = None;
+                            self.head.visit(&mut Thaw)?;
+                        }
+                    }
+                    self.head.visit(&mut Tell(notice))?;
+                }
+                Command::Release => {
+                    self.close()?;
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    /// Takes a checkpoint: everything so far belongs to it.
+    fn begin(&mut self, barrier: Barrier) -> Result<Progress> {
+        self.trigger.take_if(|trigger| trigger.checkpoint <= barrier.checkpoint);
+        if self.head.is_source() && matches!(barrier.kind, SnapshotKind::Stop { .. }) {
+            self.stop = Some(barrier);
+        }
+        // One that is still being written was given up by whoever sent the next one.
+        if self.snapshot.take().is_some() {
+            self.head.visit(&mut Thaw)?;
+        }
+        let described = match self.described.take() {
+            Some(described) => Ok(described),
+            None => snapshot::describe(&mut *self.head, &self.ids),
+        };
+        let flow = self.head.barrier(barrier)?;
+        let Some(checkpointing) = &self.checkpointing else { return Ok(self.after(flow)) };
+        let stream = checkpointing.snapshots.begin(checkpointing.task, barrier);
+        match described {
+            Ok(described) => {
+                self.described = Some(described.clone());
+                let ended = self.phase == Phase::Ended;
+                let mut snapshot = Snapshot::new(barrier, ended, stream, described);
+                snapshot.has_passed = flow == Flow::Ready;
+                self.snapshot = Some(snapshot);
+            }
+            Err(error) => {
+                stream.fail(error);
+                self.head.visit(&mut Thaw)?;
+            }
+        }
+        self.dirty = true;
+        Ok(self.after(flow))
+    }
+
+    /// Writes a slice of the snapshot, if there is one to be written; whether there is more.
+    fn write_slice(&mut self) -> bool {
+        let Some(snapshot) = self.snapshot.as_mut().filter(|s| s.is_ready()) else { return false };
+        match snapshot.write_slice(&mut *self.head) {
+            Ok(false) => return true,
+            Ok(true) => {
+                if let (Some(snapshot), Some(c)) = (self.snapshot.take(), &self.checkpointing) {
+                    snapshot.finish(c.vertex, self.context.subtask());
+                }
+            }
+            Err(error) => {
+                if let Some(snapshot) = self.snapshot.take() {
+                    snapshot.fail(error);
+                }
+                // Thawing cannot fail.
+                let _ = self.head.visit(&mut Thaw);
+            }
+        }
+        false
     }
 
     fn next_tick_us(&self) -> EventTime {
@@ -139,5 +359,15 @@ impl Task {
             Flow::Ready => Progress::Busy,
             Flow::Blocked => Progress::Blocked(self.next_tick_us()),
         }
+    }
+}
+
+/// Passes a notice to every operator.
+struct Tell(Notice);
+
+impl ChainVisitor for Tell {
+    fn operator(&mut self, site: &Site, operator: &mut dyn Stateful) -> Result<()> {
+        site.enter();
+        site.locate(operator.notify(self.0))
     }
 }

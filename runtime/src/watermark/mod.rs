@@ -7,5 +7,5 @@ mod valve;
 
 pub use alignment::{Alignment, Group};
 pub use generator::{WatermarkGenerator, WatermarkRule, Watermarks};
-pub use stamp::{Stamp, StampOperator};
+pub use stamp::{Marker, Stamp, StampOperator};
 pub use valve::{Change, Valve};

@@ -6,9 +6,11 @@
 //! what per-record watermarks give. Each strategy is one loop per batch, the user's closures inlined.
 
 use super::generator::{BEFORE_ALL, WatermarkGenerator, Watermarks};
-use crate::chain::{Flow, Push, Site};
+use crate::chain::{ChainVisitor, Flow, Push, Site, Stateful};
 use crate::context::{Clock, TaskContext};
 use millstream_model::{Batch, Error, EventTime, MAX_TIME, Mark, Result, Signal};
+use millstream_state::{Items, Part, Visitor};
+use serde::{Deserialize, Serialize};
 
 /// Times within ±2^60 ms (about 36 million years): window arithmetic cannot overflow there.
 const TIME_LIMIT: EventTime = 1 << 60;
@@ -26,10 +28,13 @@ pub trait Stamp<T>: Send {
     /// # Errors
     /// If a time is out of range.
     fn stamp(&mut self, batch: &mut Batch<T>, clock: &dyn Clock) -> Result<()>;
+    /// How far it is: what a snapshot keeps of it.
+    fn marker(&mut self) -> &mut Marker;
 }
 
 /// The marks of a batch in the making.
-struct Marker {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Marker {
     /// What the generator says after the records so far.
     watermark: EventTime,
     /// What has been put into a batch.
@@ -39,6 +44,11 @@ struct Marker {
 impl Marker {
     fn new() -> Self {
         Marker { watermark: BEFORE_ALL, marked: BEFORE_ALL }
+    }
+
+    /// The last watermark that went out.
+    pub(crate) fn marked(&self) -> EventTime {
+        self.marked
     }
 
     #[inline(always)]
@@ -123,6 +133,10 @@ impl<F> Bounded<F> {
 }
 
 impl<T, F: Fn(&T) -> EventTime + Send> Stamp<T> for Bounded<F> {
+    fn marker(&mut self) -> &mut Marker {
+        &mut self.marker
+    }
+
     fn stamp(&mut self, batch: &mut Batch<T>, _: &dyn Clock) -> Result<()> {
         batch.times.clear();
         batch.times.extend(batch.values.iter().map(&self.time));
@@ -142,6 +156,10 @@ impl Keep {
 }
 
 impl<T> Stamp<T> for Keep {
+    fn marker(&mut self) -> &mut Marker {
+        &mut self.marker
+    }
+
     fn stamp(&mut self, batch: &mut Batch<T>, _: &dyn Clock) -> Result<()> {
         if batch.times.len() != batch.values.len() {
             return Err(Error::user(
@@ -163,6 +181,10 @@ impl Default for Ingestion {
 }
 
 impl<T> Stamp<T> for Ingestion {
+    fn marker(&mut self) -> &mut Marker {
+        &mut self.marker
+    }
+
     fn stamp(&mut self, batch: &mut Batch<T>, clock: &dyn Clock) -> Result<()> {
         batch.times.clear();
         let now = clock.now_ms();
@@ -187,6 +209,10 @@ where
     F: Fn(&T) -> EventTime + Send,
     W: Fn(&T, EventTime) -> Option<EventTime> + Send,
 {
+    fn marker(&mut self) -> &mut Marker {
+        &mut self.marker
+    }
+
     fn stamp(&mut self, batch: &mut Batch<T>, _: &dyn Clock) -> Result<()> {
         batch.times.clear();
         let (time, watermark) = (&self.time, &self.watermark);
@@ -212,6 +238,10 @@ impl<F, G> Custom<F, G> {
 }
 
 impl<T, F: Fn(&T) -> EventTime + Send, G: WatermarkGenerator<T>> Stamp<T> for Custom<F, G> {
+    fn marker(&mut self) -> &mut Marker {
+        &mut self.marker
+    }
+
     fn stamp(&mut self, batch: &mut Batch<T>, _: &dyn Clock) -> Result<()> {
         batch.times.clear();
         let (time, generator) = (&self.time, &mut self.generator);
@@ -234,6 +264,7 @@ pub struct StampOperator<T> {
     context: TaskContext,
     site: Site,
     ended: bool,
+    saved: Items<Marker>,
 }
 
 impl<T> StampOperator<T> {
@@ -244,7 +275,26 @@ impl<T> StampOperator<T> {
         context: TaskContext,
         site: Site,
     ) -> Self {
-        StampOperator { stamp: watermarks.stamp(), next, context, site, ended: false }
+        let stamp = watermarks.stamp();
+        StampOperator { stamp, next, context, site, ended: false, saved: Items::union() }
+    }
+}
+
+impl<T> Stateful for StampOperator<T> {
+    fn parts(&mut self, visitor: &mut dyn Visitor) -> Result<()> {
+        if self.stamp.is_some() {
+            visitor.part("watermark", &mut self.saved)?;
+        }
+        Ok(())
+    }
+
+    /// Goes on from the earliest of all subtasks' watermarks.
+    fn restored(&mut self) -> Result<()> {
+        let earliest = self.saved.values.drain(..).min();
+        if let (Some(earliest), Some(stamp)) = (earliest, &mut self.stamp) {
+            *stamp.marker() = earliest;
+        }
+        Ok(())
     }
 }
 
@@ -273,6 +323,10 @@ impl<T: Send> Push<T> for StampOperator<T> {
     }
 
     fn signal(&mut self, signal: Signal) -> Result<Flow> {
+        if let (Signal::Barrier(_), Some(stamp)) = (signal, &mut self.stamp) {
+            self.saved.values = vec![*stamp.marker()];
+            self.saved.freeze();
+        }
         self.next.signal(signal)
     }
 
@@ -282,6 +336,12 @@ impl<T: Send> Push<T> for StampOperator<T> {
 
     fn close(&mut self) -> Result<()> {
         self.next.close()
+    }
+
+    fn visit(&mut self, visitor: &mut dyn ChainVisitor) -> Result<()> {
+        let site = self.site.clone();
+        visitor.operator(&site, self)?;
+        self.next.visit(visitor)
     }
 }
 

@@ -49,6 +49,11 @@ impl Valve {
         self.watermark
     }
 
+    /// Goes on from a watermark that held before: none at or below it is told again.
+    pub fn resume_at(&mut self, watermark: EventTime) {
+        self.watermark = self.watermark.max(watermark);
+    }
+
     /// Whether every input has ended.
     pub fn is_ended(&self) -> bool {
         self.n_ended == self.inputs.len()
@@ -62,7 +67,7 @@ impl Valve {
             return None;
         }
         this.watermark = watermark;
-        if self.inputs.len() == 1 {
+        if self.inputs.len() == 1 && watermark > self.watermark {
             self.watermark = watermark;
             return Some(watermark);
         }

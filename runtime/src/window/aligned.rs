@@ -15,6 +15,7 @@ use super::slots::Slots;
 use crate::chain::{Output, Step};
 use crate::context::OperatorContext;
 use millstream_model::{EventTime, Key, MAX_TIME, MIN_TIME, Result};
+use millstream_state::Visitor;
 use std::ops::Bound;
 
 /// See the module's text.
@@ -89,7 +90,12 @@ where
         self.windows.open(start)
     }
 
-    fn insert_into<T>(&mut self, slot: usize, value: T, hash: u64) -> &mut super::table::Entry<K, A>
+    fn insert_into<T>(
+        &mut self,
+        slot: usize,
+        value: T,
+        hash: u64,
+    ) -> &mut millstream_state::dense::Entry<K, A>
     where
         C: Content<T, Acc = A>,
         S: Keyed<T, K>,
@@ -277,5 +283,15 @@ where
 
     fn close(&mut self) -> Result<()> {
         self.firings.close()
+    }
+
+    fn parts(&mut self, visitor: &mut dyn Visitor) -> Result<()> {
+        visitor.part("windows", &mut self.windows.as_part(|acc| acc, |acc| acc))
+    }
+
+    fn restored(&mut self, now: EventTime) {
+        self.watermark = now;
+        let drop = self.windows.first().map(|start| self.dropped_at(start));
+        self.due = self.next_end().into_iter().chain(drop).min().unwrap_or(MAX_TIME);
     }
 }

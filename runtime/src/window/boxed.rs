@@ -3,8 +3,9 @@
 //! Which operator serves a window depends on the window, so what the builders return hides it. That costs
 //! one virtual call per batch.
 
-use crate::chain::{Operator, Output, Records, Step, TwoInputOperator};
-use millstream_model::{EventTime, Result};
+use crate::chain::{Notice, Operator, Output, Records, Step, TwoInputOperator};
+use millstream_model::{Barrier, EventTime, Result};
+use millstream_state::Visitor;
 
 /// An operator of a kind that was chosen when it was built; one virtual call per batch.
 pub struct BoxedOperator<I, O>(Box<dyn Operator<I, O>>);
@@ -31,8 +32,20 @@ impl<I, O> Operator<I, O> for BoxedOperator<I, O> {
     fn end(&mut self, out: &mut Output<O>) -> Result<Step> {
         self.0.end(out)
     }
+    fn before_barrier(&mut self, barrier: Barrier, out: &mut Output<O>) -> Result<Step> {
+        self.0.before_barrier(barrier, out)
+    }
     fn close(&mut self) -> Result<()> {
         self.0.close()
+    }
+    fn parts(&mut self, visitor: &mut dyn Visitor) -> Result<()> {
+        self.0.parts(visitor)
+    }
+    fn restored(&mut self, watermark: EventTime) -> Result<()> {
+        self.0.restored(watermark)
+    }
+    fn notify(&mut self, notice: Notice) -> Result<()> {
+        self.0.notify(notice)
     }
 }
 
@@ -66,5 +79,14 @@ impl<L, R, O> TwoInputOperator<L, R, O> for BoxedTwoInput<L, R, O> {
     }
     fn close(&mut self) -> Result<()> {
         self.0.close()
+    }
+    fn parts(&mut self, visitor: &mut dyn Visitor) -> Result<()> {
+        self.0.parts(visitor)
+    }
+    fn restored(&mut self, watermark: EventTime) -> Result<()> {
+        self.0.restored(watermark)
+    }
+    fn notify(&mut self, notice: Notice) -> Result<()> {
+        self.0.notify(notice)
     }
 }

@@ -25,7 +25,7 @@ use crate::context::OperatorContext;
 use crate::function::TimeDomain;
 use crate::keyed::KeySelector;
 use millstream_model::time::as_millis;
-use millstream_model::{Error, EventTime, Key, Result};
+use millstream_model::{Data, Error, EventTime, Key, Result};
 use millstream_state::Aggregate;
 use std::sync::Arc;
 use std::time::Duration;
@@ -142,7 +142,7 @@ pub fn aggregate<K, T, A, E>(
 ) -> Result<BoxedOperator<T, E::Out>>
 where
     K: Key,
-    T: Send + 'static,
+    T: Data,
     A: Aggregate<T>,
     E: Emit<K, A::Acc>,
 {
@@ -203,7 +203,7 @@ pub fn content<K, T, C, E>(
 ) -> Result<BoxedOperator<T, E::Out>>
 where
     K: Key,
-    T: Send + 'static,
+    T: Data,
     C: Content<T>,
     E: Emit<K, C::Acc>,
 {
@@ -308,8 +308,8 @@ pub fn join<K, L, R, E>(
 ) -> Result<BoxedTwoInput<L, R, E::Out>>
 where
     K: Key,
-    L: Clone + Send + 'static,
-    R: Clone + Send + 'static,
+    L: Data + Clone,
+    R: Data + Clone,
     E: Emit<K, Sides<L, R>>,
 {
     let lateness = spec.allowed_lateness_ms;

@@ -4,13 +4,15 @@
 //! Only what is put into several windows must be copied; an aggregate never copies a record, because one
 //! record is an accumulator too and accumulators can be merged.
 
+use millstream_model::Data;
 use millstream_state::Aggregate;
+use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
 /// What a window keeps of records of type `T`. Records are added in order of arrival.
 pub trait Content<T>: Clone + Send + 'static {
     /// What is kept per key and window.
-    type Acc: Clone + Send + 'static;
+    type Acc: Data + Clone;
     /// A record that goes into several windows.
     type Shared;
 
@@ -61,7 +63,7 @@ pub struct Reduced<F>(pub F);
 
 impl<T, F> Content<T> for Reduced<F>
 where
-    T: Clone + Send + 'static,
+    T: Data + Clone,
     F: Fn(T, T) -> T + Clone + Send + 'static,
 {
     type Acc = Option<T>;
@@ -95,7 +97,7 @@ where
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Elements;
 
-impl<T: Clone + Send + 'static> Content<T> for Elements {
+impl<T: Data + Clone> Content<T> for Elements {
     type Acc = Vec<T>;
     type Shared = T;
 
@@ -132,7 +134,7 @@ pub enum OneOf<L, R> {
 pub struct BothSides;
 
 /// What [`BothSides`] keeps. Most windows hold one or two records of a key, which need no list.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Sides<L, R> {
     /// Records of the first stream, in order of arrival.
     pub left: SmallVec<[L; 1]>,
@@ -142,8 +144,8 @@ pub struct Sides<L, R> {
 
 impl<L, R> Content<OneOf<L, R>> for BothSides
 where
-    L: Clone + Send + 'static,
-    R: Clone + Send + 'static,
+    L: Data + Clone,
+    R: Data + Clone,
 {
     type Acc = Sides<L, R>;
     type Shared = OneOf<L, R>;

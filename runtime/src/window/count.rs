@@ -9,12 +9,12 @@ use super::content::Content;
 use super::emit::Emit;
 use super::firing::{Firings, Pending};
 use super::key::Keyed;
-use super::table::KeyTable;
 use super::time_window::TimeWindow;
 use crate::chain::{Operator, Output, Records, Step};
 use crate::context::OperatorContext;
 use crate::keyed::KeySelector;
 use millstream_model::{Error, EventTime, Key, Result};
+use millstream_state::{DenseTable, Visitor};
 use std::sync::Arc;
 
 /// The operator for windows of `n` records of a key each.
@@ -38,7 +38,7 @@ where
         return Err(Error::user("a count window must hold at least one record"));
     }
     let firings = Firings::new(emit, context);
-    let windows = KeyTable::default();
+    let windows = DenseTable::default();
     Ok(BoxedOperator::new(CountWindows { n, content, selector, windows, firings }))
 }
 
@@ -47,7 +47,7 @@ struct CountWindows<K, C, A, E, S> {
     content: C,
     selector: S,
     /// How many records a key has, and what is kept of them.
-    windows: KeyTable<K, (u64, A)>,
+    windows: DenseTable<K, (u64, A)>,
     firings: Firings<K, A, E>,
 }
 
@@ -99,5 +99,14 @@ where
 
     fn close(&mut self) -> Result<()> {
         self.firings.close()
+    }
+
+    fn parts(&mut self, visitor: &mut dyn Visitor) -> Result<()> {
+        visitor.part("windows", &mut self.windows)
+    }
+
+    fn restored(&mut self, watermark: EventTime) -> Result<()> {
+        self.firings.observe(watermark);
+        Ok(())
     }
 }

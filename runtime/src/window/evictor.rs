@@ -6,11 +6,12 @@
 use super::time_window::TimeWindow;
 use millstream_model::time::as_millis;
 use millstream_model::{EventTime, NO_TIME};
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Duration;
 
 /// The elements of a window, in order of arrival.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct WindowElements<T> {
     values: Vec<T>,
     times: Vec<EventTime>,

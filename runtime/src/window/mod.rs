@@ -27,7 +27,6 @@ mod operator;
 mod session;
 mod sliced;
 mod slots;
-pub(crate) mod table;
 pub mod time_window;
 pub mod trigger;
 pub mod triggers;

@@ -11,6 +11,7 @@ use crate::chain::{Operator, Output, Records, Step, TwoInputOperator};
 use crate::context::OperatorContext;
 use crate::function::TimeDomain;
 use millstream_model::{EventTime, MAX_TIME, MIN_TIME, Result};
+use millstream_state::Visitor;
 
 /// Windows that fire by one clock.
 pub(super) trait Windows<T, O>: Send {
@@ -47,6 +48,13 @@ pub(super) trait Windows<T, O>: Send {
     /// # Errors
     /// What the window function's closing reports.
     fn close(&mut self) -> Result<()>;
+    /// Shows every part of the state.
+    ///
+    /// # Errors
+    /// The visitor's.
+    fn parts(&mut self, visitor: &mut dyn Visitor) -> Result<()>;
+    /// The parts have been restored, and the windows' clock shows `now`: what was due by then has fired.
+    fn restored(&mut self, now: EventTime);
 }
 
 /// The clock of a window operator.
@@ -108,6 +116,16 @@ impl WindowClock {
             self.request(windows.next_due());
         }
         Ok(step)
+    }
+
+    /// Goes on after a restore. By the machine's clock, what became due meanwhile is due now.
+    fn restored<T, O, W: Windows<T, O>>(&self, windows: &mut W, watermark: EventTime) {
+        windows.observe(watermark);
+        match self.domain {
+            TimeDomain::EventTime => windows.restored(watermark),
+            TimeDomain::ProcessingTime => windows.restored(MIN_TIME),
+        }
+        self.request(windows.next_due());
     }
 
     /// A clock that nobody waits for any more: what is left fires.
@@ -182,6 +200,13 @@ impl<T: Send + 'static, O: 'static, W: Windows<T, O>> Operator<T, O> for Windowe
     fn close(&mut self) -> Result<()> {
         self.windows.close()
     }
+    fn parts(&mut self, visitor: &mut dyn Visitor) -> Result<()> {
+        self.windows.parts(visitor)
+    }
+    fn restored(&mut self, watermark: EventTime) -> Result<()> {
+        self.clock.restored(&mut self.windows, watermark);
+        Ok(())
+    }
 }
 
 /// Windows on two streams with the same key, as an operator.
@@ -233,5 +258,12 @@ where
     }
     fn close(&mut self) -> Result<()> {
         self.windows.close()
+    }
+    fn parts(&mut self, visitor: &mut dyn Visitor) -> Result<()> {
+        self.windows.parts(visitor)
+    }
+    fn restored(&mut self, watermark: EventTime) -> Result<()> {
+        self.clock.restored(&mut self.windows, watermark);
+        Ok(())
     }
 }

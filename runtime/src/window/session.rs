@@ -12,11 +12,12 @@ use super::emit::Emit;
 use super::firing::{Firings, Pending, timed};
 use super::key::Keyed;
 use super::operator::Windows;
-use super::table::KeyTable;
 use super::time_window::TimeWindow;
 use crate::chain::{Output, Step};
 use crate::context::OperatorContext;
 use millstream_model::{EventTime, Key, MIN_TIME, Result};
+use millstream_state::{DenseTable, Visitor};
+use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
@@ -28,13 +29,14 @@ pub(super) struct Sessions<K, T, C, A, E, S> {
     lateness: EventTime,
     selector: S,
     content: C,
-    open: KeyTable<K, SmallVec<[Session<A>; 1]>>,
+    open: DenseTable<K, SmallVec<[Session<A>; 1]>>,
     timers: BinaryHeap<Timer<K>>,
     n_timers_set: u64,
     watermark: EventTime,
     firings: Firings<K, A, E>,
 }
 
+#[derive(Serialize, Deserialize)]
 struct Session<A> {
     window: TimeWindow,
     /// When its timer goes off: not after the next thing that is to happen to it.
@@ -103,7 +105,7 @@ where
             lateness,
             selector,
             content,
-            open: KeyTable::default(),
+            open: DenseTable::default(),
             timers: BinaryHeap::new(),
             n_timers_set: 0,
             watermark: MIN_TIME,
@@ -272,5 +274,24 @@ where
 
     fn close(&mut self) -> Result<()> {
         self.firings.close()
+    }
+
+    fn parts(&mut self, visitor: &mut dyn Visitor) -> Result<()> {
+        visitor.part("sessions", &mut self.open)
+    }
+
+    fn restored(&mut self, now: EventTime) {
+        self.watermark = now;
+        for entry in self.open.iter() {
+            for session in &entry.value {
+                self.n_timers_set += 1;
+                self.timers.push(Timer {
+                    time: session.timer,
+                    number: self.n_timers_set,
+                    hash: entry.hash,
+                    key: entry.key.clone(),
+                });
+            }
+        }
     }
 }

@@ -3,8 +3,11 @@
 //! Found by where they begin, held in numbered slots: the number stays valid while others come and go, so a
 //! hot path may remember it. A freed slot keeps its buffers for the next window of about the same size.
 
-use super::table::KeyTable;
-use millstream_model::EventTime;
+use millstream_model::{Data, EventTime, Key, Result, hash_key};
+use millstream_state::part::{Entries, Written};
+use millstream_state::schema::Shape;
+use millstream_state::snapshot::PartKind;
+use millstream_state::{DenseTable, Part, codec};
 use std::collections::BTreeMap;
 use std::ops::{Bound, Index, IndexMut};
 
@@ -15,14 +18,21 @@ const SMALL_TABLE: usize = 1024;
 
 /// Tables by the beginning of their window or slice.
 pub(crate) struct Slots<K, V> {
-    tables: Vec<KeyTable<K, V>>,
+    tables: Vec<DenseTable<K, V>>,
     by_start: BTreeMap<EventTime, usize>,
     spare: Vec<usize>,
+    /// What was dropped before the running snapshot had written it.
+    unwritten: Vec<DenseTable<K, V>>,
 }
 
 impl<K, V> Default for Slots<K, V> {
     fn default() -> Self {
-        Slots { tables: Vec::new(), by_start: BTreeMap::new(), spare: Vec::new() }
+        Slots {
+            tables: Vec::new(),
+            by_start: BTreeMap::new(),
+            spare: Vec::new(),
+            unwritten: Vec::new(),
+        }
     }
 }
 
@@ -33,7 +43,7 @@ impl<K, V> Slots<K, V> {
             return slot;
         }
         let slot = self.spare.pop().unwrap_or_else(|| {
-            self.tables.push(KeyTable::default());
+            self.tables.push(DenseTable::default());
             self.tables.len() - 1
         });
         self.by_start.insert(start, slot);
@@ -57,12 +67,30 @@ impl<K, V> Slots<K, V> {
         let Some(slot) = self.by_start.remove(&start) else { return };
         let table = &mut self.tables[slot];
         let oversized = table.capacity() > SMALL_TABLE && table.len() < table.capacity() / 4;
-        if oversized || self.spare.len() >= MAX_SPARE {
-            *table = KeyTable::default();
+        if table.is_frozen() {
+            self.unwritten.push(std::mem::take(table));
+        } else if oversized || self.spare.len() >= MAX_SPARE {
+            *table = DenseTable::default();
         } else {
             table.clear();
         }
         self.spare.push(slot);
+    }
+
+    /// Drops everything.
+    pub(crate) fn close_all(&mut self) {
+        while let Some(start) = self.first() {
+            self.close(start);
+        }
+    }
+
+    /// As a part of the operator's state, of which `content` is kept of a value and `whole` makes it up again.
+    pub(crate) fn as_part<A: Data>(
+        &mut self,
+        content: fn(&V) -> &A,
+        whole: fn(A) -> V,
+    ) -> SlotsPart<'_, K, V, A> {
+        SlotsPart { slots: self, content, whole }
     }
 
     /// Where the earliest begins.
@@ -99,17 +127,75 @@ impl<K, V> Slots<K, V> {
 }
 
 impl<K, V> Index<usize> for Slots<K, V> {
-    type Output = KeyTable<K, V>;
+    type Output = DenseTable<K, V>;
     #[inline]
-    fn index(&self, slot: usize) -> &KeyTable<K, V> {
+    fn index(&self, slot: usize) -> &DenseTable<K, V> {
         &self.tables[slot]
     }
 }
 
 impl<K, V> IndexMut<usize> for Slots<K, V> {
     #[inline]
-    fn index_mut(&mut self, slot: usize) -> &mut KeyTable<K, V> {
+    fn index_mut(&mut self, slot: usize) -> &mut DenseTable<K, V> {
         &mut self.tables[slot]
+    }
+}
+
+/// The content of all windows or slices, as entries of beginning, key and content.
+pub(crate) struct SlotsPart<'a, K, V, A> {
+    slots: &'a mut Slots<K, V>,
+    content: fn(&V) -> &A,
+    whole: fn(A) -> V,
+}
+
+impl<K: Key, V: 'static, A: Data> Part for SlotsPart<'_, K, V, A> {
+    fn kind(&self) -> PartKind {
+        PartKind::Keyed
+    }
+
+    fn shape(&self) -> Result<Shape> {
+        Shape::of::<(EventTime, K, A)>()
+    }
+
+    fn freeze(&mut self) {
+        let content = self.content;
+        self.slots.unwritten.clear();
+        for (&start, &slot) in &self.slots.by_start {
+            self.slots.tables[slot].freeze_with(Box::new(move |key, value, out| {
+                codec::encode(&(start, key, content(value)), out)
+            }));
+        }
+    }
+
+    fn write(&mut self, out: &mut Written, budget: usize) -> Result<bool> {
+        while let Some(table) = self.slots.unwritten.last_mut() {
+            if !table.write_slice(out, budget)? {
+                return Ok(false);
+            }
+            self.slots.unwritten.pop();
+        }
+        for table in &mut self.slots.tables {
+            if table.is_frozen() && !table.write_slice(out, budget)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn thaw(&mut self) {
+        self.slots.unwritten.clear();
+        self.slots.tables.iter_mut().for_each(DenseTable::unfreeze);
+    }
+
+    fn restore(&mut self, entries: &Entries<'_>) -> Result<()> {
+        entries.each(|_, (start, key, content): (EventTime, K, A)| {
+            let hash = hash_key(&key)?;
+            if entries.assignment.owns(hash) {
+                let slot = self.slots.open(start);
+                self.slots[slot].append(hash, (key, (self.whole)(content)));
+            }
+            Ok(())
+        })
     }
 }
 

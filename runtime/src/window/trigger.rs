@@ -6,7 +6,9 @@
 
 use super::time_window::TimeWindow;
 use crate::function::TimeDomain;
-use millstream_model::{EventTime, Result};
+use millstream_model::{Data, EventTime, Result};
+use millstream_state::codec;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::any::Any;
 use std::sync::Arc;
 
@@ -76,7 +78,7 @@ impl TriggerContext<'_> {
 /// Decides when a window of records of type `T` fires. See the module's text.
 pub trait Trigger<T>: Send + Sync + 'static {
     /// What it remembers about a window of a key.
-    type State: Default + Send + 'static;
+    type State: Data + Default;
 
     /// A record was added.
     ///
@@ -163,12 +165,66 @@ impl<T: 'static> BoxedTrigger<T> {
 
 /// What a [`BoxedTrigger`] remembers about a window; nothing until its trigger is first asked.
 #[derive(Default)]
-pub struct BoxedState(Option<Box<dyn Any + Send>>);
+pub struct BoxedState(Remembered);
+
+#[derive(Default)]
+enum Remembered {
+    #[default]
+    Nothing,
+    /// As it was read from a snapshot, which does not know the trigger.
+    Stored(Vec<u8>),
+    Live(Box<dyn AnyState>),
+}
+
+/// A state whose type only its trigger knows.
+trait AnyState: Send {
+    fn as_any(&mut self) -> &mut dyn Any;
+    fn encode(&self, out: &mut Vec<u8>) -> Result<()>;
+}
+
+impl<S: Data> AnyState for S {
+    fn as_any(&mut self) -> &mut dyn Any {
+        self
+    }
+    fn encode(&self, out: &mut Vec<u8>) -> Result<()> {
+        codec::encode(self, out)
+    }
+}
 
 impl BoxedState {
-    fn of<S: Default + Send + 'static>(&mut self) -> &mut S {
-        let state = self.0.get_or_insert_with(|| Box::new(S::default()));
-        state.downcast_mut().expect("a window keeps one trigger all its life")
+    fn of<S: Data + Default>(&mut self) -> Result<&mut S> {
+        let state = match &self.0 {
+            Remembered::Nothing => Some(S::default()),
+            Remembered::Stored(bytes) => Some(codec::decode_all(bytes)?),
+            Remembered::Live(_) => None,
+        };
+        if let Some(state) = state {
+            self.0 = Remembered::Live(Box::new(state));
+        }
+        let Remembered::Live(state) = &mut self.0 else { unreachable!("it was made live above") };
+        Ok((**state).as_any().downcast_mut().expect("a window keeps one trigger all its life"))
+    }
+}
+
+impl Serialize for BoxedState {
+    fn serialize<Z: Serializer>(&self, serializer: Z) -> std::result::Result<Z::Ok, Z::Error> {
+        let mut bytes = Vec::new();
+        match &self.0 {
+            Remembered::Nothing => None,
+            Remembered::Stored(bytes) => Some(bytes),
+            Remembered::Live(state) => {
+                (**state).encode(&mut bytes).map_err(serde::ser::Error::custom)?;
+                Some(&bytes)
+            }
+        }
+        .serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for BoxedState {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        let stored = Option::<Vec<u8>>::deserialize(deserializer)?;
+        Ok(BoxedState(stored.map_or(Remembered::Nothing, Remembered::Stored)))
     }
 }
 
@@ -194,7 +250,7 @@ trait AnyTrigger<T>: Send + Sync {
         other: BoxedState,
         ctx: &mut TriggerContext<'_>,
     ) -> Result<()>;
-    fn clear(&self, state: &mut BoxedState, ctx: &mut TriggerContext<'_>);
+    fn clear(&self, state: &mut BoxedState, ctx: &mut TriggerContext<'_>) -> Result<()>;
 }
 
 impl<T, R: Trigger<T>> AnyTrigger<T> for R {
@@ -205,7 +261,7 @@ impl<T, R: Trigger<T>> AnyTrigger<T> for R {
         state: &mut BoxedState,
         ctx: &mut TriggerContext<'_>,
     ) -> Result<TriggerResult> {
-        Trigger::on_element(self, value, time, state.of(), ctx)
+        Trigger::on_element(self, value, time, state.of()?, ctx)
     }
     fn on_time(
         &self,
@@ -215,8 +271,8 @@ impl<T, R: Trigger<T>> AnyTrigger<T> for R {
         ctx: &mut TriggerContext<'_>,
     ) -> Result<TriggerResult> {
         match domain {
-            TimeDomain::EventTime => self.on_event_time(time, state.of(), ctx),
-            TimeDomain::ProcessingTime => self.on_processing_time(time, state.of(), ctx),
+            TimeDomain::EventTime => self.on_event_time(time, state.of()?, ctx),
+            TimeDomain::ProcessingTime => self.on_processing_time(time, state.of()?, ctx),
         }
     }
     fn can_merge(&self) -> bool {
@@ -228,11 +284,12 @@ impl<T, R: Trigger<T>> AnyTrigger<T> for R {
         mut other: BoxedState,
         ctx: &mut TriggerContext<'_>,
     ) -> Result<()> {
-        let other = std::mem::take(other.of::<R::State>());
-        Trigger::on_merge(self, state.of(), other, ctx)
+        let other = std::mem::take(other.of::<R::State>()?);
+        Trigger::on_merge(self, state.of()?, other, ctx)
     }
-    fn clear(&self, state: &mut BoxedState, ctx: &mut TriggerContext<'_>) {
-        Trigger::clear(self, state.of(), ctx);
+    fn clear(&self, state: &mut BoxedState, ctx: &mut TriggerContext<'_>) -> Result<()> {
+        Trigger::clear(self, state.of()?, ctx);
+        Ok(())
     }
 }
 
@@ -266,7 +323,7 @@ impl<T: 'static> BoxedTrigger<T> {
     ) -> Result<()> {
         self.0.on_merge(state, other, ctx)
     }
-    pub(super) fn clear(&self, state: &mut BoxedState, ctx: &mut TriggerContext<'_>) {
-        self.0.clear(state, ctx);
+    pub(super) fn clear(&self, state: &mut BoxedState, ctx: &mut TriggerContext<'_>) -> Result<()> {
+        self.0.clear(state, ctx)
     }
 }

@@ -3,7 +3,7 @@
 use super::time_window::TimeWindow;
 use super::trigger::{Trigger, TriggerContext, TriggerResult};
 use millstream_model::time::as_millis;
-use millstream_model::{EventTime, Result};
+use millstream_model::{Data, EventTime, Result};
 use std::time::Duration;
 
 /// Fires when the watermark passes the end of the window, and at once for every later record: what
@@ -274,7 +274,7 @@ impl<F> DeltaTrigger<F> {
 
 impl<T, F> Trigger<T> for DeltaTrigger<F>
 where
-    T: Clone + Send + 'static,
+    T: Data + Clone,
     F: Fn(&T, &T) -> f64 + Send + Sync + 'static,
 {
     /// The record that fired last.

@@ -55,6 +55,9 @@ impl Head for Obedient {
     fn signal(&mut self, _: Signal) -> Result<Flow> {
         Ok(Flow::Ready)
     }
+    fn visit(&mut self, _: &mut dyn millstream_runtime::chain::ChainVisitor) -> Result<()> {
+        Ok(())
+    }
     fn resume(&mut self) -> Result<Flow> {
         Ok(Flow::Ready)
     }
@@ -85,6 +88,7 @@ impl Fixture {
             registry: Default::default(),
             alignment: Default::default(),
             batch_size: 1,
+            checkpoints: None,
         });
         let (mut tasks, mut strings) = (Vec::new(), Vec::new());
         for i in 0..n_tasks {
@@ -92,7 +96,12 @@ impl Fixture {
             let waker = host.waker(i);
             let context = TaskContext::new(Arc::clone(&job), i, n_tasks, 128, 0, waker.clone());
             let places = vec![context.place("obedient")];
-            tasks.push(Task::new(Box::new(Obedient { orders: inbox, answers }), context, places));
+            tasks.push(Task::new(
+                Box::new(Obedient { orders: inbox, answers }),
+                context,
+                places,
+                Vec::new(),
+            ));
             strings.push((orders, outbox, waker));
         }
         let (sender, events) = unbounded();

@@ -6,6 +6,7 @@
 
 mod endings;
 mod memory;
+mod recovery;
 mod results;
 
 use millstream::prelude::*;

@@ -53,6 +53,9 @@ impl Seen {
 }
 
 impl Push<u32> for Seen {
+    fn visit(&mut self, _: &mut dyn crate::chain::ChainVisitor) -> Result<()> {
+        Ok(())
+    }
     fn open(&mut self) -> Result<()> {
         Ok(())
     }
@@ -118,6 +121,7 @@ impl World {
             registry: Default::default(),
             alignment: Default::default(),
             batch_size: 1024,
+            checkpoints: None,
         };
         let waker = Arc::clone(&bell) as Waker;
         let context = TaskContext::new(Arc::new(job), 0, 1, 128, 0, waker).operator("call");

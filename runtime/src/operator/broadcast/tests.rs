@@ -16,6 +16,9 @@ use std::sync::Mutex;
 struct Seen(Arc<Mutex<Vec<String>>>);
 
 impl Push<String> for Seen {
+    fn visit(&mut self, _: &mut dyn crate::chain::ChainVisitor) -> Result<()> {
+        Ok(())
+    }
     fn open(&mut self) -> Result<()> {
         Ok(())
     }
@@ -49,6 +52,7 @@ fn context() -> OperatorContext {
         registry: Default::default(),
         alignment: Default::default(),
         batch_size: 1024,
+        checkpoints: None,
     };
     TaskContext::new(Arc::new(job), 0, 1, 128, 0, Arc::new(NoWake)).operator("rules")
 }

@@ -11,13 +11,13 @@ use super::content::Content;
 use super::emit::Emit;
 use super::firing::{Firings, Late, Pending, timed};
 use super::key::Keyed;
-use super::table::KeyTable;
 use super::time_window::TimeWindow;
 use super::trigger::{BoxedState, TriggerResult};
 use crate::chain::{Operator, Output, Records, Step};
 use crate::context::OperatorContext;
 use crate::function::TimeDomain;
-use millstream_model::{EventTime, Key, MAX_TIME, MIN_TIME, Result};
+use millstream_model::{Data, EventTime, Key, MAX_TIME, MIN_TIME, Result};
+use millstream_state::{DenseTable, Visitor};
 use open::{Moment, Open, Owner, Timers};
 use smallvec::SmallVec;
 
@@ -27,7 +27,7 @@ pub(super) use open::Rules;
 pub(super) struct General<K, T, C: Content<T>, E, S> {
     rules: Rules<T, C>,
     selector: S,
-    open: KeyTable<K, Windows<T, C::Acc>>,
+    open: DenseTable<K, Windows<T, C::Acc>>,
     timers: Timers<K>,
     /// The machine's clock, as far as it was told or read.
     now: EventTime,
@@ -56,7 +56,7 @@ where
         General {
             rules,
             selector,
-            open: KeyTable::default(),
+            open: DenseTable::default(),
             timers: Timers::default(),
             now: MIN_TIME,
             late: Late::new(late, &context),
@@ -196,8 +196,8 @@ where
         act(rules, &mut self.firings, &key, open, answer, time, false);
         if over {
             timers.ask(&owner, open, moment, |state: &mut BoxedState, ctx| {
-                rules.trigger.clear(state, ctx);
-            });
+                rules.trigger.clear(state, ctx)
+            })?;
             timers.delete_all(&owner, open);
             windows.remove(i);
             if windows.is_empty() {
@@ -262,7 +262,7 @@ fn act<K, T, C, E>(
 impl<K, T, C, E, S> Operator<T, E::Out> for General<K, T, C, E, S>
 where
     K: Key,
-    T: Send + 'static,
+    T: Data,
     C: Content<T>,
     E: Emit<K, C::Acc>,
     S: Keyed<T, K>,
@@ -313,5 +313,19 @@ where
 
     fn close(&mut self) -> Result<()> {
         self.firings.close()
+    }
+
+    fn parts(&mut self, visitor: &mut dyn Visitor) -> Result<()> {
+        visitor.part("windows", &mut self.open)
+    }
+
+    fn restored(&mut self, watermark: EventTime) -> Result<()> {
+        self.firings.observe(watermark);
+        for entry in self.open.iter() {
+            let owner = Owner { key: &entry.key, hash: entry.hash };
+            entry.value.iter().for_each(|open| self.timers.restore(&owner, open));
+        }
+        self.request_tick();
+        Ok(())
     }
 }

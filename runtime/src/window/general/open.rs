@@ -8,6 +8,7 @@ use super::super::trigger::{BoxedState, BoxedTrigger, TriggerContext};
 use crate::function::TimeDomain;
 use millstream_model::{EventTime, Key};
 use millstream_state::TimerQueue;
+use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
 /// What is the same for all windows of an operator.
@@ -21,6 +22,7 @@ pub(in super::super) struct Rules<T, C> {
 }
 
 /// A window of a key.
+#[derive(Serialize, Deserialize)]
 pub(super) struct Open<T, A> {
     pub(super) window: TimeWindow,
     pub(super) held: Held<T, A>,
@@ -30,6 +32,7 @@ pub(super) struct Open<T, A> {
 }
 
 /// What a window holds.
+#[derive(Serialize, Deserialize)]
 pub(super) enum Held<T, A> {
     /// What its content makes of the records.
     Folded(Option<A>),
@@ -157,6 +160,14 @@ impl<K: Key> Timers<K> {
         let (time, hash, (key, window)) = self.queue(domain).pop_due(now)?;
         // The window was mixed into the hash; mixing it in again takes it out.
         Some((time, Self::hash(hash, window), key, window))
+    }
+
+    /// Sets the timers of a window that was restored.
+    pub(super) fn restore<T, A>(&mut self, owner: &Owner<'_, K>, open: &Open<T, A>) {
+        let hash = Self::hash(owner.hash, open.window);
+        for &(domain, time) in &open.timers {
+            self.queue(domain).set(time, hash, &(owner.key.clone(), open.window));
+        }
     }
 
     /// When the next processing-time timer goes off.

@@ -19,11 +19,10 @@ use super::grid::Grid;
 use super::key::Keyed;
 use super::operator::Windows;
 use super::slots::Slots;
-use super::table::KeyTable;
 use crate::chain::{Output, Step};
 use crate::context::OperatorContext;
 use millstream_model::{EventTime, Key, MAX_TIME, MIN_TIME, Result};
-use millstream_state::Aggregate;
+use millstream_state::{Aggregate, DenseTable, Visitor};
 use std::marker::PhantomData;
 use std::ops::Bound::{Excluded, Included, Unbounded};
 
@@ -55,7 +54,7 @@ impl<T, A: Aggregate<T>> Merge<A::Acc> for Merger<T, A> {
 /// The content of the window that fires next, kept up to date slice by slice.
 pub(super) trait Totals<K, Acc>: Default + Send {
     /// What a slice keeps per key.
-    type Part: Send;
+    type Part: Send + 'static;
     /// What a slice keeps of a key that is new in it.
     fn part(acc: Acc) -> Self::Part;
     /// The accumulator of the records in one slice.
@@ -63,7 +62,7 @@ pub(super) trait Totals<K, Acc>: Default + Send {
     /// The same, to be changed.
     fn acc_mut(part: &mut Self::Part) -> &mut Acc;
     /// A slice enters the window at its end.
-    fn enter(&mut self, merge: &impl Merge<Acc>, slice: &KeyTable<K, Self::Part>);
+    fn enter(&mut self, merge: &impl Merge<Acc>, slice: &DenseTable<K, Self::Part>);
     /// The oldest slice leaves the window, in which there are slices up to `entered_to`.
     ///
     /// # Errors
@@ -291,7 +290,7 @@ where
         let Some(next_end) = self.next_end.checked_add(self.grid.slide()) else {
             // The end of time: there is no next window.
             self.totals.clear();
-            self.slices = Slots::default();
+            self.slices.close_all();
             self.current = NO_SLICE;
             return Ok(());
         };
@@ -399,5 +398,18 @@ where
 
     fn close(&mut self) -> Result<()> {
         self.firings.close()
+    }
+
+    fn parts(&mut self, visitor: &mut dyn Visitor) -> Result<()> {
+        visitor.part("slices", &mut self.slices.as_part(D::acc, D::part))
+    }
+
+    /// The totals are made up of the slices when the next window fires.
+    fn restored(&mut self, now: EventTime) {
+        self.watermark = now;
+        self.skip_passed();
+        let next = self.next_window().map(|end| end.saturating_sub(1));
+        let drop = self.slices.first().map(|start| self.slice_dropped_at(start));
+        self.due = next.into_iter().chain(drop).min().unwrap_or(MAX_TIME);
     }
 }

@@ -4,13 +4,13 @@
 //! happens to be zero from one that is gone.
 
 use super::super::slots::Slots;
-use super::super::table::KeyTable;
 use super::{Amendment, Merge, Totals};
 use millstream_model::{Error, EventTime, Key, Result};
+use millstream_state::DenseTable;
 
 /// See the module's text.
 pub(in super::super) struct Running<K, Acc> {
-    table: KeyTable<K, Total<Acc>>,
+    table: DenseTable<K, Total<Acc>>,
 }
 
 struct Total<Acc> {
@@ -20,7 +20,7 @@ struct Total<Acc> {
 
 impl<K, Acc> Default for Running<K, Acc> {
     fn default() -> Self {
-        Running { table: KeyTable::default() }
+        Running { table: DenseTable::default() }
     }
 }
 
@@ -57,7 +57,7 @@ impl<K: Key, Acc: Clone> Running<K, Acc> {
     }
 }
 
-impl<K: Key, Acc: Clone + Send> Totals<K, Acc> for Running<K, Acc> {
+impl<K: Key, Acc: Clone + Send + 'static> Totals<K, Acc> for Running<K, Acc> {
     type Part = Acc;
 
     fn part(acc: Acc) -> Acc {
@@ -71,7 +71,7 @@ impl<K: Key, Acc: Clone + Send> Totals<K, Acc> for Running<K, Acc> {
         part
     }
 
-    fn enter(&mut self, merge: &impl Merge<Acc>, slice: &KeyTable<K, Acc>) {
+    fn enter(&mut self, merge: &impl Merge<Acc>, slice: &DenseTable<K, Acc>) {
         for entries in slice.chunks() {
             self.table.warm(entries.iter().map(|entry| entry.hash));
             for entry in entries {

@@ -7,15 +7,15 @@
 //! per part, not one per key and slice.
 
 use super::super::slots::Slots;
-use super::super::table::KeyTable;
 use super::sums::add;
 use super::{Amendment, Merge, Totals};
 use millstream_model::{EventTime, Key, MIN_TIME, Result};
+use millstream_state::DenseTable;
 use std::ops::Bound::{Excluded, Included};
 
 /// See the module's text.
 pub(in super::super) struct Stacks<K, Acc> {
-    table: KeyTable<K, Sum<Acc>>,
+    table: DenseTable<K, Sum<Acc>>,
     /// Slices that begin before this are the front.
     back_from: EventTime,
     /// The last total that was asked for.
@@ -37,7 +37,7 @@ struct Sum<Acc> {
 
 impl<K, Acc> Default for Stacks<K, Acc> {
     fn default() -> Self {
-        Stacks { table: KeyTable::default(), back_from: MIN_TIME, total: None }
+        Stacks { table: DenseTable::default(), back_from: MIN_TIME, total: None }
     }
 }
 
@@ -120,7 +120,7 @@ impl<K: Key, Acc: Clone> Stacks<K, Acc> {
     }
 }
 
-impl<K: Key, Acc: Clone + Send> Totals<K, Acc> for Stacks<K, Acc> {
+impl<K: Key, Acc: Clone + Send + 'static> Totals<K, Acc> for Stacks<K, Acc> {
     type Part = Part<Acc>;
 
     fn part(acc: Acc) -> Part<Acc> {
@@ -134,7 +134,7 @@ impl<K: Key, Acc: Clone + Send> Totals<K, Acc> for Stacks<K, Acc> {
         &mut part.acc
     }
 
-    fn enter(&mut self, merge: &impl Merge<Acc>, slice: &KeyTable<K, Part<Acc>>) {
+    fn enter(&mut self, merge: &impl Merge<Acc>, slice: &DenseTable<K, Part<Acc>>) {
         for parts in slice.chunks() {
             self.table.warm(parts.iter().map(|part| part.hash));
             for part in parts {

@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex};
 pub(crate) const LATE: &str = "late";
 
 /// A record of the tests.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Rec {
     pub(crate) key: String,
     pub(crate) value: i64,
@@ -129,6 +129,7 @@ pub(crate) fn context() -> (OperatorContext, Arc<HandClock>) {
         registry: Default::default(),
         alignment: Default::default(),
         batch_size: 16,
+        checkpoints: None,
     };
     let task = TaskContext::new(Arc::new(job), 0, 1, 128, 0, Arc::new(NoWake));
     (task.operator("window"), clock)
@@ -162,6 +163,9 @@ struct Collect<T> {
 }
 
 impl<T: Send> Push<T> for Collect<T> {
+    fn visit(&mut self, _: &mut dyn crate::chain::ChainVisitor) -> Result<()> {
+        Ok(())
+    }
     fn open(&mut self) -> Result<()> {
         Ok(())
     }

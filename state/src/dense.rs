@@ -3,28 +3,50 @@
 //! Values stand in a vector, a hash table only holds their positions. So a window fires by counting upwards
 //! (a cursor is a number, and the order is that in which keys arrived), slices are merged by running through
 //! memory, and neither growing nor merging hashes a key again: its hash is kept beside it.
+//!
+//! While a snapshot runs, what leaves a position is written down first. Positions from which entries were on
+//! that came after the freeze need no mark of their own; a removal moves the last entry, and whatever is moved
+//! is written down too, so a cursor that runs over the positions misses nothing.
 
+use crate::codec;
+use crate::part::{Entries, Part, Written};
+use crate::schema::Shape;
+use crate::snapshot::PartKind;
+use crate::undo::{Encode, Undo};
 use hashbrown::HashTable;
+use millstream_model::{Data, Key, Result, hash_key};
 use std::hint::black_box;
 
 /// See the module's text.
 #[derive(Debug)]
-pub(crate) struct KeyTable<K, V> {
+pub struct DenseTable<K, V> {
     positions: HashTable<u32>,
     entries: Vec<Entry<K, V>>,
+    frozen: Option<Box<Frozen<K, V>>>,
+}
+
+/// What the running snapshot has of a table, by position.
+#[derive(Debug)]
+struct Frozen<K, V> {
+    undo: Undo<K, V>,
+    /// Entries from this position on came after the freeze.
+    n_entries: usize,
 }
 
 /// A key, its hash and its value.
 #[derive(Debug)]
-pub(crate) struct Entry<K, V> {
-    pub(crate) hash: u64,
-    pub(crate) key: K,
-    pub(crate) value: V,
+pub struct Entry<K, V> {
+    /// The stable hash of the key.
+    pub hash: u64,
+    /// The key.
+    pub key: K,
+    /// The value.
+    pub value: V,
 }
 
-impl<K, V> Default for KeyTable<K, V> {
+impl<K, V> Default for DenseTable<K, V> {
     fn default() -> Self {
-        KeyTable { positions: HashTable::new(), entries: Vec::new() }
+        DenseTable { positions: HashTable::new(), entries: Vec::new(), frozen: None }
     }
 }
 
@@ -40,12 +62,12 @@ const WARM_FROM: usize = 1 << 15;
 /// Entries whose keys are warmed at a time.
 const CHUNK: usize = 64;
 
-impl<K, V> KeyTable<K, V> {
+impl<K, V> DenseTable<K, V> {
     /// Brings the entries of keys with these hashes close, if the table is too large to be close anyway.
     ///
     /// Keys are independent, so their cache misses overlap here, where a few instructions lie between two of
     /// them; in the loop that works on the entries they would come one after the other.
-    pub(crate) fn warm(&self, hashes: impl Iterator<Item = u64>) {
+    pub fn warm(&self, hashes: impl Iterator<Item = u64>) {
         if self.len() < WARM_FROM {
             return;
         }
@@ -58,26 +80,86 @@ impl<K, V> KeyTable<K, V> {
         }
     }
 
+    /// Writes down an entry for the running snapshot before it is changed.
+    #[inline]
+    fn preserve(&mut self, at: usize) {
+        if self.frozen.is_some() {
+            self.preserve_frozen(at);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn preserve_frozen(&mut self, at: usize) {
+        let Some(Frozen { undo, n_entries }) = self.frozen.as_deref_mut() else { return };
+        if at < *n_entries
+            && let Some(entry) = self.entries.get(at)
+        {
+            undo.preserve(at, &entry.key, &entry.value);
+        }
+    }
+
+    /// Fixes what the next snapshot holds; `encode` writes an entry.
+    pub fn freeze_with(&mut self, encode: Encode<K, V>) {
+        let n_entries = self.entries.len();
+        let undo = Undo::new(n_entries, encode);
+        self.frozen = Some(Box::new(Frozen { undo, n_entries }));
+    }
+
+    /// As [`Part::write`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn write_slice(&mut self, out: &mut Written, budget: usize) -> Result<bool> {
+        let Some(Frozen { undo, n_entries }) = self.frozen.as_deref_mut() else { return Ok(true) };
+        let entries = &self.entries;
+        let n_places = (*n_entries).min(entries.len());
+        let done = undo.write(out, budget, n_places, |at| {
+            entries.get(at).map(|entry| (&entry.key, &entry.value))
+        })?;
+        if done {
+            self.frozen = None;
+        }
+        Ok(done)
+    }
+
+    /// Writes down every entry for the running snapshot: all of them are about to change.
+    fn preserve_all(&mut self) {
+        if self.frozen.is_some() {
+            (0..self.entries.len()).for_each(|at| self.preserve_frozen(at));
+        }
+    }
+
+    /// Whether a snapshot still has to write some of it.
+    pub fn is_frozen(&self) -> bool {
+        self.frozen.is_some()
+    }
+
+    /// As [`Part::thaw`].
+    pub fn unfreeze(&mut self) {
+        self.frozen = None;
+    }
+
     /// Number of keys.
     #[inline]
-    pub(crate) fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         self.entries.len()
     }
 
     /// Whether there is no key.
     #[inline]
-    pub(crate) fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
     /// Room for so many keys without growing.
-    pub(crate) fn capacity(&self) -> usize {
+    pub fn capacity(&self) -> usize {
         self.entries.capacity()
     }
 
     /// The position of the key with this hash for which `is` holds.
     #[inline]
-    pub(crate) fn find(&self, hash: u64, is: impl Fn(&K) -> bool) -> Option<usize> {
+    pub fn find(&self, hash: u64, is: impl Fn(&K) -> bool) -> Option<usize> {
         let entries = &self.entries;
         let found = self.positions.find(probe(hash), |&at| {
             let entry = &entries[at as usize];
@@ -88,36 +170,39 @@ impl<K, V> KeyTable<K, V> {
 
     /// The value of the key with this hash for which `is` holds.
     #[inline]
-    pub(crate) fn get(&self, hash: u64, is: impl Fn(&K) -> bool) -> Option<&V> {
+    pub fn get(&self, hash: u64, is: impl Fn(&K) -> bool) -> Option<&V> {
         self.find(hash, is).map(|at| &self.entries[at].value)
     }
 
     /// The same, to be changed in place.
     #[inline]
-    pub(crate) fn get_mut(&mut self, hash: u64, is: impl Fn(&K) -> bool) -> Option<&mut V> {
-        self.find(hash, is).map(|at| &mut self.entries[at].value)
+    pub fn get_mut(&mut self, hash: u64, is: impl Fn(&K) -> bool) -> Option<&mut V> {
+        let at = self.find(hash, is)?;
+        self.preserve(at);
+        Some(&mut self.entries[at].value)
     }
 
     /// The entry of the key with this hash for which `is` holds, value to be changed in place.
     #[inline]
-    pub(crate) fn find_entry(
-        &mut self,
-        hash: u64,
-        is: impl Fn(&K) -> bool,
-    ) -> Option<&mut Entry<K, V>> {
-        self.find(hash, is).map(|at| &mut self.entries[at])
+    pub fn find_entry(&mut self, hash: u64, is: impl Fn(&K) -> bool) -> Option<&mut Entry<K, V>> {
+        let at = self.find(hash, is)?;
+        self.preserve(at);
+        Some(&mut self.entries[at])
     }
 
     /// The entry of the key with this hash for which `is` holds; `make` creates an absent one.
     #[inline]
-    pub(crate) fn entry(
+    pub fn entry(
         &mut self,
         hash: u64,
         is: impl Fn(&K) -> bool,
         make: impl FnOnce() -> (K, V),
     ) -> &mut Entry<K, V> {
         match self.find(hash, is) {
-            Some(at) => &mut self.entries[at],
+            Some(at) => {
+                self.preserve(at);
+                &mut self.entries[at]
+            }
             None => self.append(hash, make()),
         }
     }
@@ -125,7 +210,7 @@ impl<K, V> KeyTable<K, V> {
     /// Changes the value of the key with this hash for which `is` holds, or adds what `make` creates; whether
     /// the key is new.
     #[inline]
-    pub(crate) fn upsert(
+    pub fn upsert(
         &mut self,
         hash: u64,
         is: impl Fn(&K) -> bool,
@@ -134,6 +219,7 @@ impl<K, V> KeyTable<K, V> {
     ) -> bool {
         match self.find(hash, is) {
             Some(at) => {
+                self.preserve(at);
                 update(&mut self.entries[at].value);
                 false
             }
@@ -145,7 +231,7 @@ impl<K, V> KeyTable<K, V> {
     }
 
     /// Adds a key that is not there.
-    pub(crate) fn append(&mut self, hash: u64, (key, value): (K, V)) -> &mut Entry<K, V> {
+    pub fn append(&mut self, hash: u64, (key, value): (K, V)) -> &mut Entry<K, V> {
         let at = self.entries.len();
         let position = u32::try_from(at).expect("a table of 2^32 keys would not fit into memory");
         let entries = &self.entries;
@@ -155,13 +241,20 @@ impl<K, V> KeyTable<K, V> {
     }
 
     /// Removes a key; the last one takes its place in the order.
-    pub(crate) fn remove(&mut self, hash: u64, is: impl Fn(&K) -> bool) -> Option<V> {
+    pub fn remove(&mut self, hash: u64, is: impl Fn(&K) -> bool) -> Option<V> {
         let at = self.find(hash, is)?;
         Some(self.remove_at(at).value)
     }
 
     /// Removes the key at a position; the last one takes its place.
-    pub(crate) fn remove_at(&mut self, at: usize) -> Entry<K, V> {
+    pub fn remove_at(&mut self, at: usize) -> Entry<K, V> {
+        if self.frozen.is_some() {
+            self.preserve_frozen(at);
+            self.preserve_frozen(self.entries.len() - 1);
+            if let Some(frozen) = &mut self.frozen {
+                frozen.undo.mark(at);
+            }
+        }
         let removed = self.entries.swap_remove(at);
         if let Ok(position) = self.positions.find_entry(probe(removed.hash), |&i| i as usize == at)
         {
@@ -180,41 +273,76 @@ impl<K, V> KeyTable<K, V> {
 
     /// The entry at a position, if there are so many.
     #[inline]
-    pub(crate) fn at(&self, position: usize) -> Option<&Entry<K, V>> {
+    pub fn at(&self, position: usize) -> Option<&Entry<K, V>> {
         self.entries.get(position)
     }
 
     /// The value at a position that `find` gave.
     #[inline]
-    pub(crate) fn value_mut(&mut self, position: usize) -> &mut V {
+    pub fn value_mut(&mut self, position: usize) -> &mut V {
+        self.preserve(position);
         &mut self.entries[position].value
     }
 
     /// All entries in order, some at a time: few enough to be warmed in another table before they are used.
-    pub(crate) fn chunks(&self) -> std::slice::Chunks<'_, Entry<K, V>> {
+    pub fn chunks(&self) -> std::slice::Chunks<'_, Entry<K, V>> {
         self.entries.chunks(CHUNK)
     }
 
     /// The same, values to be changed in place.
-    pub(crate) fn chunks_mut(&mut self) -> std::slice::ChunksMut<'_, Entry<K, V>> {
+    pub fn chunks_mut(&mut self) -> std::slice::ChunksMut<'_, Entry<K, V>> {
+        self.preserve_all();
         self.entries.chunks_mut(CHUNK)
     }
 
     /// All entries in order.
-    #[cfg(test)]
-    pub(crate) fn iter(&self) -> std::slice::Iter<'_, Entry<K, V>> {
+    pub fn iter(&self) -> std::slice::Iter<'_, Entry<K, V>> {
         self.entries.iter()
     }
 
     /// All entries in order, values to be changed in place.
-    pub(crate) fn iter_mut(&mut self) -> std::slice::IterMut<'_, Entry<K, V>> {
+    pub fn iter_mut(&mut self) -> std::slice::IterMut<'_, Entry<K, V>> {
+        self.preserve_all();
         self.entries.iter_mut()
     }
 
     /// Forgets all entries, keeps the buffers.
-    pub(crate) fn clear(&mut self) {
+    pub fn clear(&mut self) {
+        self.preserve_all();
         self.positions.clear();
         self.entries.clear();
+    }
+}
+
+impl<K: Key, V: Data> Part for DenseTable<K, V> {
+    fn kind(&self) -> PartKind {
+        PartKind::Keyed
+    }
+
+    fn shape(&self) -> Result<Shape> {
+        Shape::of::<(K, V)>()
+    }
+
+    fn freeze(&mut self) {
+        self.freeze_with(Box::new(|key, value, out| codec::encode(&(key, value), out)));
+    }
+
+    fn write(&mut self, out: &mut Written, budget: usize) -> Result<bool> {
+        self.write_slice(out, budget)
+    }
+
+    fn thaw(&mut self) {
+        self.unfreeze();
+    }
+
+    fn restore(&mut self, entries: &Entries<'_>) -> Result<()> {
+        entries.each(|_, (key, value): (K, V)| {
+            let hash = hash_key(&key)?;
+            if entries.assignment.owns(hash) {
+                self.append(hash, (key, value));
+            }
+            Ok(())
+        })
     }
 }
 
@@ -230,7 +358,7 @@ mod tests {
 
     #[test]
     fn behaves_like_a_map_in_order_of_arrival() {
-        let mut table = KeyTable::<u32, u32>::default();
+        let mut table = DenseTable::<u32, u32>::default();
         for i in 0..2000u32 {
             let key = i * 7919 % 300;
             table.entry(hash(key), |k| *k == key, || (key, 0)).value += 1;
@@ -245,7 +373,7 @@ mod tests {
 
     #[test]
     fn removing_keeps_every_other_key_in_reach() {
-        let mut table = KeyTable::<u32, u32>::default();
+        let mut table = DenseTable::<u32, u32>::default();
         let mut model = BTreeMap::new();
         for i in 0..5000u32 {
             let key = i * 7919 % 101;

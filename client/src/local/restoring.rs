@@ -1,0 +1,132 @@
+//! Where a job begins: what `restore` asks for, and whether it fits the program.
+//!
+//! Nothing here chooses for the user. A checkpoint that is damaged, of another job's shape, or in the way is an
+//! error that says what to do; only explicit options pass it over.
+
+use super::assemble::Begin;
+use super::checkpoints::{EPOCH, locate};
+use crate::config::{Config, RestoreFrom};
+use millstream_model::job_graph::{JobGraph, OperatorId};
+use millstream_model::{Error, Result};
+use millstream_runtime::task::Restore;
+use millstream_state::snapshot::manifest::parse_checkpoint_folder;
+use millstream_state::snapshot::{CheckpointStorage, completed, latest, read_manifest};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+pub(super) fn now_ms() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64)
+}
+
+/// Where a job without checkpoints of its own begins.
+pub(super) fn begin_without_checkpoints(config: &Config, graph: &JobGraph) -> Result<Begin> {
+    match &config.restore {
+        None => Ok(Begin::Fresh),
+        Some(RestoreFrom::Latest) => Err(Error::user(
+            "`restore latest` needs to know where checkpoints are: set `checkpoint-dir`",
+        )),
+        Some(RestoreFrom::Path(path)) => {
+            let (storage, folder) = locate(path)?;
+            Ok(Begin::At(fitting(config, graph, storage, &folder)?))
+        }
+    }
+}
+
+/// Where a job begins, and the checkpoint of its own that it begins at, if it is one.
+pub(super) fn begin(
+    config: &Config,
+    graph: &JobGraph,
+    storage: &Arc<dyn CheckpointStorage>,
+) -> Result<(Begin, Option<Restore>)> {
+    match &config.restore {
+        None => match completed(&**storage)?.last() {
+            None => Ok((Begin::Fresh, None)),
+            Some(folder) => Err(Error::user(format!(
+                "there are checkpoints of an earlier run, the newest is `{}`: go on from it with `restore \
+                 latest`, choose another `checkpoint-dir`, or delete them",
+                storage.locate(folder)
+            ))),
+        },
+        Some(RestoreFrom::Latest) => {
+            let Some(found) = latest(&**storage, config.allow_older)? else {
+                return Ok((Begin::Anew, None));
+            };
+            for (folder, error) in &found.skipped {
+                tracing::warn!(%folder, %error, "a damaged checkpoint is passed over, as allowed");
+            }
+            let restore = fitting(config, graph, Arc::clone(storage), &found.folder)?;
+            Ok((Begin::At(restore.clone()), Some(restore)))
+        }
+        Some(RestoreFrom::Path(path)) => {
+            if let Some(folder) = completed(&**storage)?.last() {
+                return Err(Error::user(format!(
+                    "there are checkpoints of an earlier run, the newest is `{}`: choose another \
+                     `checkpoint-dir`, or delete them",
+                    storage.locate(folder)
+                )));
+            }
+            let (storage, folder) = locate(path)?;
+            Ok((Begin::At(fitting(config, graph, storage, &folder)?), None))
+        }
+    }
+}
+
+/// The number of the next checkpoint: no other in the storage was ever begun with it or a higher one.
+pub(super) fn next_id(storage: &dyn CheckpointStorage, begin: &Begin) -> Result<u64> {
+    let restored = match begin {
+        Begin::At(restore) => restore.manifest.id.0 + 1,
+        Begin::Fresh | Begin::Anew => 1,
+    };
+    let begun = storage.list("chk-")?.into_iter().filter_map(|path| {
+        let (id, _) = parse_checkpoint_folder(path.split('/').next()?)?;
+        Some(id.0 + 1)
+    });
+    debug_assert_eq!(EPOCH, 0, "numbers alone keep the folders of a process apart");
+    Ok(begun.max().unwrap_or(0).max(restored))
+}
+
+/// Reads a checkpoint and makes sure that the job can go on from it.
+fn fitting(
+    config: &Config,
+    graph: &JobGraph,
+    storage: Arc<dyn CheckpointStorage>,
+    folder: &str,
+) -> Result<Restore> {
+    let manifest = read_manifest(&*storage, folder)?;
+    let place = storage.locate(folder);
+    let operators: HashMap<OperatorId, (&str, u32)> = graph
+        .vertices
+        .iter()
+        .flat_map(|v| v.operators.iter().map(|o| (o.id, (o.name.as_str(), v.max_parallelism))))
+        .collect();
+    for vertex in &manifest.vertices {
+        for (id, name, uid) in &vertex.operators {
+            let has_state = manifest
+                .tasks
+                .iter()
+                .flat_map(|task| &task.operators)
+                .any(|o| o.id == *id && o.parts.iter().any(|part| part.n_entries > 0));
+            match operators.get(id) {
+                Some((_, max)) if *max != vertex.max_parallelism && has_state => {
+                    return Err(Error::user(format!(
+                        "operator `{name}` had a max parallelism of {} in `{place}` and has {max} now: keyed \
+                         state cannot be dealt out anew, set it back",
+                        vertex.max_parallelism
+                    )));
+                }
+                None if has_state && !config.allow_non_restored => {
+                    let uid = uid.as_ref().map_or("no uid".into(), |uid| format!("uid `{uid}`"));
+                    return Err(Error::user(format!(
+                        "`{place}` holds state of an operator `{name}` ({uid}) that the program does not have: \
+                         give the operator that goes on with it the same uid, or leave the state behind with \
+                         `allow-non-restored`"
+                    )));
+                }
+                _ => {}
+            }
+        }
+    }
+    let allow_non_restored = config.allow_non_restored;
+    Ok(Restore { storage, manifest: Arc::new(manifest), allow_non_restored })
+}

@@ -1,0 +1,87 @@
+//! Operator state: a few values of a subtask that belong to no key.
+//!
+//! Positions of splits, the progress of a clock, what a sink has yet to commit. They are few, so they are
+//! simply copied (as bytes) when the snapshot is taken. What becomes of them when the parallelism changes is
+//! their kind: dealt out, given to everybody, or the same everywhere.
+
+use crate::codec;
+use crate::part::{Entries, Part, Written};
+use crate::schema::Shape;
+use crate::snapshot::PartKind;
+use millstream_model::{Data, Error, Result};
+
+/// See the module's text.
+#[derive(Debug)]
+pub struct Items<T> {
+    /// The values. After a restore: those that belong to this subtask.
+    pub values: Vec<T>,
+    kind: PartKind,
+    frozen: Option<std::result::Result<Written, Error>>,
+}
+
+impl<T> Items<T> {
+    fn new(kind: PartKind) -> Self {
+        Items { values: Vec::new(), kind, frozen: None }
+    }
+
+    /// Values that are dealt out to all subtasks.
+    pub fn split() -> Self {
+        Items::new(PartKind::Split)
+    }
+
+    /// Values all of which every subtask gets.
+    pub fn union() -> Self {
+        Items::new(PartKind::Union)
+    }
+
+    /// Values that are the same in all subtasks.
+    pub fn broadcast() -> Self {
+        Items::new(PartKind::Broadcast)
+    }
+}
+
+impl<T: Data> Part for Items<T> {
+    fn kind(&self) -> PartKind {
+        self.kind
+    }
+
+    fn shape(&self) -> Result<Shape> {
+        Shape::of::<T>()
+    }
+
+    fn freeze(&mut self) {
+        let mut written = Written::default();
+        let encoded = self.values.iter().try_for_each(|value| {
+            written.n_entries += 1;
+            codec::encode(value, &mut written.bytes)
+        });
+        self.frozen = Some(encoded.map(|()| written));
+    }
+
+    fn write(&mut self, out: &mut Written, _: usize) -> Result<bool> {
+        if let Some(frozen) = self.frozen.take() {
+            out.append(&mut frozen?);
+        }
+        Ok(true)
+    }
+
+    fn thaw(&mut self) {
+        self.frozen = None;
+    }
+
+    fn restore(&mut self, entries: &Entries<'_>) -> Result<()> {
+        let (kind, assignment) = (self.kind, entries.assignment);
+        entries.each(|index, value| {
+            let belongs = match kind {
+                PartKind::Split => assignment.is_dealt(index as usize),
+                PartKind::Union => true,
+                // Equal in all writers: taken from one that is certain to be there.
+                PartKind::Broadcast | PartKind::Keyed => assignment.writer == 0,
+            };
+            if belongs {
+                self.values.push(value);
+            }
+            Ok(())
+        })
+    }
+}

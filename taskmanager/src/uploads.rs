@@ -1,0 +1,262 @@
+//! Bringing the snapshots of tasks to storage, on threads that may wait.
+//!
+//! A task hands over encoded blocks and goes on; a few threads per host write them, make them durable and
+//! only then acknowledge. One thread serves a task for the whole of a snapshot, so its blocks stay in order.
+//! What is under way is bounded by the tasks themselves: they stop to write by themselves when their backlog
+//! is large, and are woken when it is small again.
+
+use crossbeam_channel::{Receiver, Sender, unbounded};
+use millstream_model::{Barrier, CheckpointId, Error, Result};
+use millstream_runtime::task::{SnapshotStream, Snapshots, Waker};
+use millstream_state::Written;
+use millstream_state::snapshot::{CheckpointStorage, StateFileWriter, TaskSnapshot};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Threads that write to storage.
+const N_THREADS: usize = 2;
+/// A backlog from which on a task that has stopped to write is woken.
+const SMALL_BACKLOG_BYTES: usize = 1 << 20;
+
+/// What became of a task's part in a checkpoint.
+#[derive(Debug)]
+pub enum SnapshotEvent {
+    /// It is durable.
+    Taken {
+        /// The task.
+        task: usize,
+        /// The checkpoint.
+        checkpoint: CheckpointId,
+        /// What was stored.
+        snapshot: TaskSnapshot,
+    },
+    /// It could not be taken.
+    Declined {
+        /// The task.
+        task: usize,
+        /// The checkpoint.
+        checkpoint: CheckpointId,
+        /// Why.
+        error: Error,
+    },
+    /// The task has come to the end of its input and waits for its last checkpoint.
+    Ended {
+        /// The task.
+        task: usize,
+    },
+}
+
+/// Where a checkpoint's files go: a storage, and a folder in it.
+#[derive(Clone)]
+pub struct Target {
+    /// The storage.
+    pub storage: Arc<dyn CheckpointStorage>,
+    /// The folder.
+    pub folder: String,
+}
+
+type Stream = (usize, CheckpointId);
+
+enum Message {
+    Begin { stream: Stream, target: Target, waker: Waker, backlog: Arc<AtomicUsize> },
+    Block { stream: Stream, part: u32, entries: Written },
+    Finish { stream: Stream, snapshot: TaskSnapshot },
+    Fail { stream: Stream, error: Error },
+    GiveUp { stream: Stream },
+}
+
+/// Writes the snapshots of one attempt of a job. See the module's text.
+pub struct Uploads {
+    threads: Vec<Sender<Message>>,
+    wakers: Vec<Waker>,
+    attempt: u32,
+    targets: Mutex<BTreeMap<CheckpointId, Target>>,
+    events: Sender<(u32, SnapshotEvent)>,
+}
+
+impl Uploads {
+    /// Starts the threads. Events carry the attempt.
+    ///
+    /// # Errors
+    /// If the system refuses a thread.
+    pub fn start(
+        wakers: Vec<Waker>,
+        attempt: u32,
+        events: Sender<(u32, SnapshotEvent)>,
+    ) -> Result<Self> {
+        let mut threads = Vec::new();
+        for index in 0..N_THREADS.min(wakers.len().max(1)) {
+            let (sender, messages) = unbounded();
+            let mut writer =
+                Writer { messages, attempt, events: events.clone(), files: HashMap::new() };
+            std::thread::Builder::new()
+                .name(format!("millstream-upload-{index}"))
+                .spawn(move || writer.run())
+                .map_err(|e| Error::external("the system refused a thread").caused_by(e))?;
+            threads.push(sender);
+        }
+        Ok(Uploads { threads, wakers, attempt, targets: Mutex::default(), events })
+    }
+
+    /// Says where a checkpoint goes; before its barrier is sent.
+    pub fn aim(&self, checkpoint: CheckpointId, target: Target) {
+        let mut targets = self.targets.lock().unwrap_or_else(PoisonError::into_inner);
+        // One is under way at a time; the one before may still be asked for by a task that is late.
+        while targets.len() > 2 {
+            targets.pop_first();
+        }
+        targets.insert(checkpoint, target);
+    }
+}
+
+impl Snapshots for Uploads {
+    fn begin(&self, task: usize, barrier: Barrier) -> Box<dyn SnapshotStream> {
+        let stream = (task, barrier.checkpoint);
+        let messages = self.threads[task % self.threads.len()].clone();
+        let backlog = Arc::new(AtomicUsize::new(0));
+        let targets = self.targets.lock().unwrap_or_else(PoisonError::into_inner);
+        let begin = match targets.get(&barrier.checkpoint) {
+            Some(target) => {
+                let folder = format!("{}/task-{task}-{}", target.folder, self.attempt);
+                let target = Target { storage: Arc::clone(&target.storage), folder };
+                let (waker, backlog) = (Arc::clone(&self.wakers[task]), Arc::clone(&backlog));
+                Message::Begin { stream, target, waker, backlog }
+            }
+            None => {
+                let error = Error::internal("nobody said where this checkpoint goes");
+                Message::Fail { stream, error }
+            }
+        };
+        drop(targets);
+        // A thread that is gone is told by the host's end.
+        let _ = messages.send(begin);
+        Box::new(Upload { stream, messages, backlog, is_over: false })
+    }
+
+    fn ended(&self, task: usize) {
+        let _ = self.events.send((self.attempt, SnapshotEvent::Ended { task }));
+    }
+}
+
+/// The task's end of an upload.
+struct Upload {
+    stream: Stream,
+    messages: Sender<Message>,
+    backlog: Arc<AtomicUsize>,
+    is_over: bool,
+}
+
+impl SnapshotStream for Upload {
+    fn backlog_bytes(&self) -> usize {
+        self.backlog.load(Ordering::Relaxed)
+    }
+
+    fn block(&mut self, part: u32, entries: Written) {
+        self.backlog.fetch_add(entries.bytes.len(), Ordering::Relaxed);
+        let _ = self.messages.send(Message::Block { stream: self.stream, part, entries });
+    }
+
+    fn finish(mut self: Box<Self>, snapshot: TaskSnapshot) {
+        self.is_over = true;
+        let _ = self.messages.send(Message::Finish { stream: self.stream, snapshot });
+    }
+
+    fn fail(mut self: Box<Self>, error: Error) {
+        self.is_over = true;
+        let _ = self.messages.send(Message::Fail { stream: self.stream, error });
+    }
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        if !self.is_over {
+            let _ = self.messages.send(Message::GiveUp { stream: self.stream });
+        }
+    }
+}
+
+/// A file being written.
+struct File {
+    target: Target,
+    waker: Waker,
+    backlog: Arc<AtomicUsize>,
+    /// Begun with the first block.
+    writer: Option<StateFileWriter>,
+}
+
+impl File {
+    fn write(&mut self, part: u32, entries: &Written) -> Result<()> {
+        let writer = match &mut self.writer {
+            Some(writer) => writer,
+            None => {
+                let path = &self.target.folder;
+                self.writer.insert(StateFileWriter::create(&*self.target.storage, path)?)
+            }
+        };
+        writer.block(part, entries)
+    }
+
+    fn finish(self, mut snapshot: TaskSnapshot) -> Result<TaskSnapshot> {
+        snapshot.file = self.writer.map(StateFileWriter::finish).transpose()?;
+        Ok(snapshot)
+    }
+}
+
+struct Writer {
+    messages: Receiver<Message>,
+    attempt: u32,
+    events: Sender<(u32, SnapshotEvent)>,
+    files: HashMap<Stream, File>,
+}
+
+impl Writer {
+    fn run(&mut self) {
+        while let Ok(message) = self.messages.recv() {
+            self.take(message);
+        }
+    }
+
+    fn take(&mut self, message: Message) {
+        match message {
+            Message::Begin { stream, target, waker, backlog } => {
+                self.files.insert(stream, File { target, waker, backlog, writer: None });
+            }
+            Message::Block { stream, part, entries } => {
+                let Some(file) = self.files.get_mut(&stream) else { return };
+                let written = file.write(part, &entries);
+                let n_bytes = entries.bytes.len();
+                let before = file.backlog.fetch_sub(n_bytes, Ordering::Relaxed);
+                if before - n_bytes < SMALL_BACKLOG_BYTES {
+                    file.waker.wake();
+                }
+                if let Err(error) = written {
+                    self.decline(stream, error);
+                }
+            }
+            Message::Finish { stream, snapshot } => {
+                let Some(file) = self.files.remove(&stream) else { return };
+                match file.finish(snapshot) {
+                    Ok(snapshot) => {
+                        let (task, checkpoint) = stream;
+                        self.tell(SnapshotEvent::Taken { task, checkpoint, snapshot });
+                    }
+                    Err(error) => self.decline(stream, error),
+                }
+            }
+            Message::Fail { stream, error } => self.decline(stream, error),
+            Message::GiveUp { stream } => {
+                self.files.remove(&stream);
+            }
+        }
+    }
+
+    fn decline(&mut self, (task, checkpoint): Stream, error: Error) {
+        self.files.remove(&(task, checkpoint));
+        self.tell(SnapshotEvent::Declined { task, checkpoint, error });
+    }
+
+    fn tell(&self, event: SnapshotEvent) {
+        let _ = self.events.send((self.attempt, event));
+    }
+}

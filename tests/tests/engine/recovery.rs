@@ -1,0 +1,141 @@
+//! Jobs that fail and go on from their checkpoints: their results are as if nothing had happened.
+
+use super::{Way, endless, until};
+use millstream::prelude::*;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+const N: u64 = 60_000;
+const N_KEYS: u64 = 501;
+
+/// An environment that takes checkpoints into `dir`.
+fn environment(way: Way, dir: &Path, more: &[(&str, &str)]) -> Environment {
+    let dir = dir.display().to_string();
+    let mut settings = vec![
+        ("checkpoint-dir", dir.as_str()),
+        ("checkpoint-interval", "5ms"),
+        ("restart-strategy", "fixed-delay 100 0ms"),
+    ];
+    settings.extend(more);
+    way.environment_with(&settings)
+}
+
+/// Fails so often, every so many records, in whichever subtask that happens to be.
+#[derive(Clone)]
+struct Failing {
+    every: u64,
+    n_failures: u64,
+    n_seen: Arc<AtomicU64>,
+    n_failed: Arc<AtomicU64>,
+}
+
+impl Failing {
+    fn new(n_failures: u64) -> Self {
+        let every = N / (n_failures + 1);
+        Failing { every, n_failures, n_seen: Arc::default(), n_failed: Arc::default() }
+    }
+}
+
+impl MapFunction<u64> for Failing {
+    type Out = u64;
+    fn map(&mut self, n: u64) -> Result<u64> {
+        let n_seen = self.n_seen.fetch_add(1, Ordering::SeqCst) + 1;
+        let n_failed = self.n_failed.load(Ordering::SeqCst);
+        if n_failed < self.n_failures
+            && n_seen >= (n_failed + 1) * self.every
+            && self
+                .n_failed
+                .compare_exchange(n_failed, n_failed + 1, Ordering::SeqCst, Ordering::SeqCst)
+                .is_ok()
+        {
+            return Err(Error::user("as planned"));
+        }
+        Ok(n)
+    }
+}
+
+/// The last running count of each key: what the state holds at the end.
+fn last_counts(counts: Vec<(u64, u64)>) -> BTreeMap<u64, u64> {
+    let mut last = BTreeMap::new();
+    for (key, n) in counts {
+        let highest = last.entry(key).or_insert(0);
+        *highest = n.max(*highest);
+    }
+    last
+}
+
+fn expected_counts() -> BTreeMap<u64, u64> {
+    (0..N_KEYS).map(|key| (key, (N - key).div_ceil(N_KEYS))).collect()
+}
+
+#[test]
+fn state_counts_every_record_once_however_often_the_job_fails() {
+    for way in Way::few() {
+        let dir = tempfile::tempdir().unwrap();
+        let env = environment(way, dir.path(), &[]);
+        let failing = Failing::new(3);
+        let n_failed = Arc::clone(&failing.n_failed);
+        let counts = env
+            .source(Generator::new(N, |i| i).rate(200_000), Watermarks::none())
+            .map_with(failing)
+            .key_by(|i| i % N_KEYS)
+            .count()
+            .uid("counts")
+            .collect();
+        env.execute("failing").unwrap_or_else(|e| panic!("{way:?}: {e}"));
+        assert_eq!(n_failed.load(Ordering::SeqCst), 3);
+        assert_eq!(last_counts(counts.take()), expected_counts(), "{way:?}");
+    }
+}
+
+#[test]
+fn a_job_stopped_with_a_savepoint_goes_on_from_it() {
+    for (before, after) in [(1, 1), (2, 2), (1, 4), (4, 3)] {
+        let way =
+            |parallelism| Way { driver: "cooperative", batch_size: 7, parallelism, chaining: true };
+        let dir = tempfile::tempdir().unwrap();
+        let count = |env: &Environment| {
+            env.source(Generator::new(N, |i| i).rate(400_000), Watermarks::none())
+                .uid("numbers")
+                .key_by(|i| i % N_KEYS)
+                .count()
+                .uid("counts")
+                .collect()
+        };
+        let first = environment(way(before), &dir.path().join("first"), &[]);
+        let counts = count(&first);
+        let job = first.execute_async("first").unwrap();
+        until("some records were read", || job.status().records > 100);
+        let savepoint = job.stop_with_savepoint(dir.path().join("savepoints"), false).unwrap();
+        job.wait().unwrap();
+        let counted: u64 = last_counts(counts.take()).values().sum();
+        assert!(counted > 100 && counted < N, "{counted} of {N}");
+
+        let savepoint = savepoint.display().to_string();
+        let second =
+            environment(way(after), &dir.path().join("second"), &[("restore", &savepoint)]);
+        let counts = count(&second);
+        second.execute("second").unwrap();
+        let counts = counts.take();
+        assert_eq!(counts.len() as u64, N - counted, "{before} -> {after}");
+        // A key may have had all of its records before.
+        let expected = expected_counts();
+        for (key, n) in last_counts(counts) {
+            assert_eq!(n, expected[&key], "key {key}, {before} -> {after}");
+        }
+    }
+}
+
+#[test]
+fn without_a_folder_there_is_no_savepoint() {
+    let env = Environment::local();
+    endless(&env).discard();
+    let job = env.execute_async("endless").unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let error = job.savepoint(dir.path()).unwrap_err().to_string();
+    assert!(error.contains("set `checkpoint-dir`"), "{error}");
+    job.cancel();
+    job.wait().unwrap();
+}
