@@ -2,13 +2,14 @@
 //!
 //! A data set is one file in an order that matters, so source, parsing and timestamps are one chain of
 //! parallelism 1; what comes after it is as parallel as the job. Lines are parsed behind the source rather
-//! than in it, because the formats are the data sets' own; counting them there is right as long as one
-//! subtask reads one file from its beginning.
+//! than in it, because the formats are the data sets' own. A bad line is shown, not numbered: after a restart
+//! the count would begin where the reader does.
+//!
+//! Whatever keeps state has a uid, named after the file: a job reads each file once.
 
 use crate::records::Record;
 use millstream::connectors::{FileSource, Paced};
 use millstream::prelude::*;
-use std::marker::PhantomData;
 use std::path::Path;
 
 /// The records of a data set's file in the folder `data`, in file order, at most `rate` a second.
@@ -24,33 +25,14 @@ pub fn read<R: Record>(
         Some(rate) => env.source(Paced::new(file, rate), Watermarks::none()),
         None => env.source(file, Watermarks::none()),
     };
-    let parse =
-        Parse { path: path.display().to_string(), n_lines: R::N_HEADER_LINES, record: PhantomData };
-    let lines = lines.name(R::FILE).parallelism(1);
-    let records = lines.map_with(parse).name("parse").parallelism(1);
-    if watermarks.assigns_times() { records.watermarks(watermarks).parallelism(1) } else { records }
-}
-
-/// Parses lines and knows which is which.
-struct Parse<R> {
-    path: String,
-    n_lines: u64,
-    record: PhantomData<fn() -> R>,
-}
-
-impl<R> Clone for Parse<R> {
-    fn clone(&self) -> Self {
-        Parse { path: self.path.clone(), ..*self }
+    let lines = lines.name(R::FILE).uid(R::FILE).parallelism(1);
+    let path = path.display().to_string();
+    let records = lines.try_map(move |line| {
+        R::parse(&line).map_err(|cause| Error::user(format!("`{path}`: {cause}: `{line}`")))
+    });
+    let records = records.name("parse").parallelism(1);
+    if !watermarks.assigns_times() {
+        return records;
     }
-}
-
-impl<R: Record> MapFunction<Text> for Parse<R> {
-    type Out = R;
-
-    fn map(&mut self, line: Text) -> Result<R> {
-        self.n_lines += 1;
-        R::parse(&line).map_err(|cause| {
-            Error::user(format!("`{}`, line {}: {cause}: `{line}`", self.path, self.n_lines))
-        })
-    }
+    records.watermarks(watermarks).uid(format!("times of {}", R::FILE)).parallelism(1)
 }

@@ -12,6 +12,9 @@ pub fn arguments<A: Parser>(env: &Environment) -> A {
 Options of the engine:
   -p, --parallelism <N>         Subtasks of each operator
   -D <KEY=VALUE>                Sets an option of the engine (docs/configuration.md)
+      --checkpoint-dir <DIR>    Takes checkpoints into this folder
+      --checkpoint-interval <T> Time between two of them: 200ms, 10s
+      --restore latest|<PATH>   Goes on from a checkpoint or savepoint
       --explain[=text|dot|json] Prints the plan of the job instead of running it";
     let command = A::command().after_help(ENGINE);
     let matches = command.get_matches_from(std::env::args().take(1).chain(env.args().to_vec()));
@@ -33,6 +36,13 @@ pub fn data_dir(env: &Environment) -> PathBuf {
 /// Whether the plan is asked for instead of a run: then nothing outside may be touched.
 pub fn is_explaining() -> bool {
     std::env::args().any(|argument| argument == "--explain" || argument.starts_with("--explain="))
+}
+
+/// Whether the run goes on from a checkpoint or savepoint, or from the beginning because there is none yet:
+/// then output that is there may be its own.
+pub fn is_restoring() -> bool {
+    let mut arguments = std::env::args();
+    arguments.any(|a| a == "--restore" || a.starts_with("--restore=") || a.starts_with("restore="))
 }
 
 /// Ends a program: an error is shown as one line on standard error, and the exit code is 1.

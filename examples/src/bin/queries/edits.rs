@@ -58,6 +58,7 @@ pub(crate) fn build(run: &Run) {
         .filter(|edit: &Edit| edit.time.starts_with("2015-09-12"))
         .parallelism(1)
         .watermarks(Watermarks::monotonous().on(|edit: &Edit| edit.ts))
+        .uid("times")
         .parallelism(1)
         .key_by_ref(|edit| &edit.channel)
         .window(Tumbling::of(mins(5)))

@@ -5,7 +5,13 @@
 //! ```
 //!
 //! Each query is a function in a file of its own and says what it computes. Results go to
-//! `OUT/<name>/part-*`, a row a line. They are the same at every parallelism.
+//! `OUT/<name>/part-*`, a row a line. They are the same at every parallelism, and also when the process is killed
+//! and started again with what it was started with, as often as it takes (at any parallelism each time):
+//!
+//! ```sh
+//! cargo run --release -p millstream-examples --bin queries -- O1 --data examples/data --out out --rate 5000 \
+//!     --checkpoint-dir checkpoints --checkpoint-interval 200ms --restore latest
+//! ```
 
 mod alerts;
 mod carriers;
@@ -21,10 +27,10 @@ mod urls;
 mod weather;
 mod words;
 
-use clap::Parser;
 use clap::builder::PossibleValuesParser;
+use clap::{Parser, ValueEnum};
 use millstream::prelude::*;
-use millstream_examples::program::{arguments, finish, is_explaining};
+use millstream_examples::program::{arguments, finish, is_explaining, is_restoring};
 use run::{Run, clear};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -77,6 +83,15 @@ struct Arguments {
     /// Removes the results of earlier runs from the folder first
     #[arg(long)]
     overwrite: bool,
+    /// Where state is kept while the query runs
+    #[arg(long, value_enum, default_value = "memory")]
+    backend: Backend,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum Backend {
+    Memory,
+    Rocksdb,
 }
 
 fn main() -> ExitCode {
@@ -85,9 +100,15 @@ fn main() -> ExitCode {
 
 fn run() -> Result<()> {
     let env = Environment::from_args()?;
-    let Arguments { query, data, out, rate, overwrite } = arguments(&env);
+    let Arguments { query, data, out, rate, overwrite, backend } = arguments(&env);
     let query = QUERIES.into_iter().find(|q| q.id == query).expect("clap knows the queries");
-    if !is_explaining() {
+    if backend == Backend::Rocksdb {
+        return Err(Error::user(
+            "this program was built without RocksDB: leave out `--backend rocksdb`",
+        ));
+    }
+    // What a run that is gone on with has written is its output too; the sinks know what of it counts.
+    if !is_explaining() && !is_restoring() {
         let results = QUERIES.iter().flat_map(|query| query.results);
         clear(&out, results.copied(), overwrite)?;
     }

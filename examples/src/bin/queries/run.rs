@@ -36,7 +36,7 @@ impl Run {
     ) {
         // Foreign files beside the parts are no reason to refuse: the folder above was checked.
         let sink = FileSink::formatted(self.out.join(result), show).overwrite();
-        rows.sink(sink).name(result);
+        rows.sink(sink).name(result).uid(result);
     }
 }
 
@@ -70,11 +70,9 @@ pub(crate) fn clear(
     Ok(())
 }
 
-/// Whether a file is one that a sink left, complete or not.
+/// Whether a file is one that a sink left: `part-…` when it is complete, `.part-…` before, a number behind.
 fn is_part(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let number = name
-        .strip_prefix("part-")
-        .or_else(|| name.strip_prefix(".part-").and_then(|rest| rest.strip_suffix(".inprogress")));
-    number.is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
+    let part = name.strip_prefix('.').unwrap_or(&name).strip_prefix("part-");
+    part.is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
 }
