@@ -9,7 +9,7 @@ use std::cell::RefMut;
 /// A descriptor of keyed state: knows the table it lives in and the handle it is used by.
 pub trait Descriptor {
     /// What the table holds per key.
-    type Value: Send + 'static;
+    type Value: Data;
     /// What a function gets for one key.
     type Handle<'a, K: Key>
     where

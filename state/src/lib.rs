@@ -6,6 +6,7 @@
 //! (snapshot, spill, network), behind these same tables: [`part`] is how state is written and read back.
 
 pub mod aggregate;
+mod cache;
 pub mod codec;
 pub mod dense;
 pub mod descriptor;
@@ -17,6 +18,7 @@ pub mod part;
 pub mod schema;
 pub mod snapshot;
 pub mod states;
+pub mod store;
 pub mod table;
 pub mod timers;
 pub mod undo;

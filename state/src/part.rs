@@ -10,6 +10,7 @@
 
 use crate::schema::{Schema, Shape};
 use crate::snapshot::{Assignment, PartKind};
+use crate::store::Space;
 use millstream_model::Result;
 use serde::de::DeserializeOwned;
 
@@ -38,6 +39,17 @@ pub trait Part {
     /// # Errors
     /// If a value cannot be encoded.
     fn write(&mut self, out: &mut Written, budget: usize) -> Result<bool>;
+
+    /// Whether it can lie in a store.
+    fn can_attach(&self) -> bool {
+        false
+    }
+
+    /// Puts a store beneath it, before anything is in it, if it can lie in one. `is_empty`: nothing of the part
+    /// is in the store.
+    fn attach(&mut self, space: Space, is_empty: bool) {
+        let _ = (space, is_empty);
+    }
 
     /// Forgets the freeze: the snapshot is not wanted any more.
     fn thaw(&mut self);

@@ -93,7 +93,9 @@ impl KeyedStates {
         key: &'a K,
         hash: u64,
     ) -> D::Handle<'a, K> {
-        descriptor.handle(self.table(descriptor.name()), key, hash)
+        let mut table: RefMut<'_, KeyedTable<K, D::Value>> = self.table(descriptor.name());
+        table.fetch(hash, key);
+        descriptor.handle(table, key, hash)
     }
 
     /// Copies of the keys that have an entry in the state that `descriptor` names, in no particular but a
@@ -103,7 +105,8 @@ impl KeyedStates {
     /// As [`of`](Self::of).
     pub fn keys<K: Key, D: Descriptor>(&self, descriptor: &D) -> Vec<K> {
         let table = self.table::<KeyedTable<K, D::Value>>(descriptor.name());
-        table.iter().map(|(key, _)| key.clone()).collect()
+        // What cannot be read ends the step; there is no way to say so.
+        table.keys().unwrap_or_else(|e| std::panic::resume_unwind(Box::new(e)))
     }
 
     #[inline]

@@ -4,11 +4,18 @@
 //! the table takes it as an argument and keys may be compared in borrowed form (`&str` against `String`).
 //! One flat table per state: sharding it by key group would cost a dependent cache miss per access at ten
 //! million keys, and grouping is only needed when a snapshot walks it.
+//!
+//! Two things may stand beside it: what the running snapshot has of it ([`Undo`]), and what makes it the cache
+//! of a store ([`Cache`]). A table with neither pays for one test of a pointer; with either, an access finds
+//! the bucket of its entry first and notes there what happens to it. A table over a store holds what
+//! [`fetch`](KeyedTable::fetch) brought: call it before anything else is done with a key.
 
+use crate::cache::Cache;
 use crate::codec;
 use crate::part::{Entries, Part, Written};
 use crate::schema::Shape;
 use crate::snapshot::PartKind;
+use crate::store::{Change, Space};
 use crate::undo::Undo;
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry as Slot;
@@ -19,22 +26,31 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 #[derive(Debug)]
 pub struct KeyedTable<K, V> {
     table: HashTable<(K, V)>,
-    /// What the running snapshot has of it, by bucket.
-    frozen: Option<Box<Undo<K, V>>>,
+    aside: Option<Box<Aside<K, V>>>,
+}
+
+/// What stands beside a table, by bucket.
+#[derive(Debug)]
+struct Aside<K, V> {
+    undo: Option<Undo<K, V>>,
+    cache: Option<Cache<K, V>>,
 }
 
 impl<K, V> Default for KeyedTable<K, V> {
     fn default() -> Self {
-        KeyedTable { table: HashTable::new(), frozen: None }
+        KeyedTable { table: HashTable::new(), aside: None }
     }
 }
 
 impl<K: Clone, V: Clone> Clone for KeyedTable<K, V> {
-    /// A copy that no snapshot knows of.
+    /// A copy that no snapshot and no store knows of.
     fn clone(&self) -> Self {
-        KeyedTable { table: self.table.clone(), frozen: None }
+        KeyedTable { table: self.table.clone(), aside: None }
     }
 }
+
+/// Buckets the clock hand passes in one go, at most.
+const MAX_PASSED: usize = 1 << 14;
 
 /// Folds the high half into the tag bits: the high bits alone are nearly the same for all keys of a
 /// subtask, because they choose the key group.
@@ -97,57 +113,183 @@ impl<K: Key, V> KeyedTable<K, V> {
         self.table.find(probe(hash), |e| is(&e.0)).map(|e| &e.1)
     }
 
-    /// Writes down an entry for the running snapshot before it is changed.
+    /// The bucket of a key, noted as about to be changed.
     #[cold]
     #[inline(never)]
-    fn preserve(&mut self, hash: u64, is: &dyn Fn(&K) -> bool) {
-        let Some(undo) = &mut self.frozen else { return };
-        if let Some(bucket) = self.table.find_bucket_index(probe(hash), |e| is(&e.0))
-            && let Some((key, value)) = self.table.get_bucket(bucket)
-        {
-            undo.preserve(bucket, key, value);
+    fn touch_bucket(&mut self, hash: u64, is: &dyn Fn(&K) -> bool) -> Option<usize> {
+        let aside = self.aside.as_mut()?;
+        let bucket = self.table.find_bucket_index(probe(hash), |e| is(&e.0))?;
+        if let Some((key, value)) = self.table.get_bucket(bucket) {
+            if let Some(undo) = &mut aside.undo {
+                undo.preserve(bucket, key, value);
+            }
+            if let Some(cache) = &mut aside.cache {
+                cache.preserve(bucket, hash, key, value);
+                cache.dirty.set(bucket);
+                cache.used.set(bucket);
+            }
         }
+        Some(bucket)
     }
 
-    /// Adds an entry that the running snapshot does not have.
+    /// Adds an entry that the running snapshot does not have, and that the store has or has not.
     #[cold]
     #[inline(never)]
-    fn add_unfrozen(&mut self, hash: u64, entry: (K, V)) -> &mut (K, V) {
+    fn add_aside(&mut self, hash: u64, entry: (K, V), is_dirty: bool) -> usize {
         if self.table.len() == self.table.capacity() {
-            self.grow_frozen();
+            self.grow_aside();
         }
+        let n_entries = self.table.len();
         let added = self.table.insert_unique(probe(hash), entry, rehash);
-        if let Some(undo) = &mut self.frozen {
-            undo.mark(added.bucket_index());
+        let bucket = added.bucket_index();
+        if let Some(aside) = &mut self.aside {
+            if let Some(undo) = &mut aside.undo {
+                undo.mark(bucket);
+            }
+            if let Some(cache) = &mut aside.cache {
+                cache.revive(hash, &added.get().0);
+                cache.used.set(bucket);
+                if is_dirty {
+                    cache.dirty.set(bucket);
+                }
+                if n_entries.is_multiple_of(64) {
+                    self.make_room(bucket);
+                }
+            }
         }
-        added.into_mut()
+        bucket
     }
 
-    /// Grows the table as it would grow by itself, and takes along what the snapshot has of it.
-    fn grow_frozen(&mut self) {
-        let Some(undo) = &mut self.frozen else { return };
+    /// Grows the table as it would grow by itself, and takes along what is known of its buckets.
+    fn grow_aside(&mut self) {
+        let Some(aside) = &mut self.aside else { return };
         let mut grown = HashTable::with_capacity(self.table.len() * 2 + 1);
         let n_buckets = self.table.num_buckets();
-        let mut done = Vec::new();
+        let (mut done, mut dirty, mut due) = (Vec::new(), Vec::new(), Vec::new());
         for bucket in 0..n_buckets {
             let Ok(entry) = self.table.get_bucket_entry(bucket) else { continue };
             let entry = entry.remove().0;
-            let added = grown.insert_unique(rehash(&entry), entry, rehash);
-            if undo.is_done(bucket) {
-                done.push(added.bucket_index());
+            let added = grown.insert_unique(rehash(&entry), entry, rehash).bucket_index();
+            if aside.undo.as_ref().is_some_and(|undo| undo.is_done(bucket)) {
+                done.push(added);
+            }
+            if let Some(cache) = &aside.cache {
+                if cache.dirty.get(bucket) {
+                    dirty.push(added);
+                }
+                if cache.due.get(bucket) {
+                    due.push(added);
+                }
             }
         }
-        undo.relocate(grown.num_buckets());
-        done.into_iter().for_each(|bucket| undo.mark(bucket));
+        if let Some(undo) = &mut aside.undo {
+            undo.relocate(grown.num_buckets());
+            done.into_iter().for_each(|bucket| undo.mark(bucket));
+        }
+        if let Some(cache) = &mut aside.cache {
+            cache.relocate(grown.num_buckets(), dirty, due);
+        }
         self.table = grown;
     }
 
+    /// Lets entries go that were not used for a while, if the table takes more than its share; not that in
+    /// `kept`.
+    fn make_room(&mut self, kept: usize) {
+        let Some(Aside { cache: Some(cache), .. }) = self.aside.as_deref_mut() else { return };
+        if let Some((_, value)) = self.table.get_bucket(kept) {
+            cache.sample(value);
+        }
+        let excess = cache.account(self.table.len());
+        if excess == 0 {
+            return;
+        }
+        let is_held = cache.is_held();
+        let n_wanted = (excess / cache.entry_bytes()).clamp(64, 1024);
+        let n_buckets = self.table.num_buckets();
+        let (mut victims, mut changes) = (Vec::new(), Vec::new());
+        for _ in 0..MAX_PASSED.min(2 * n_buckets) {
+            if victims.len() >= n_wanted {
+                break;
+            }
+            cache.hand = if cache.hand + 1 < n_buckets { cache.hand + 1 } else { 0 };
+            let bucket = cache.hand;
+            let Some((key, value)) = self.table.get_bucket(bucket) else { continue };
+            if bucket == kept || cache.due.get(bucket) {
+                continue;
+            }
+            if cache.used.get(bucket) {
+                cache.used.clear(bucket);
+                continue;
+            }
+            if cache.dirty.get(bucket) {
+                if is_held {
+                    continue;
+                }
+                let hash = hash_key(key).unwrap_or_default();
+                match cache.change(hash, key, value) {
+                    Ok(change) => changes.push(change),
+                    // It stays, and the next checkpoint says why it cannot be written.
+                    Err(_) => continue,
+                }
+            }
+            victims.push(bucket);
+        }
+        if !is_held {
+            changes.extend(cache.take_deleted());
+        }
+        if !changes.is_empty()
+            && let Err(e) = cache.space().clone().write(&mut changes)
+        {
+            // Nothing may be forgotten that was not written.
+            std::panic::resume_unwind(Box::new(e));
+        }
+        for &bucket in &victims {
+            cache.dirty.clear(bucket);
+            if let Ok(entry) = self.table.get_bucket_entry(bucket) {
+                entry.remove();
+            }
+        }
+        cache.is_complete &= victims.is_empty();
+        cache.account(self.table.len());
+    }
+
+    /// Brings the entry of a key into the table, if there is one. To be called before anything is done with
+    /// a key of a table that may lie over a store.
+    #[inline]
+    pub fn fetch(&mut self, hash: u64, key: &K)
+    where
+        K: Clone,
+    {
+        if self.aside.is_some() {
+            self.fetch_aside(hash, key);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn fetch_aside(&mut self, hash: u64, key: &K) {
+        let Some(Aside { cache: Some(cache), .. }) = self.aside.as_deref_mut() else { return };
+        match self.table.find_bucket_index(probe(hash), |e| e.0 == *key) {
+            Some(bucket) => cache.used.set(bucket),
+            None => {
+                if let Some(value) = cache.load(hash, key) {
+                    self.add_aside(hash, (key.clone(), value), false);
+                }
+            }
+        }
+    }
+
     /// Writes down every entry for the running snapshot: all of them are about to change.
-    fn preserve_all(&mut self) {
-        let Some(undo) = &mut self.frozen else { return };
+    fn touch_all(&mut self) {
+        let Some(aside) = &mut self.aside else { return };
         for bucket in 0..self.table.num_buckets() {
-            if let Some((key, value)) = self.table.get_bucket(bucket) {
+            let Some((key, value)) = self.table.get_bucket(bucket) else { continue };
+            if let Some(undo) = &mut aside.undo {
                 undo.preserve(bucket, key, value);
+            }
+            if let Some(cache) = &mut aside.cache {
+                cache.preserve(bucket, hash_key(key).unwrap_or_default(), key, value);
+                cache.dirty.set(bucket);
             }
         }
     }
@@ -155,8 +297,9 @@ impl<K: Key, V> KeyedTable<K, V> {
     /// The value of the key with this hash for which `is` holds, to be changed in place.
     #[inline]
     pub fn get_mut(&mut self, hash: u64, is: impl Fn(&K) -> bool) -> Option<&mut V> {
-        if self.frozen.is_some() {
-            self.preserve(hash, &is);
+        if self.aside.is_some() {
+            let bucket = self.touch_bucket(hash, &is)?;
+            return self.table.get_bucket_mut(bucket).map(|e| &mut e.1);
         }
         self.table.find_mut(probe(hash), |e| is(&e.0)).map(|e| &mut e.1)
     }
@@ -169,14 +312,12 @@ impl<K: Key, V> KeyedTable<K, V> {
         is: impl Fn(&K) -> bool,
         make: impl FnOnce() -> (K, V),
     ) -> &mut (K, V) {
-        if self.frozen.is_some() {
-            self.preserve(hash, &is);
-            return match self.table.find_bucket_index(probe(hash), |e| is(&e.0)) {
-                Some(bucket) => {
-                    self.table.get_bucket_mut(bucket).expect("the bucket was found just now")
-                }
-                None => self.add_unfrozen(hash, make()),
+        if self.aside.is_some() {
+            let bucket = match self.touch_bucket(hash, &is) {
+                Some(bucket) => bucket,
+                None => self.load_or_add(hash, make()),
             };
+            return self.table.get_bucket_mut(bucket).expect("the bucket was found just now");
         }
         match self.table.entry(probe(hash), |e| is(&e.0), rehash) {
             Slot::Occupied(o) => o.into_mut(),
@@ -184,13 +325,20 @@ impl<K: Key, V> KeyedTable<K, V> {
         }
     }
 
+    /// The bucket of an entry that is not in the table: as it is in the store, or new.
+    fn load_or_add(&mut self, hash: u64, (key, fresh): (K, V)) -> usize {
+        let cache = self.aside.as_mut().and_then(|aside| aside.cache.as_mut());
+        let loaded = cache.and_then(|cache| cache.load(hash, &key));
+        self.add_aside(hash, (key, loaded.unwrap_or(fresh)), true)
+    }
+
     /// Sets the value of a key and gives back the one it replaces.
     pub fn insert(&mut self, hash: u64, key: K, value: V) -> Option<V> {
-        if self.frozen.is_some() {
+        if self.aside.is_some() {
             if let Some(old) = self.get_mut(hash, |k| *k == key) {
                 return Some(std::mem::replace(old, value));
             }
-            self.add_unfrozen(hash, (key, value));
+            self.add_aside(hash, (key, value), true);
             return None;
         }
         match self.table.entry(probe(hash), |e| e.0 == key, rehash) {
@@ -204,8 +352,14 @@ impl<K: Key, V> KeyedTable<K, V> {
 
     /// Removes a key and gives back its entry.
     pub fn remove(&mut self, hash: u64, is: impl Fn(&K) -> bool) -> Option<(K, V)> {
-        if self.frozen.is_some() {
-            self.preserve(hash, &is);
+        if self.aside.is_some() {
+            let bucket = self.touch_bucket(hash, &is)?;
+            let removed = self.table.get_bucket_entry(bucket).ok()?.remove().0;
+            if let Some(Aside { cache: Some(cache), .. }) = self.aside.as_deref_mut() {
+                cache.dirty.clear(bucket);
+                cache.delete(hash, &removed.0);
+            }
+            return Some(removed);
         }
         match self.table.find_entry(probe(hash), |e| is(&e.0)) {
             Ok(found) => Some(found.remove().0),
@@ -213,31 +367,69 @@ impl<K: Key, V> KeyedTable<K, V> {
         }
     }
 
-    /// All entries, in no particular but a repeatable order.
+    /// All entries, in no particular but a repeatable order; of a table over a store, those that are in
+    /// memory.
     pub fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
         self.table.iter().map(|e| (&e.0, &e.1))
     }
 
-    /// All entries, values to be changed in place.
+    /// All entries, values to be changed in place; of a table over a store, those that are in memory.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = (&K, &mut V)> {
-        self.preserve_all();
+        self.touch_all();
         self.table.iter_mut().map(|e| (&e.0, &mut e.1))
-    }
-
-    /// Keeps the entries for which `keep` says so.
-    pub fn retain(&mut self, mut keep: impl FnMut(&K, &mut V) -> bool) {
-        self.preserve_all();
-        self.table.retain(|e| keep(&e.0, &mut e.1));
-    }
-
-    /// Forgets all entries, keeps the buffer.
-    pub fn clear(&mut self) {
-        self.preserve_all();
-        self.table.clear();
     }
 }
 
 impl<K: Key, V: Data> KeyedTable<K, V> {
+    /// Copies of all keys, wherever they lie, in no particular but a repeatable order.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub fn keys(&self) -> Result<Vec<K>> {
+        let mut keys: Vec<K> = self.table.iter().map(|e| e.0.clone()).collect();
+        let Some(Aside { cache: Some(cache), .. }) = self.aside.as_deref() else { return Ok(keys) };
+        if !cache.is_complete {
+            cache.space().scan(&mut |bytes, _| {
+                let key: K = codec::decode_all(bytes)?;
+                let hash = hash_key(&key)?;
+                if self.get(hash, |k| *k == key).is_none() && !cache.is_deleted(hash, &key)? {
+                    keys.push(key);
+                }
+                Ok(())
+            })?;
+        }
+        Ok(keys)
+    }
+
+    /// Writes what is due of a checkpoint into the store; whether that is all.
+    fn write_due(&mut self, budget: usize) -> Result<bool> {
+        let Some(Aside { cache: Some(cache), .. }) = self.aside.as_deref_mut() else {
+            return Ok(true);
+        };
+        if !cache.is_freezing {
+            return Ok(true);
+        }
+        let mut changes = cache.take_due()?;
+        let mut n_bytes: usize = changes.iter().map(Change::n_bytes).sum();
+        while n_bytes < budget
+            && let Some(bucket) = cache.due.next(cache.cursor)
+        {
+            cache.cursor = bucket + 1;
+            cache.due.clear(bucket);
+            if let Some((key, value)) = self.table.get_bucket(bucket) {
+                let change = cache.change(hash_key(key)?, key, value)?;
+                n_bytes += change.n_bytes();
+                changes.push(change);
+            }
+        }
+        if !changes.is_empty() {
+            cache.space().clone().write(&mut changes)?;
+        }
+        let is_done = cache.due.next(cache.cursor).is_none();
+        cache.is_freezing = !is_done;
+        Ok(is_done)
+    }
+
     /// Takes all stored entries of keys for which `owns` holds.
     pub(crate) fn restore_if(
         &mut self,
@@ -264,24 +456,48 @@ impl<K: Key, V: Data> Part for KeyedTable<K, V> {
     }
 
     fn freeze(&mut self) {
-        let encode = |key: &K, value: &V, out: &mut Vec<u8>| codec::encode(&(key, value), out);
-        self.frozen = Some(Box::new(Undo::new(self.table.num_buckets(), Box::new(encode))));
+        let n_buckets = self.table.num_buckets();
+        let aside = self.aside.get_or_insert_with(|| Box::new(Aside { undo: None, cache: None }));
+        match &mut aside.cache {
+            Some(cache) => cache.freeze(n_buckets),
+            None => {
+                let encode =
+                    |key: &K, value: &V, out: &mut Vec<u8>| codec::encode(&(key, value), out);
+                aside.undo = Some(Undo::new(n_buckets, Box::new(encode)));
+            }
+        }
     }
 
     fn write(&mut self, out: &mut Written, budget: usize) -> Result<bool> {
-        let Some(undo) = &mut self.frozen else { return Ok(true) };
+        let Some(aside) = self.aside.as_deref_mut() else { return Ok(true) };
+        if aside.cache.is_some() {
+            return self.write_due(budget);
+        }
+        let Some(undo) = &mut aside.undo else { return Ok(true) };
         let table = &self.table;
         let done = undo.write(out, budget, table.num_buckets(), |bucket| {
             table.get_bucket(bucket).map(|e| (&e.0, &e.1))
         })?;
         if done {
-            self.frozen = None;
+            self.aside = None;
         }
         Ok(done)
     }
 
     fn thaw(&mut self) {
-        self.frozen = None;
+        match self.aside.as_deref_mut() {
+            Some(Aside { cache: Some(cache), .. }) => cache.thaw(),
+            _ => self.aside = None,
+        }
+    }
+
+    fn can_attach(&self) -> bool {
+        true
+    }
+
+    fn attach(&mut self, space: Space, is_empty: bool) {
+        let cache = Cache::new(space, self.table.num_buckets(), is_empty);
+        self.aside = Some(Box::new(Aside { undo: None, cache: Some(cache) }));
     }
 
     fn restore(&mut self, entries: &Entries<'_>) -> Result<()> {

@@ -50,6 +50,10 @@ impl Arguments {
                     let n = value("a number of subtasks")?;
                     found.settings.push(("parallelism".into(), n));
                 }
+                "--backend" => {
+                    let name = value("memory or rocksdb")?;
+                    found.settings.push(("state-backend".into(), name));
+                }
                 "--checkpoint-dir" | "--checkpoint-interval" | "--restore" => {
                     let setting = value("a value")?;
                     found.settings.push((flag.trim_start_matches('-').into(), setting));

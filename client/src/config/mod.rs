@@ -37,6 +37,15 @@ pub(crate) enum ShowProgress {
     Never,
 }
 
+/// Where state lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BackendKind {
+    /// In memory.
+    Memory,
+    /// In RocksDB, with a cache in memory.
+    RocksDb,
+}
+
 /// What a job goes on from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum RestoreFrom {
@@ -65,6 +74,9 @@ pub(crate) struct Config {
     pub(crate) allow_non_restored: bool,
     pub(crate) allow_older: bool,
     pub(crate) restart: Option<RestartStrategy>,
+    pub(crate) backend: BackendKind,
+    pub(crate) state_memory: usize,
+    pub(crate) state_dir: Option<PathBuf>,
     pub(crate) parameters: BTreeMap<String, String>,
 }
 
@@ -91,6 +103,9 @@ impl Default for Config {
             allow_non_restored: false,
             allow_older: false,
             restart: None,
+            backend: BackendKind::Memory,
+            state_memory: 1 << 30,
+            state_dir: None,
             parameters: BTreeMap::new(),
         }
     }

@@ -1,6 +1,6 @@
 //! The table of options.
 
-use super::{Config, DriverKind, RestoreFrom, ShowProgress};
+use super::{BackendKind, Config, DriverKind, RestoreFrom, ShowProgress};
 use millstream_jobmanager::restart::RestartStrategy;
 use millstream_model::CheckpointMode;
 use std::fmt::Write;
@@ -284,6 +284,45 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
         },
     },
     OptionSpec {
+        key: "state-backend",
+        values: "`memory` or `rocksdb`",
+        default: "`memory`",
+        doc: "Where keyed state lies: in memory, or in RocksDB with the entries in use cached in memory, for state that is larger than memory (feature `rocksdb`). Also `--backend NAME`.",
+        set: |c, v| {
+            c.backend = match v {
+                "memory" => BackendKind::Memory,
+                "rocksdb" if cfg!(feature = "rocksdb") => BackendKind::RocksDb,
+                "rocksdb" => {
+                    return Err("this program was built without it: add the feature `rocksdb` of \
+                                `millstream`"
+                        .into());
+                }
+                _ => return Err("use `memory` or `rocksdb`".into()),
+            };
+            Ok(())
+        },
+    },
+    OptionSpec {
+        key: "state-memory",
+        values: "bytes, KiB, MiB or GiB",
+        default: "1 GiB",
+        doc: "Memory for the state of all tasks of the process with `state-backend=rocksdb`: cached entries, blocks and write buffers.",
+        set: |c, v| {
+            c.state_memory = bytes(v)?;
+            Ok(())
+        },
+    },
+    OptionSpec {
+        key: "state-dir",
+        values: "a folder",
+        default: "the system's folder for temporary files",
+        doc: "Where RocksDB keeps its files while the job runs. On the disk of `checkpoint-dir`, checkpoints are taken without copying.",
+        set: |c, v| {
+            c.state_dir = Some(v.into());
+            Ok(())
+        },
+    },
+    OptionSpec {
         key: "restart-strategy",
         values: "`none`, `fixed-delay ATTEMPTS DELAY`, `exponential-delay [INITIAL MAX]` or `failure-rate FAILURES INTERVAL DELAY`",
         default: "`exponential-delay` with checkpoints, `none` without",
@@ -335,6 +374,7 @@ pub fn reference() -> String {
          | flag | meaning |\n|---|---|\n\
          | `--parallelism N`, `-p N` | `-D parallelism=N` |\n\
          | `-D key=value` | sets an option |\n\
+         | `--backend NAME` | `-D state-backend=NAME` |\n\
          | `--checkpoint-dir DIR`, `--checkpoint-interval TIME`, `--restore PATH` | `-D checkpoint-dir=DIR` and so on |\n\
          | `--config FILE` | reads this file instead of `millstream.toml` |\n\
          | `--explain[=text\\|dot\\|json]` | prints the plan of the job and exits instead of running it |\n\n\

@@ -12,6 +12,7 @@ use millstream_runtime::context::JobContext;
 use millstream_runtime::exchange::{Limits, MemoryPool};
 use millstream_runtime::operator::{STAGED_PART, SinkStart, Staged};
 use millstream_runtime::task::{Checkpointing, Control, Head, Restore, Snapshots, Task, Waker};
+use millstream_state::store::Backend;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -59,6 +60,8 @@ pub(crate) struct Attempt<'a> {
     pub(crate) begin: Begin,
     /// What the tasks need to take part in checkpoints, if there are any.
     pub(crate) snapshots: Option<(Arc<dyn Snapshots>, &'a [Arc<Control>])>,
+    /// What keeps the state, if that is not memory alone.
+    pub(crate) backend: Option<&'a Backend>,
 }
 
 /// Makes the tasks of a job, in the order of their numbers.
@@ -112,6 +115,9 @@ pub(crate) fn assemble(
                     control,
                     snapshots,
                 });
+            }
+            if let Some(backend) = attempt.backend {
+                task = task.stored_in(backend.clone(), tasks.len());
             }
             if let Begin::At(restore) = &attempt.begin {
                 task = task.restored_from(restore.clone());

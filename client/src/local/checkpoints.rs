@@ -121,6 +121,16 @@ impl Checkpoints {
         Ok((Some(checkpoints), begin))
     }
 
+    /// Whether what an attempt begins at is the job's own, and its files may be named again.
+    pub(super) fn is_own(&self, restore: &Restore) -> bool {
+        Arc::ptr_eq(&restore.storage, &self.storage)
+    }
+
+    /// The number of the newest checkpoint.
+    pub(super) fn last(&self) -> Option<u64> {
+        self.coordinator.latest().map(|id| id.0)
+    }
+
     /// Where the next attempt begins.
     pub(super) fn begin(&mut self) -> Result<Begin> {
         let has_run = std::mem::replace(&mut self.has_run, true);
@@ -240,6 +250,9 @@ impl Checkpoints {
                 });
             }
             Effect::NotifyComplete(checkpoint) => {
+                if let Some(attempt) = &self.running {
+                    attempt.uploads.complete(checkpoint);
+                }
                 self.tell(Command::Notice(Notice::Complete(checkpoint)));
             }
             Effect::NotifyAborted(checkpoint) => {

@@ -29,11 +29,19 @@ struct Status {
     state: JobState,
     error: Option<Error>,
     elapsed: Option<Duration>,
+    n_restarts: u32,
+    last_checkpoint: Option<u64>,
 }
 
 impl Shared {
     pub(super) fn new(graph: JobGraph, job: Arc<JobContext>, memory: Arc<MemoryPool>) -> Self {
-        let status = Mutex::new(Status { state: JobState::Created, error: None, elapsed: None });
+        let status = Mutex::new(Status {
+            state: JobState::Created,
+            error: None,
+            elapsed: None,
+            n_restarts: 0,
+            last_checkpoint: None,
+        });
         Shared { graph, job, memory, status, ended: Condvar::new() }
     }
 
@@ -48,8 +56,15 @@ impl Shared {
         }
     }
 
+    pub(super) fn set_progress(&self, n_restarts: u32, last_checkpoint: Option<u64>) {
+        let mut status = self.status();
+        status.n_restarts = n_restarts;
+        status.last_checkpoint = last_checkpoint;
+    }
+
     pub(super) fn end(&self, state: JobState, error: Option<Error>, elapsed: Duration) {
-        *self.status() = Status { state, error, elapsed: Some(elapsed) };
+        let mut status = self.status();
+        (status.state, status.error, status.elapsed) = (state, error, Some(elapsed));
         self.ended.notify_all();
     }
 }
@@ -69,6 +84,10 @@ pub struct JobStatus {
     pub records: u64,
     /// Number of tasks.
     pub n_tasks: usize,
+    /// How often it was restarted.
+    pub n_restarts: u32,
+    /// The newest completed checkpoint: its number.
+    pub last_checkpoint: Option<u64>,
 }
 
 impl JobHandle {
@@ -94,10 +113,13 @@ impl JobHandle {
     /// # }
     /// ```
     pub fn status(&self) -> JobStatus {
+        let status = self.shared.status();
         JobStatus {
-            state: self.shared.status().state,
+            state: status.state,
             records: self.shared.job.registry.count(RECORDS),
             n_tasks: self.shared.graph.n_tasks(),
+            n_restarts: status.n_restarts,
+            last_checkpoint: status.last_checkpoint,
         }
     }
 

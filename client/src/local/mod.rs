@@ -4,6 +4,7 @@
 //! call: a shell thread carries out its effects with a task host and feeds back what becomes of the tasks.
 
 mod assemble;
+mod backend;
 mod checkpoints;
 mod handle;
 mod restoring;

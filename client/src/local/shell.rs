@@ -5,6 +5,7 @@
 
 use super::Program;
 use super::assemble::{Attempt, Begin, assemble};
+use super::backend;
 use super::checkpoints::{Checkpoints, Request};
 use super::handle::{JobHandle, Shared};
 use crossbeam_channel::{Receiver, Sender, never, select, unbounded};
@@ -14,6 +15,7 @@ use millstream_runtime::SystemClock;
 use millstream_runtime::context::JobContext;
 use millstream_runtime::exchange::MemoryPool;
 use millstream_runtime::task::{Control, Snapshots};
+use millstream_state::store::Backend;
 use millstream_taskmanager::host::{Running, TaskEvent, TaskHost};
 use millstream_taskmanager::uploads::{SnapshotEvent, Uploads};
 use std::sync::Arc;
@@ -31,6 +33,7 @@ pub(crate) enum Order {
 /// Starts a job on a thread of its own.
 pub(crate) fn launch(program: Program) -> Result<JobHandle> {
     let (checkpoints, begin) = Checkpoints::open(&program.config, &program.compiled.graph)?;
+    let backend = backend::open(&program.config)?;
     let mode = checkpoints.is_some().then_some(program.config.checkpoint_mode);
     let job = Arc::new(JobContext {
         name: program.compiled.graph.name.clone(),
@@ -60,6 +63,7 @@ pub(crate) fn launch(program: Program) -> Result<JobHandle> {
         scheduler,
         checkpoints,
         begin: Some(begin),
+        backend,
         snapshots: unbounded(),
         start: Instant::now(),
         inputs: vec![Input::Start],
@@ -84,6 +88,8 @@ struct Shell {
     checkpoints: Option<Checkpoints>,
     /// Where the first attempt begins.
     begin: Option<Begin>,
+    /// What keeps the state, if that is not memory alone.
+    backend: Option<Backend>,
     /// What tasks say of their snapshots, with their attempt.
     snapshots: (Sender<(u32, SnapshotEvent)>, Receiver<(u32, SnapshotEvent)>),
     start: Instant,
@@ -105,6 +111,8 @@ impl Shell {
                 self.scheduler.step(now_ms, input, &mut effects);
             }
             self.shared.set_state(self.scheduler.state());
+            let last = self.checkpoints.as_ref().and_then(Checkpoints::last);
+            self.shared.set_progress(self.scheduler.attempt(), last);
             for effect in effects {
                 self.perform(effect);
             }
@@ -115,6 +123,10 @@ impl Shell {
         }
         progress.clear();
         self.stop();
+        if let Some(backend) = &self.backend {
+            // What is left lies among the system's temporary files, unless the user said otherwise.
+            let _ = std::fs::remove_dir_all(&backend.dir);
+        }
         let (state, error) = self.ended.take().unwrap_or((JobState::Failed, None));
         self.shared.end(state, error, self.start.elapsed());
     }
@@ -169,11 +181,17 @@ impl Shell {
         if self.checkpoints.is_some() {
             controls = (0..n_tasks).map(|t| Arc::new(Control::new(host.waker(t)))).collect();
             let wakers = (0..n_tasks).map(|t| host.waker(t)).collect();
-            uploads = Some(Arc::new(Uploads::start(wakers, number, self.snapshots.0.clone())?));
+            let own = match (&begin, &self.checkpoints) {
+                (Begin::At(restore), Some(c)) if c.is_own(restore) => Some(&*restore.manifest),
+                _ => None,
+            };
+            let (backend, events) = (self.backend.as_ref(), self.snapshots.0.clone());
+            uploads = Some(Arc::new(Uploads::start(wakers, number, backend, own, events)?));
         }
         let snapshots =
             uploads.as_ref().map(|u| (Arc::clone(u) as Arc<dyn Snapshots>, &controls[..]));
-        let attempt = Attempt { number, begin, snapshots };
+        let backend = self.backend.as_ref();
+        let attempt = Attempt { number, begin, snapshots, backend };
         let waker = |task| host.waker(task);
         let tasks = assemble(&self.program, &self.job, &attempt, &waker, &self.memory)?;
         let (events, inbox) = unbounded();

@@ -210,7 +210,7 @@ impl<I: Data, O: Data> Harness<I, O> {
         let memory = Arc::new(MemoryPool::new(Config::default().network_memory));
         let waker = Arc::clone(&bell) as Waker;
         let program = Program { graph, compiled, config };
-        let attempt = Attempt { number: 0, begin: Begin::Fresh, snapshots: None };
+        let attempt = Attempt { number: 0, begin: Begin::Fresh, snapshots: None, backend: None };
         let tasks = assemble(&program, &job, &attempt, &|_| waker.clone(), &memory)?;
         Ok(Harness { input, output, tasks: tasks.into_iter().map(Some).collect(), clock, bell })
     }

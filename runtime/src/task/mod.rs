@@ -11,6 +11,7 @@ mod control;
 mod head;
 mod restore;
 mod snapshot;
+mod store;
 
 pub use control::{Command, Control};
 pub use head::{Head, OneGateHead, Polled, TwoGateHead};
@@ -20,8 +21,9 @@ pub use snapshot::{SnapshotStream, Snapshots};
 use crate::chain::{ChainVisitor, Flow, Notice, Site, Stateful};
 use crate::context::TaskContext;
 use millstream_model::job_graph::OperatorId;
-use millstream_model::{Barrier, EventTime, MAX_TIME, Place, Result, Signal, SnapshotKind};
+use millstream_model::{Barrier, Error, EventTime, MAX_TIME, Place, Result, Signal, SnapshotKind};
 use millstream_state::snapshot::OperatorSnapshot;
+use millstream_state::store::{Backend, Store};
 use snapshot::{Snapshot, Thaw};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -91,6 +93,9 @@ pub struct Task {
     dirty: bool,
     checkpointing: Option<Checkpointing>,
     restore: Option<Restore>,
+    /// What the store is opened by, and the store, if any state lies in one.
+    backend: Option<(Backend, usize)>,
+    store: Option<Arc<Store>>,
     /// The parts of the operators, once they are known.
     described: Option<Vec<OperatorSnapshot>>,
     snapshot: Option<Snapshot>,
@@ -118,6 +123,8 @@ impl Task {
             dirty: false,
             checkpointing: None,
             restore: None,
+            backend: None,
+            store: None,
             described: None,
             snapshot: None,
             trigger: None,
@@ -137,6 +144,13 @@ impl Task {
     #[must_use]
     pub fn restored_from(mut self, restore: Restore) -> Self {
         self.restore = Some(restore);
+        self
+    }
+
+    /// Makes its keyed state lie in a store: that of the task with this number.
+    #[must_use]
+    pub fn stored_in(mut self, backend: Backend, task: usize) -> Self {
+        self.backend = Some((backend, task));
         self
     }
 
@@ -182,13 +196,22 @@ impl Task {
     }
 
     fn start(&mut self) -> Result<()> {
-        if let Some(restore) = self.restore.take() {
-            let subtask = restore::Subtask {
-                ids: &self.ids,
-                subtask: self.context.subtask(),
-                parallelism: self.context.parallelism(),
-                max_parallelism: self.context.max_parallelism(),
-            };
+        let subtask = restore::Subtask {
+            ids: &self.ids,
+            subtask: self.context.subtask(),
+            parallelism: self.context.parallelism(),
+            max_parallelism: self.context.max_parallelism(),
+        };
+        let restore = self.restore.take();
+        match &self.backend {
+            Some((backend, task)) => {
+                let number = (*task, self.context.attempt());
+                let restore = restore.as_ref();
+                self.store = store::open(backend, number, &mut *self.head, restore, &subtask)?;
+            }
+            None => store::refuse_trees(restore.as_ref(), &subtask)?,
+        }
+        if let Some(restore) = restore {
             restore.fill(&mut *self.head, &subtask)?;
         }
         self.head.open()?;
@@ -335,19 +358,27 @@ impl Task {
         match snapshot.write_slice(&mut *self.head) {
             Ok(false) => return true,
             Ok(true) => {
+                let cut = self.store.as_ref().map(|store| store.cut()).transpose();
                 if let (Some(snapshot), Some(c)) = (self.snapshot.take(), &self.checkpointing) {
-                    snapshot.finish(c.vertex, self.context.subtask());
+                    match cut {
+                        Ok(cut) => snapshot.finish(c.vertex, self.context.subtask(), cut),
+                        Err(error) => self.fail_snapshot(snapshot, error),
+                    }
                 }
             }
             Err(error) => {
                 if let Some(snapshot) = self.snapshot.take() {
-                    snapshot.fail(error);
+                    self.fail_snapshot(snapshot, error);
                 }
-                // Thawing cannot fail.
-                let _ = self.head.visit(&mut Thaw);
             }
         }
         false
+    }
+
+    fn fail_snapshot(&mut self, snapshot: Snapshot, error: Error) {
+        snapshot.fail(error);
+        // Thawing cannot fail.
+        let _ = self.head.visit(&mut Thaw);
     }
 
     fn next_tick_us(&self) -> EventTime {

@@ -10,7 +10,7 @@ use millstream_model::job_graph::OperatorId;
 use millstream_model::{Data, Error, Result};
 use millstream_state::part::Entries;
 use millstream_state::snapshot::{
-    Assignment, CheckpointStorage, Manifest, PartKind, PartSnapshot, StateFileReader,
+    Assignment, CheckpointStorage, Manifest, PartKind, PartSnapshot, StateFileReader, TaskSnapshot,
 };
 use millstream_state::{Part, Visitor, codec};
 use std::collections::HashMap;
@@ -33,6 +33,19 @@ pub(super) struct Subtask<'a> {
     pub(super) subtask: usize,
     pub(super) parallelism: usize,
     pub(super) max_parallelism: u32,
+}
+
+impl Subtask<'_> {
+    /// Which entries of a writer belong here.
+    pub(super) fn assignment(&self, writer: usize, n_writers: usize) -> Assignment {
+        Assignment {
+            subtask: self.subtask,
+            parallelism: self.parallelism,
+            max_parallelism: self.max_parallelism,
+            writer,
+            n_writers,
+        }
+    }
 }
 
 impl Restore {
@@ -63,6 +76,17 @@ impl Restore {
             }
         }
         Ok(found)
+    }
+
+    /// What the subtasks of a task's operators wrote, with their number, in order.
+    pub(super) fn writers<'a>(
+        &'a self,
+        ids: &'a [OperatorId],
+    ) -> impl Iterator<Item = (&'a TaskSnapshot, usize)> {
+        let vertices: Vec<usize> = ids.iter().filter_map(|id| self.vertex_of(*id)).collect();
+        let of = |t: &&TaskSnapshot| vertices.contains(&t.vertex);
+        let tasks: Vec<&TaskSnapshot> = self.manifest.tasks.iter().filter(of).collect();
+        tasks.into_iter().map(|t| (t, self.manifest.vertices[t.vertex].parallelism))
     }
 
     /// The vertex an operator was in, if the checkpoint knows it.
@@ -99,13 +123,7 @@ impl Restore {
                     )));
                 };
                 let Some(n_writers) = n_writers.get(id) else { continue };
-                let assignment = Assignment {
-                    subtask: task.subtask,
-                    parallelism: task.parallelism,
-                    max_parallelism: task.max_parallelism,
-                    writer: writer.subtask,
-                    n_writers: *n_writers,
-                };
+                let assignment = task.assignment(writer.subtask, *n_writers);
                 if part.kind == PartKind::Keyed && !assignment.overlaps() {
                     continue;
                 }

@@ -10,6 +10,7 @@ use crate::chain::{ChainVisitor, Site, Stateful};
 use millstream_model::job_graph::OperatorId;
 use millstream_model::{Barrier, Error, Result};
 use millstream_state::snapshot::{OperatorSnapshot, PartSnapshot, TaskSnapshot};
+use millstream_state::store::StoreCut;
 use millstream_state::{Part, Visitor, Written};
 
 /// Where tasks' snapshots go.
@@ -27,7 +28,8 @@ pub trait SnapshotStream: Send {
     /// Entries of a part, following those given before.
     fn block(&mut self, part: u32, entries: Written);
     /// Everything was given: acknowledges the checkpoint once it is durable.
-    fn finish(self: Box<Self>, snapshot: TaskSnapshot);
+    /// With a cut of the task's store, if it has one; carrying that out is part of it.
+    fn finish(self: Box<Self>, snapshot: TaskSnapshot, cut: Option<StoreCut>);
     /// The snapshot could not be taken.
     fn fail(self: Box<Self>, error: Error);
 }
@@ -74,10 +76,10 @@ impl Snapshot {
     }
 
     /// Everything is written.
-    pub(super) fn finish(self, vertex: usize, subtask: usize) {
+    pub(super) fn finish(self, vertex: usize, subtask: usize, cut: Option<StoreCut>) {
         let Snapshot { ended, stream, operators, .. } = self;
         let (file, shared) = (None, Vec::new());
-        stream.finish(TaskSnapshot { vertex, subtask, ended, operators, file, shared });
+        stream.finish(TaskSnapshot { vertex, subtask, ended, operators, file, shared }, cut);
     }
 
     /// It cannot be written.

@@ -186,7 +186,11 @@ impl Worker {
                 }
                 Ok(Ok(Progress::Done)) => return Turn::Over(TaskEvent::Finished { task: index }),
                 Ok(Err(error)) => error.at(&task.current_place()),
-                Err(payload) => panic_error(&*payload).at(&task.current_place()),
+                // An error that had no other way out.
+                Err(payload) => match payload.downcast::<Error>() {
+                    Ok(error) => error.at(&task.current_place()),
+                    Err(payload) => panic_error(&*payload).at(&task.current_place()),
+                },
             };
             return Turn::Over(TaskEvent::Failed { task: index, error });
         }

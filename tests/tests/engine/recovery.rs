@@ -22,6 +22,12 @@ fn environment(way: Way, dir: &Path, more: &[(&str, &str)]) -> Environment {
     way.environment_with(&settings)
 }
 
+/// Where state can lie in this build; little memory for the one that can do without.
+fn backends() -> impl Iterator<Item = [(&'static str, &'static str); 2]> {
+    let names = if cfg!(feature = "rocksdb") { &["memory", "rocksdb"][..] } else { &["memory"] };
+    names.iter().map(|name| [("state-backend", *name), ("state-memory", "16 KiB")])
+}
+
 /// Fails so often, every so many records, in whichever subtask that happens to be.
 #[derive(Clone)]
 struct Failing {
@@ -72,9 +78,9 @@ fn expected_counts() -> BTreeMap<u64, u64> {
 
 #[test]
 fn state_counts_every_record_once_however_often_the_job_fails() {
-    for way in Way::few() {
+    for (way, backend) in Way::few().flat_map(|way| backends().map(move |b| (way, b))) {
         let dir = tempfile::tempdir().unwrap();
-        let env = environment(way, dir.path(), &[]);
+        let env = environment(way, dir.path(), &backend);
         let failing = Failing::new(3);
         let n_failed = Arc::clone(&failing.n_failed);
         let counts = env
@@ -86,44 +92,105 @@ fn state_counts_every_record_once_however_often_the_job_fails() {
             .collect();
         env.execute("failing").unwrap_or_else(|e| panic!("{way:?}: {e}"));
         assert_eq!(n_failed.load(Ordering::SeqCst), 3);
-        assert_eq!(last_counts(counts.take()), expected_counts(), "{way:?}");
+        assert_eq!(last_counts(counts.take()), expected_counts(), "{way:?} {backend:?}");
+    }
+}
+
+/// Counts numbers until the job is stopped with a savepoint; then another job goes on from it.
+fn stop_and_go_on(
+    (before, after): (usize, usize),
+    (first, second): ([(&str, &str); 2], [(&str, &str); 2]),
+) {
+    let way =
+        |parallelism| Way { driver: "cooperative", batch_size: 7, parallelism, chaining: true };
+    let dir = tempfile::tempdir().unwrap();
+    let count = |env: &Environment| {
+        env.source(Generator::new(N, |i| i).rate(400_000), Watermarks::none())
+            .uid("numbers")
+            .key_by(|i| i % N_KEYS)
+            .count()
+            .uid("counts")
+            .collect()
+    };
+    let env = environment(way(before), &dir.path().join("first"), &first);
+    let counts = count(&env);
+    let job = env.execute_async("first").unwrap();
+    until("some records were read", || job.status().records > 100);
+    let savepoint = job.stop_with_savepoint(dir.path().join("savepoints"), false).unwrap();
+    job.wait().unwrap();
+    let counted: u64 = last_counts(counts.take()).values().sum();
+    assert!(counted > 100 && counted < N, "{counted} of {N}");
+
+    let savepoint = savepoint.display().to_string();
+    let [a, b] = second;
+    let second =
+        environment(way(after), &dir.path().join("second"), &[a, b, ("restore", &savepoint)]);
+    let counts = count(&second);
+    second.execute("second").unwrap();
+    let counts = counts.take();
+    assert_eq!(counts.len() as u64, N - counted, "{before} -> {after}");
+    // A key may have had all of its records before.
+    let expected = expected_counts();
+    for (key, n) in last_counts(counts) {
+        assert_eq!(n, expected[&key], "key {key}, {before} -> {after}");
     }
 }
 
 #[test]
 fn a_job_stopped_with_a_savepoint_goes_on_from_it() {
-    for (before, after) in [(1, 1), (2, 2), (1, 4), (4, 3)] {
-        let way =
-            |parallelism| Way { driver: "cooperative", batch_size: 7, parallelism, chaining: true };
+    for parallelism in [(1, 1), (2, 2), (1, 4), (4, 3)] {
+        for first in backends() {
+            for second in backends() {
+                stop_and_go_on(parallelism, (first, second));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_cancelled_job_goes_on_from_its_last_checkpoint_with_another_parallelism() {
+    for backend in backends() {
         let dir = tempfile::tempdir().unwrap();
-        let count = |env: &Environment| {
-            env.source(Generator::new(N, |i| i).rate(400_000), Watermarks::none())
+        let way = |parallelism| Way {
+            driver: "cooperative",
+            batch_size: 1024,
+            parallelism,
+            chaining: true,
+        };
+        let job = |parallelism, more: &[(&str, &str)]| {
+            let env = environment(way(parallelism), dir.path(), more);
+            let numbers = Generator::new(N, |i| i).rate(200_000);
+            let counts = env
+                .source(numbers, Watermarks::none())
                 .uid("numbers")
                 .key_by(|i| i % N_KEYS)
                 .count()
                 .uid("counts")
-                .collect()
+                .collect();
+            (env, counts)
         };
-        let first = environment(way(before), &dir.path().join("first"), &[]);
-        let counts = count(&first);
-        let job = first.execute_async("first").unwrap();
-        until("some records were read", || job.status().records > 100);
-        let savepoint = job.stop_with_savepoint(dir.path().join("savepoints"), false).unwrap();
-        job.wait().unwrap();
-        let counted: u64 = last_counts(counts.take()).values().sum();
-        assert!(counted > 100 && counted < N, "{counted} of {N}");
-
-        let savepoint = savepoint.display().to_string();
-        let second =
-            environment(way(after), &dir.path().join("second"), &[("restore", &savepoint)]);
-        let counts = count(&second);
-        second.execute("second").unwrap();
+        let [name, memory] = backend;
+        let (env, counts) = job(1, &backend);
+        let running = env.execute_async("counting").unwrap();
+        until("a checkpoint was completed", || running.status().last_checkpoint.is_some());
+        running.cancel();
+        running.wait().unwrap();
+        let n_before = counts.take().len() as u64;
+        for parallelism in [4, 3] {
+            let (env, _) = job(parallelism, &[name, memory, ("restore", "latest")]);
+            let running = env.execute_async("counting").unwrap();
+            let first = running.status().last_checkpoint;
+            until("a checkpoint was completed", || running.status().last_checkpoint > first);
+            running.cancel();
+            running.wait().unwrap();
+        }
+        let (env, counts) = job(2, &[name, memory, ("restore", "latest")]);
+        env.execute("counting").unwrap();
         let counts = counts.take();
-        assert_eq!(counts.len() as u64, N - counted, "{before} -> {after}");
-        // A key may have had all of its records before.
+        assert!(counts.len() as u64 <= N && n_before <= N);
         let expected = expected_counts();
         for (key, n) in last_counts(counts) {
-            assert_eq!(n, expected[&key], "key {key}, {before} -> {after}");
+            assert_eq!(n, expected[&key], "key {key}");
         }
     }
 }

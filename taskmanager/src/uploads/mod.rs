@@ -5,14 +5,18 @@
 //! What is under way is bounded by the tasks themselves: they stop to write by themselves when their backlog
 //! is large, and are woken when it is small again.
 
+mod trees;
+
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use millstream_model::{Barrier, CheckpointId, Error, Result};
 use millstream_runtime::task::{SnapshotStream, Snapshots, Waker};
 use millstream_state::Written;
-use millstream_state::snapshot::{CheckpointStorage, StateFileWriter, TaskSnapshot};
-use std::collections::{BTreeMap, HashMap};
+use millstream_state::snapshot::{CheckpointStorage, Manifest, StateFileWriter, TaskSnapshot};
+use millstream_state::store::{Backend, StoreCut};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use trees::Stored;
 
 /// Threads that write to storage.
 const N_THREADS: usize = 2;
@@ -59,11 +63,30 @@ pub struct Target {
 type Stream = (usize, CheckpointId);
 
 enum Message {
-    Begin { stream: Stream, target: Target, waker: Waker, backlog: Arc<AtomicUsize> },
-    Block { stream: Stream, part: u32, entries: Written },
-    Finish { stream: Stream, snapshot: TaskSnapshot },
-    Fail { stream: Stream, error: Error },
-    GiveUp { stream: Stream },
+    Begin {
+        stream: Stream,
+        is_savepoint: bool,
+        target: Target,
+        waker: Waker,
+        backlog: Arc<AtomicUsize>,
+    },
+    Block {
+        stream: Stream,
+        part: u32,
+        entries: Written,
+    },
+    Finish {
+        stream: Stream,
+        snapshot: TaskSnapshot,
+        cut: Option<StoreCut>,
+    },
+    Fail {
+        stream: Stream,
+        error: Error,
+    },
+    GiveUp {
+        stream: Stream,
+    },
 }
 
 /// Writes the snapshots of one attempt of a job. See the module's text.
@@ -71,32 +94,55 @@ pub struct Uploads {
     threads: Vec<Sender<Message>>,
     wakers: Vec<Waker>,
     attempt: u32,
+    completed: Arc<Mutex<BTreeSet<CheckpointId>>>,
     targets: Mutex<BTreeMap<CheckpointId, Target>>,
     events: Sender<(u32, SnapshotEvent)>,
 }
 
 impl Uploads {
-    /// Starts the threads. Events carry the attempt.
+    /// Starts the threads. Events carry the attempt. `own` is the checkpoint the attempt was restored from, if
+    /// it is the job's own, so that its files may be named again.
     ///
     /// # Errors
     /// If the system refuses a thread.
     pub fn start(
         wakers: Vec<Waker>,
         attempt: u32,
+        backend: Option<&Backend>,
+        own: Option<&Manifest>,
         events: Sender<(u32, SnapshotEvent)>,
     ) -> Result<Self> {
         let mut threads = Vec::new();
+        let completed = Arc::new(Mutex::new(own.iter().map(|manifest| manifest.id).collect()));
+        let stored = |manifest: &Manifest| {
+            let of_task = |(number, task): (usize, &TaskSnapshot)| {
+                (number, Stored::of(manifest.id, &task.shared))
+            };
+            manifest.tasks.iter().enumerate().map(of_task).collect::<HashMap<_, _>>()
+        };
         for index in 0..N_THREADS.min(wakers.len().max(1)) {
             let (sender, messages) = unbounded();
-            let mut writer =
-                Writer { messages, attempt, events: events.clone(), files: HashMap::new() };
+            let mut writer = Writer {
+                messages,
+                attempt,
+                events: events.clone(),
+                files: HashMap::new(),
+                backend: backend.cloned(),
+                completed: Arc::clone(&completed),
+                stored: own.map(stored).unwrap_or_default(),
+            };
             std::thread::Builder::new()
                 .name(format!("millstream-upload-{index}"))
                 .spawn(move || writer.run())
                 .map_err(|e| Error::external("the system refused a thread").caused_by(e))?;
             threads.push(sender);
         }
-        Ok(Uploads { threads, wakers, attempt, targets: Mutex::default(), events })
+        Ok(Uploads { threads, wakers, attempt, completed, targets: Mutex::default(), events })
+    }
+
+    /// A checkpoint is complete: later ones may name its files.
+    pub fn complete(&self, checkpoint: CheckpointId) {
+        self.completed.lock().unwrap_or_else(PoisonError::into_inner).insert(checkpoint);
     }
 
     /// Says where a checkpoint goes; before its barrier is sent.
@@ -121,7 +167,8 @@ impl Snapshots for Uploads {
                 let folder = format!("{}/task-{task}-{}", target.folder, self.attempt);
                 let target = Target { storage: Arc::clone(&target.storage), folder };
                 let (waker, backlog) = (Arc::clone(&self.wakers[task]), Arc::clone(&backlog));
-                Message::Begin { stream, target, waker, backlog }
+                let is_savepoint = barrier.kind.is_savepoint();
+                Message::Begin { stream, is_savepoint, target, waker, backlog }
             }
             None => {
                 let error = Error::internal("nobody said where this checkpoint goes");
@@ -157,9 +204,9 @@ impl SnapshotStream for Upload {
         let _ = self.messages.send(Message::Block { stream: self.stream, part, entries });
     }
 
-    fn finish(mut self: Box<Self>, snapshot: TaskSnapshot) {
+    fn finish(mut self: Box<Self>, snapshot: TaskSnapshot, cut: Option<StoreCut>) {
         self.is_over = true;
-        let _ = self.messages.send(Message::Finish { stream: self.stream, snapshot });
+        let _ = self.messages.send(Message::Finish { stream: self.stream, snapshot, cut });
     }
 
     fn fail(mut self: Box<Self>, error: Error) {
@@ -178,6 +225,7 @@ impl Drop for Upload {
 
 /// A file being written.
 struct File {
+    is_savepoint: bool,
     target: Target,
     waker: Waker,
     backlog: Arc<AtomicUsize>,
@@ -196,11 +244,6 @@ impl File {
         };
         writer.block(part, entries)
     }
-
-    fn finish(self, mut snapshot: TaskSnapshot) -> Result<TaskSnapshot> {
-        snapshot.file = self.writer.map(StateFileWriter::finish).transpose()?;
-        Ok(snapshot)
-    }
 }
 
 struct Writer {
@@ -208,6 +251,10 @@ struct Writer {
     attempt: u32,
     events: Sender<(u32, SnapshotEvent)>,
     files: HashMap<Stream, File>,
+    backend: Option<Backend>,
+    completed: Arc<Mutex<BTreeSet<CheckpointId>>>,
+    /// By task.
+    stored: HashMap<usize, Stored>,
 }
 
 impl Writer {
@@ -219,8 +266,9 @@ impl Writer {
 
     fn take(&mut self, message: Message) {
         match message {
-            Message::Begin { stream, target, waker, backlog } => {
-                self.files.insert(stream, File { target, waker, backlog, writer: None });
+            Message::Begin { stream, is_savepoint, target, waker, backlog } => {
+                let file = File { is_savepoint, target, waker, backlog, writer: None };
+                self.files.insert(stream, file);
             }
             Message::Block { stream, part, entries } => {
                 let Some(file) = self.files.get_mut(&stream) else { return };
@@ -234,9 +282,9 @@ impl Writer {
                     self.decline(stream, error);
                 }
             }
-            Message::Finish { stream, snapshot } => {
+            Message::Finish { stream, snapshot, cut } => {
                 let Some(file) = self.files.remove(&stream) else { return };
-                match file.finish(snapshot) {
+                match self.finish(stream, file, snapshot, cut) {
                     Ok(snapshot) => {
                         let (task, checkpoint) = stream;
                         self.tell(SnapshotEvent::Taken { task, checkpoint, snapshot });
@@ -249,6 +297,38 @@ impl Writer {
                 self.files.remove(&stream);
             }
         }
+    }
+
+    fn finish(
+        &mut self,
+        (task, checkpoint): Stream,
+        mut file: File,
+        mut snapshot: TaskSnapshot,
+        cut: Option<StoreCut>,
+    ) -> Result<TaskSnapshot> {
+        if let Some(mut cut) = cut {
+            let tables = cut.run()?;
+            match &self.backend {
+                Some(backend) if file.is_savepoint => {
+                    trees::write_entries(
+                        backend,
+                        &cut,
+                        &tables,
+                        &mut snapshot,
+                        |part, entries| file.write(part, entries),
+                    )?;
+                }
+                _ => {
+                    let completed =
+                        self.completed.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                    let stored = self.stored.entry(task).or_default();
+                    snapshot.shared =
+                        stored.store(checkpoint, &completed, &file.target, &tables)?;
+                }
+            }
+        }
+        snapshot.file = trees::close(file.writer)?;
+        Ok(snapshot)
     }
 
     fn decline(&mut self, (task, checkpoint): Stream, error: Error) {

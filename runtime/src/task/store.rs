@@ -1,0 +1,174 @@
+//! Opening a task's store: empty, or with the files of a checkpoint.
+//!
+//! If the task owns the key groups that one task owned then, the files are taken as they are and only read
+//! when they are asked for. If the parallelism has changed, what belongs here is copied out of the trees of
+//! all those that wrote some of it.
+
+use super::Head;
+use super::restore::{Restore, Subtask};
+use crate::chain::{ChainVisitor, Site, Stateful};
+use millstream_model::job_graph::OperatorId;
+use millstream_model::key_group::range_of;
+use millstream_model::{Error, Result};
+use millstream_state::lsm::{Content, Lsm, LsmFile, Open};
+use millstream_state::snapshot::{Assignment, CheckpointStorage, FileRef, TaskSnapshot};
+use millstream_state::store::{Backend, Store, part_prefix, part_range, tree_name};
+use millstream_state::{Part, Visitor};
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Opens the store of a task and puts it beneath the parts behind `head` that can lie in one; `None` if none
+/// can.
+pub(super) fn open(
+    backend: &Backend,
+    (task, attempt): (usize, u32),
+    head: &mut dyn Head,
+    restore: Option<&Restore>,
+    subtask: &Subtask<'_>,
+) -> Result<Option<Arc<Store>>> {
+    let mut parts = Keyed { ids: subtask.ids, operator: None, parts: Vec::new() };
+    head.visit(&mut parts)?;
+    let parts = parts.parts;
+    if parts.is_empty() {
+        return Ok(None);
+    }
+    let trees: Vec<(&TaskSnapshot, Assignment)> = match restore {
+        Some(restore) => restore
+            .writers(subtask.ids)
+            .filter(|(writer, _)| !writer.shared.is_empty())
+            .map(|(writer, n_writers)| (writer, subtask.assignment(writer.subtask, n_writers)))
+            .filter(|(_, assignment)| assignment.overlaps())
+            .collect(),
+        None => Vec::new(),
+    };
+    let fetched = backend.dir.join(format!("{}-{attempt}-{task}-restored", backend.run));
+    let store = match (&trees[..], restore) {
+        ([(writer, assignment)], Some(restore))
+            if assignment.n_writers == assignment.parallelism =>
+        {
+            let files = fetch(&*restore.storage, &writer.shared, &fetched)?;
+            backend.open(task, attempt, &files)?
+        }
+        (trees, restore) => {
+            let store = backend.open(task, attempt, &[])?;
+            for (index, (writer, _)) in trees.iter().enumerate() {
+                let Some(restore) = restore else { break };
+                let dir = fetched.join(index.to_string());
+                let files = fetch(&*restore.storage, &writer.shared, &dir)?;
+                let tree = backend.engine.open(Open {
+                    dir: &dir.join("tree"),
+                    instance: &format!("{}-{attempt}-{task}-from-{index}", backend.run),
+                    files: &files,
+                    expiry: Default::default(),
+                })?;
+                copy(&store, &*tree, &parts, subtask)?;
+            }
+            store
+        }
+    };
+    // What cannot be deleted lies in the job's own folder.
+    let _ = std::fs::remove_dir_all(&fetched);
+    head.visit(&mut Attach { store: &store, subtask, is_empty: trees.is_empty(), operator: None })?;
+    Ok(Some(store))
+}
+
+/// Fails if a checkpoint holds trees and the state is to be kept in memory.
+pub(super) fn refuse_trees(restore: Option<&Restore>, subtask: &Subtask<'_>) -> Result<()> {
+    let holds_trees = |restore: &Restore| {
+        restore.writers(subtask.ids).any(|(writer, _)| !writer.shared.is_empty())
+    };
+    if restore.is_some_and(holds_trees) {
+        return Err(Error::user(
+            "the checkpoint was taken with another `state-backend`: restore it with that one, or restore a \
+             savepoint, which any backend can read",
+        ));
+    }
+    Ok(())
+}
+
+/// Copies what belongs to a subtask out of the tree of another.
+fn copy(
+    store: &Store,
+    tree: &dyn Lsm,
+    parts: &[(OperatorId, String)],
+    subtask: &Subtask<'_>,
+) -> Result<()> {
+    let groups =
+        range_of(subtask.subtask as u32, subtask.parallelism as u32, subtask.max_parallelism);
+    for (id, part) in parts {
+        let (from, to) = part_range(part_prefix(*id, part), groups.clone());
+        store.copy_from(tree, &from, &to)?;
+    }
+    Ok(())
+}
+
+/// Brings the files of a tree out of storage, verified.
+fn fetch(storage: &dyn CheckpointStorage, files: &[FileRef], dir: &Path) -> Result<Vec<LsmFile>> {
+    let unusable = |e: std::io::Error| {
+        Error::external(format!("`{}` cannot hold state", dir.display())).caused_by(e)
+    };
+    std::fs::create_dir_all(dir).map_err(unusable)?;
+    let mut fetched = Vec::new();
+    for file in files {
+        let name = tree_name(&file.path);
+        let path = dir.join(name.replace('/', "~"));
+        let mut target = File::create(&path).map_err(unusable)?;
+        std::io::copy(&mut storage.read(file)?, &mut target)
+            .map_err(|e| millstream_state::snapshot::read_error(&storage.locate(&file.path), e))?;
+        let immutable = name.ends_with(".sst");
+        fetched.push(LsmFile { name, bytes: file.bytes, immutable, content: Content::File(path) });
+    }
+    Ok(fetched)
+}
+
+/// Finds the parts that can lie in a store.
+struct Keyed<'a> {
+    ids: &'a [OperatorId],
+    operator: Option<OperatorId>,
+    parts: Vec<(OperatorId, String)>,
+}
+
+impl ChainVisitor for Keyed<'_> {
+    fn operator(&mut self, site: &Site, operator: &mut dyn Stateful) -> Result<()> {
+        self.operator = self.ids.get(site.index()).copied();
+        operator.parts(self)
+    }
+}
+
+impl Visitor for Keyed<'_> {
+    fn part(&mut self, name: &str, part: &mut dyn Part) -> Result<()> {
+        if part.can_attach()
+            && let Some(id) = self.operator
+        {
+            self.parts.push((id, name.to_owned()));
+        }
+        Ok(())
+    }
+}
+
+/// Puts a store beneath the parts that can lie in one.
+struct Attach<'a> {
+    store: &'a Arc<Store>,
+    subtask: &'a Subtask<'a>,
+    is_empty: bool,
+    operator: Option<OperatorId>,
+}
+
+impl ChainVisitor for Attach<'_> {
+    fn operator(&mut self, site: &Site, operator: &mut dyn Stateful) -> Result<()> {
+        self.operator = self.subtask.ids.get(site.index()).copied();
+        operator.parts(self)
+    }
+}
+
+impl Visitor for Attach<'_> {
+    fn part(&mut self, name: &str, part: &mut dyn Part) -> Result<()> {
+        if part.can_attach()
+            && let Some(id) = self.operator
+        {
+            part.attach(self.store.space(id, name, self.subtask.max_parallelism), self.is_empty);
+        }
+        Ok(())
+    }
+}

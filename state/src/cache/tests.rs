@@ -1,0 +1,207 @@
+//! A table over a store, with so little memory that most entries are in the store alone: whatever happens, it
+//! behaves like a map, and a cut holds exactly what was there at the freeze.
+
+use crate::KeyedTable;
+use crate::lsm::model::ModelEngine;
+use crate::lsm::{LsmFile, MemoryBudget};
+use crate::part::{Part, Written};
+use crate::store::{Backend, Store};
+use millstream_model::hash_key;
+use millstream_model::job_graph::OperatorId;
+use proptest::collection::vec;
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+type Table = KeyedTable<u16, u32>;
+type Model = BTreeMap<u16, u32>;
+
+const ID: OperatorId = OperatorId(7);
+const N_KEYS: u16 = 600;
+
+#[derive(Clone, Copy, Debug)]
+enum Change {
+    Set(u16, u32),
+    Add(u16, u32),
+    Remove(u16),
+    Look(u16),
+    Write(u8),
+}
+
+fn changes(n: usize) -> impl Strategy<Value = Vec<Change>> {
+    let key = || 0..N_KEYS;
+    vec(
+        prop_oneof![
+            4 => (key(), any::<u32>()).prop_map(|(k, v)| Change::Set(k, v)),
+            6 => (key(), any::<u32>()).prop_map(|(k, v)| Change::Add(k, v)),
+            3 => key().prop_map(Change::Remove),
+            2 => key().prop_map(Change::Look),
+            2 => any::<u8>().prop_map(Change::Write),
+        ],
+        0..n,
+    )
+}
+
+fn hash(key: u16) -> u64 {
+    hash_key(&key).unwrap()
+}
+
+fn apply(table: &mut Table, change: Change, model: &mut Model) {
+    if let Change::Set(key, _) | Change::Add(key, _) | Change::Remove(key) | Change::Look(key) =
+        change
+    {
+        // As a keyed fold does it, which finds what it needs by itself.
+        if !matches!(change, Change::Add(..)) {
+            table.fetch(hash(key), &key);
+        }
+    }
+    match change {
+        Change::Set(key, v) => {
+            let old = table.insert(hash(key), key, v);
+            assert_eq!(old, model.insert(key, v));
+        }
+        Change::Add(key, v) => {
+            let entry = table.entry(hash(key), |k| *k == key, || (key, 0));
+            entry.1 = entry.1.wrapping_add(v);
+            let value = model.entry(key).or_default();
+            *value = value.wrapping_add(v);
+        }
+        Change::Remove(key) => {
+            let removed = table.remove(hash(key), |k| *k == key).map(|e| e.1);
+            assert_eq!(removed, model.remove(&key));
+        }
+        Change::Look(key) => {
+            assert_eq!(table.get(hash(key), |k| *k == key), model.get(&key));
+        }
+        Change::Write(_) => {}
+    }
+}
+
+fn content(table: &mut Table) -> Model {
+    let keys = table.keys().unwrap();
+    let mut found = Model::new();
+    for key in keys {
+        table.fetch(hash(key), &key);
+        let value = *table.get(hash(key), |k| *k == key).expect("a key that is listed is there");
+        assert!(found.insert(key, value).is_none(), "listed once");
+    }
+    found
+}
+
+struct World {
+    backend: Backend,
+    dir: tempfile::TempDir,
+    n_opened: AtomicU32,
+}
+
+impl World {
+    fn new(memory_bytes: usize) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let backend = Backend {
+            engine: Arc::new(ModelEngine::new(512)),
+            budget: MemoryBudget::new(memory_bytes),
+            dir: dir.path().to_owned(),
+            run: "run".into(),
+        };
+        World { backend, dir, n_opened: AtomicU32::new(0) }
+    }
+
+    fn open(&self, files: &[LsmFile]) -> (Table, Arc<Store>) {
+        assert!(self.dir.path().exists());
+        let attempt = self.n_opened.fetch_add(1, Ordering::Relaxed);
+        let store = self.backend.open(0, attempt, files).unwrap();
+        let mut table = Table::default();
+        table.attach(store.space(ID, "part", 128), files.is_empty());
+        (table, store)
+    }
+}
+
+fn write(table: &mut Table, budget: usize) -> bool {
+    let mut written = Written::default();
+    let done = table.write(&mut written, budget).unwrap();
+    assert_eq!(written.n_entries, 0, "entries go into the store");
+    done
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
+    #[test]
+    fn a_cut_holds_what_was_there_at_the_freeze(
+        rounds in vec((changes(800), changes(400), any::<bool>()), 1..4),
+        memory_bytes in 200..20_000usize,
+    ) {
+        let world = World::new(memory_bytes);
+        let (mut table, mut store) = world.open(&[]);
+        let mut model = Model::new();
+        for (before, after, goes_on) in rounds {
+            before.into_iter().for_each(|change| apply(&mut table, change, &mut model));
+            let frozen = model.clone();
+            table.freeze();
+            let mut done = false;
+            for change in after {
+                apply(&mut table, change, &mut model);
+                if let Change::Write(budget) = change {
+                    done = done || write(&mut table, usize::from(budget));
+                }
+            }
+            while !done {
+                done = write(&mut table, 64);
+            }
+            let mut cut = store.cut().unwrap();
+            // The task goes on while the cut is carried out.
+            for key in 0..100 {
+                apply(&mut table, Change::Add(key, 1), &mut model);
+                apply(&mut table, Change::Remove(key * 2), &mut model);
+            }
+            let files = cut.run().unwrap();
+            let (mut restored, other) = world.open(&files);
+            assert_eq!(content(&mut restored), frozen);
+            assert_eq!(content(&mut table), model);
+            if goes_on {
+                (table, store, model) = (restored, other, frozen);
+            }
+        }
+    }
+
+    #[test]
+    fn a_checkpoint_that_is_given_up_changes_nothing(
+        before in changes(600), between in changes(300), after in changes(300),
+    ) {
+        let world = World::new(2000);
+        let (mut table, store) = world.open(&[]);
+        let mut model = Model::new();
+        before.into_iter().for_each(|change| apply(&mut table, change, &mut model));
+        table.freeze();
+        for change in between {
+            apply(&mut table, change, &mut model);
+            if let Change::Write(budget) = change {
+                write(&mut table, usize::from(budget));
+            }
+        }
+        table.thaw();
+        after.into_iter().for_each(|change| apply(&mut table, change, &mut model));
+        let frozen = model.clone();
+        table.freeze();
+        while !write(&mut table, 128) {}
+        let files = store.cut().unwrap().run().unwrap();
+        let (mut restored, _other) = world.open(&files);
+        assert_eq!(content(&mut restored), frozen);
+        assert_eq!(content(&mut table), model);
+    }
+}
+
+#[test]
+fn memory_stays_within_the_budget() {
+    let world = World::new(64 << 10);
+    let (mut table, _store) = world.open(&[]);
+    let mut model = Model::new();
+    for i in 0..20_000u32 {
+        apply(&mut table, Change::Add((i * 7919 % 60_000) as u16, i), &mut model);
+        let limit = world.backend.budget.limit();
+        let used = world.backend.budget.used();
+        assert!(used <= limit + 192 * 32, "{used} bytes of {limit}");
+    }
+    assert_eq!(content(&mut table), model);
+}
