@@ -40,6 +40,12 @@ pub trait Part {
     /// If a value cannot be encoded.
     fn write(&mut self, out: &mut Written, budget: usize) -> Result<bool>;
 
+    /// Whether what is left to write has yet to come: [`write`](Part::write) would be in vain until the task is
+    /// woken.
+    fn is_waiting(&self) -> bool {
+        false
+    }
+
     /// Whether it can lie in a store.
     fn can_attach(&self) -> bool {
         false

@@ -197,14 +197,15 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
     },
     OptionSpec {
         key: "checkpoint-mode",
-        values: "`exactly-once` or `at-least-once`",
+        values: "`exactly-once`, `unaligned` or `at-least-once`",
         default: "`exactly-once`",
-        doc: "Whether channels wait for each other at a barrier, so that every record counts once after a recovery, or not, so that some may count twice.",
+        doc: "How barriers travel. `exactly-once`: channels wait for each other at a barrier. `unaligned`: a barrier overtakes what is queued, which becomes part of the checkpoint, so that checkpoints do not wait under backpressure. With both, every record counts once after a recovery. `at-least-once`: nobody waits; some records may count twice.",
         set: |c, v| {
             c.checkpoint_mode = match v {
                 "exactly-once" => CheckpointMode::ExactlyOnce,
+                "unaligned" => CheckpointMode::Unaligned,
                 "at-least-once" => CheckpointMode::AtLeastOnce,
-                _ => return Err("use `exactly-once` or `at-least-once`".into()),
+                _ => return Err("use `exactly-once`, `unaligned` or `at-least-once`".into()),
             };
             Ok(())
         },

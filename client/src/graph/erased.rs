@@ -3,7 +3,7 @@
 //! A box of `Any` holds exactly one kind of typed thing per alias below. A wrong type here is a bug of the
 //! API layer, never of a program: it is reported as an internal error, not a panic.
 
-use millstream_model::{CheckpointMode, Error, Result};
+use millstream_model::{CheckpointMode, Data, Error, Result};
 use millstream_runtime::chain::{AnySide, Discard, Output, Push, SideOutput, Site, Tee};
 use millstream_runtime::context::{OperatorContext, TaskContext};
 use millstream_runtime::exchange::{Gate, MemoryPool, Sender, connect};
@@ -39,13 +39,8 @@ pub(crate) struct OpContext {
     pub(crate) task: TaskContext,
     pub(crate) operator: OperatorContext,
     pub(crate) site: Site,
-}
-
-impl OpContext {
-    /// How barriers travel.
-    pub(crate) fn mode(&self) -> CheckpointMode {
-        self.task.job().checkpoints.unwrap_or_default()
-    }
+    /// How barriers travel into the task.
+    pub(crate) mode: CheckpointMode,
 }
 
 /// What comes after a node, types unknown.
@@ -171,7 +166,7 @@ impl<T> InputOf<T> {
     }
 }
 
-impl<T: Send + 'static> InputPort for InputOf<T> {
+impl<T: Data> InputPort for InputOf<T> {
     fn connect(
         &self,
         memory: &Arc<MemoryPool>,

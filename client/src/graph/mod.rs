@@ -11,8 +11,9 @@ pub(crate) use erased::{
     erase_push, typed,
 };
 
-use millstream_model::Result;
 use millstream_model::job_graph::Ship;
+use millstream_model::{CheckpointMode, Result};
+use millstream_runtime::chain::Site;
 use millstream_runtime::exchange::Limits;
 use millstream_runtime::operator::SinkStart;
 use millstream_runtime::task::Head;
@@ -43,6 +44,11 @@ pub(crate) struct WriterContext {
     pub(crate) down_parallelism: usize,
     pub(crate) max_parallelism: u32,
     pub(crate) limits: Limits,
+    /// Where the operator is whose output it is, and the number of the edge.
+    pub(crate) site: Site,
+    pub(crate) edge: usize,
+    /// How barriers travel through the edge.
+    pub(crate) mode: CheckpointMode,
 }
 
 type MakeWriter = Arc<dyn Fn(Vec<AnySender>, &WriterContext) -> Result<AnyPush> + Send + Sync>;
@@ -74,7 +80,7 @@ pub(crate) enum Make {
     /// Finds the splits for a parallelism, then builds the head of each subtask.
     Source(PrepareSource),
     /// A link, and the head for when the node is the first of its chain.
-    One { link: MakeLink, head: fn(AnyGate, AnyPush) -> Result<Box<dyn Head>> },
+    One { link: MakeLink, head: fn(AnyGate, AnyPush, &OpContext) -> Result<Box<dyn Head>> },
     /// Always the first of its chain.
     Two(MakeTwoHead),
 }

@@ -206,8 +206,12 @@ impl Assembly<'_> {
                         }
                     }
                     let ups: Vec<_> = ends.iter().map(|(.., w)| w.clone()).collect();
-                    let (senders, gate) =
-                        i.port.connect(memory, &ups, wakers(first_task[v] + down), self.mode);
+                    let (senders, gate) = i.port.connect(
+                        memory,
+                        &ups,
+                        wakers(first_task[v] + down),
+                        self.mode_into(v),
+                    );
                     for ((e, up, _), sender) in ends.into_iter().zip(senders) {
                         self.senders.entry((e, up)).or_default().push(sender);
                     }
@@ -217,12 +221,29 @@ impl Assembly<'_> {
         }
     }
 
+    /// How barriers travel into a vertex. They overtake only what can be dealt out anew: not what every subtask
+    /// gets, nor what goes where the program or the number of the subtask says.
+    fn mode_into(&self, v: usize) -> CheckpointMode {
+        let can_overtake =
+            |ship| matches!(ship, Ship::Hash | Ship::Rebalance | Ship::Shuffle | Ship::Global);
+        let all = self.program.compiled.graph.inputs_of(v).all(|(_, e)| can_overtake(e.ship));
+        match self.mode {
+            CheckpointMode::Unaligned if !all => CheckpointMode::ExactlyOnce,
+            mode => mode,
+        }
+    }
+
     fn operator_context(&self, v: usize, id: NodeId, task: &TaskContext) -> OpContext {
         let operators = &self.program.compiled.graph.vertices[v].operators;
         let index = operators.iter().position(|o| o.node == id).unwrap_or_default();
         let name = &self.node(id).name;
         let site = Site::new(task.place(name), Arc::clone(task.current()), index);
-        OpContext { task: task.clone(), operator: task.operator(name), site }
+        OpContext {
+            task: task.clone(),
+            operator: task.operator(name),
+            site,
+            mode: self.mode_into(v),
+        }
     }
 
     fn head(&mut self, v: usize, subtask: usize, task: &TaskContext) -> Result<Box<dyn Head>> {
@@ -241,7 +262,7 @@ impl Assembly<'_> {
             },
             Make::One { link, head } => {
                 let gate = gate(0)?;
-                link(&context, outs).and_then(|link| head(gate, link))
+                link(&context, outs).and_then(|link| head(gate, link, &context))
             }
             Make::Two(make) => {
                 let (left, right) = (gate(0)?, gate(1)?);
@@ -278,7 +299,7 @@ impl Assembly<'_> {
                 consumers.push(self.link(v, consumer, task)?);
             }
             for e in edges {
-                consumers.push(self.writer(e, task.subtask())?);
+                consumers.push(self.writer(e, task.subtask(), &context.site)?);
             }
             let Some(joined) = self.node(id).outputs[&tag].join(consumers)? else { continue };
             match tag {
@@ -297,7 +318,7 @@ impl Assembly<'_> {
         Ok(outs)
     }
 
-    fn writer(&mut self, e: usize, subtask: usize) -> Result<AnyPush> {
+    fn writer(&mut self, e: usize, subtask: usize, site: &Site) -> Result<AnyPush> {
         let compiled = &self.program.compiled;
         let (node, input, k) = compiled.edge_origins[e];
         let edge = &compiled.graph.edges[e];
@@ -308,6 +329,9 @@ impl Assembly<'_> {
             down_parallelism: down.parallelism,
             max_parallelism: down.max_parallelism,
             limits: self.limits,
+            site: site.clone(),
+            edge: e,
+            mode: self.mode_into(edge.to),
         };
         let senders = self.senders.remove(&(e, subtask)).unwrap_or_default();
         (self.program.graph.nodes[node].inputs[input].edges[k].writer)(senders, &context)

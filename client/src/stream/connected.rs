@@ -30,7 +30,13 @@ pub(crate) fn add_two<L: Data, R: Data, O: Data, Op: TwoInputOperator<L, R, O> +
     let head = move |context: &OpContext, outs: RawOuts, left: AnyGate, right: AnyGate| {
         let link = TwoInput::new(make(context)?, outs.typed::<O>(&context.site)?.output());
         let (left, right) = (typed::<Gate<L>>(left)?, typed::<Gate<R>>(right)?);
-        Ok(Box::new(TwoGateHead::new(left, right, Box::new(link), context.mode())) as Box<dyn Head>)
+        Ok(Box::new(TwoGateHead::new(
+            left,
+            right,
+            Box::new(link),
+            context.site.clone(),
+            context.mode,
+        )) as Box<dyn Head>)
     };
     left.env.expect_same(&right.env, kind, location);
     let mut node = Node::new(kind, kind, Make::Two(Box::new(head)), location);

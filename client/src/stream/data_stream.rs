@@ -70,11 +70,13 @@ impl<T: Data> OperatorSettings for DataStream<T> {
 }
 
 /// The head of a chain whose first operator has one input.
-pub(crate) fn one_gate_head<T: Send + 'static>(
+pub(crate) fn one_gate_head<T: Data>(
     gate: AnyGate,
     link: AnyPush,
+    context: &OpContext,
 ) -> Result<Box<dyn Head>> {
-    Ok(Box::new(OneGateHead::<T>::new(typed::<Gate<T>>(gate)?, typed::<Box<dyn Push<T>>>(link)?)))
+    let (gate, link) = (typed::<Gate<T>>(gate)?, typed::<Box<dyn Push<T>>>(link)?);
+    Ok(Box::new(OneGateHead::<T>::new(gate, link, context.site.clone())))
 }
 
 impl<T: Data> DataStream<T> {

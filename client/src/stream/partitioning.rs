@@ -67,7 +67,13 @@ impl<T: Data> Partitioning<T> {
         let writer = move |senders: Vec<AnySender>, context: &WriterContext| {
             let senders =
                 senders.into_iter().map(typed::<Sender<T>>).collect::<Result<Vec<_>, _>>()?;
-            Ok(erase_push::<T>(Box::new(Writer::new(make(context), senders, context.limits))))
+            Ok(erase_push::<T>(Box::new(Writer::new(
+                make(context),
+                senders,
+                context.limits,
+                (context.site.clone(), context.edge),
+                context.mode,
+            ))))
         };
         Edge { from, tag, ship: self.ship, writer: Arc::new(writer) }
     }

@@ -7,11 +7,12 @@
 
 use crate::checkpoint::Barrier;
 use crate::time::{EventTime, NO_TIME};
+use serde::{Deserialize, Serialize};
 
 /// A watermark at a position: it holds from before record `at` of its batch on.
 ///
 /// `at` equal to the batch's length means: after the last record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mark {
     /// Index of the first record that comes after this watermark.
     pub at: u32,
@@ -20,7 +21,7 @@ pub struct Mark {
 }
 
 /// What flows between batches.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Signal {
     /// The producer has nothing to do right now: send on what is buffered.
     Flush,
@@ -37,7 +38,7 @@ pub enum Signal {
 }
 
 /// Records in columns. See the module's text.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Batch<T> {
     /// The records.
     pub values: Vec<T>,

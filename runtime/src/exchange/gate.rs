@@ -9,28 +9,30 @@
 //! At a barrier the channels wait for each other: what arrives on one that is ahead is held, in order, and
 //! goes on when the last one has brought the barrier. Held batches keep their credit and their memory, which
 //! bounds them, but do not count as queued: the channels that are behind may go on sending whatever memory
-//! there is, so waiting for them cannot deadlock.
+//! there is, so waiting for them cannot deadlock. An unaligned barrier does not come through the queue: it
+//! overtakes what is in it, which becomes channel state ([`in_flight`]).
 
-use super::{BarrierAligner, MemoryPool, Passage};
+use super::in_flight::{self, Held, InFlight, Message};
+use super::{Alignment, BarrierAligner, MemoryPool, Passage};
 use crate::task::Waker;
-use crate::watermark::Valve;
+use crate::watermark::{Status, Valve};
 use crossbeam_channel::{Receiver, TryRecvError, TrySendError, bounded};
-use millstream_model::{Barrier, Batch, CheckpointId, CheckpointMode, Error, Result, Signal};
+use millstream_model::{Barrier, Batch, CheckpointId, CheckpointMode, Data, Error, Result, Signal};
+use millstream_state::part::{Entries, Written};
+use millstream_state::schema::Shape;
+use millstream_state::snapshot::PartKind;
+use millstream_state::{Part, Visitor};
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Batches that may be under way in one channel.
 const CREDIT_BATCHES: usize = 16;
 
-enum Message<T> {
-    Batch(Batch<T>, usize),
-    Signal(Signal),
-}
-
 /// What a sender and its receiver share of one channel.
 struct Channel {
     in_flight: AtomicUsize,
+    n_sent: AtomicU64,
     /// Whether the sender has something to send, could not, and was not woken since.
     is_waited_for: AtomicBool,
     sender: Waker,
@@ -43,6 +45,9 @@ struct Shared {
     queued: AtomicUsize,
     /// Channels that are waited for.
     n_waited_for: AtomicUsize,
+    /// Barriers that overtake: the channel, and how many of its messages belong before.
+    urgent: Mutex<VecDeque<(usize, Barrier, u64)>>,
+    has_urgent: AtomicBool,
     receiver: Waker,
 }
 
@@ -113,10 +118,10 @@ pub struct Gate<T> {
     shared: Arc<Shared>,
     valve: Valve,
     aligner: BarrierAligner,
-    /// What arrived on channels that are ahead, in order.
-    held: VecDeque<(usize, Message<T>)>,
-    /// What was held and goes on.
-    freed: VecDeque<(usize, Message<T>)>,
+    mode: CheckpointMode,
+    in_flight: InFlight<T>,
+    /// Messages of each channel that were taken out of the queue.
+    n_taken: Vec<u64>,
     /// What follows what was just handed out.
     next: VecDeque<Arrival<T>>,
     /// The channel whose sender was woken last.
@@ -138,7 +143,7 @@ pub enum Arrival<T> {
 }
 
 /// Connects senders (known by their wakers) to one receiver.
-pub fn connect<T>(
+pub fn connect<T: Data>(
     memory: &Arc<MemoryPool>,
     senders: &[Waker],
     receiver: Waker,
@@ -153,6 +158,8 @@ pub fn connect<T>(
         memory: Arc::clone(memory),
         queued: AtomicUsize::new(0),
         n_waited_for: AtomicUsize::new(0),
+        urgent: Mutex::default(),
+        has_urgent: AtomicBool::new(false),
         receiver,
     });
     let channels: Vec<_> = senders
@@ -160,6 +167,7 @@ pub fn connect<T>(
         .map(|sender| {
             Arc::new(Channel {
                 in_flight: AtomicUsize::new(0),
+                n_sent: AtomicU64::new(0),
                 is_waited_for: AtomicBool::new(false),
                 sender: sender.clone(),
             })
@@ -183,8 +191,9 @@ pub fn connect<T>(
         shared,
         valve: Valve::new(n),
         aligner: BarrierAligner::new(n, mode),
-        held: VecDeque::new(),
-        freed: VecDeque::new(),
+        mode,
+        in_flight: InFlight::new(),
+        n_taken: vec![0; n],
         next: VecDeque::new(),
         last_woken: 0,
     };
@@ -262,7 +271,18 @@ impl<T> Sender<T> {
         Ok(true)
     }
 
+    /// Lets a barrier overtake everything that was sent; what was not sent is the sender's to save.
+    pub fn overtake(&self, barrier: Barrier) {
+        let n_before = self.channel.n_sent.load(Ordering::SeqCst);
+        let mut urgent = self.shared.urgent.lock().unwrap_or_else(PoisonError::into_inner);
+        urgent.push_back((self.index, barrier, n_before));
+        self.shared.has_urgent.store(true, Ordering::SeqCst);
+        drop(urgent);
+        self.shared.receiver.wake();
+    }
+
     fn put(&self, message: Message<T>) -> Result<()> {
+        self.channel.n_sent.fetch_add(1, Ordering::SeqCst);
         match self.queue.try_send((self.index, message)) {
             Ok(()) => {
                 self.shared.receiver.wake();
@@ -278,7 +298,7 @@ impl<T> Sender<T> {
     }
 }
 
-impl<T> Gate<T> {
+impl<T: Data> Gate<T> {
     /// Takes what has arrived first.
     ///
     /// # Errors
@@ -287,48 +307,67 @@ impl<T> Gate<T> {
         if let Some(arrival) = self.next.pop_front() {
             return Ok(arrival);
         }
-        let (index, message) = match self.freed.pop_front() {
-            Some(freed) if self.aligner.is_blocked(freed.0) => {
-                self.held.push_back(freed);
-                return Ok(Arrival::Taken);
+        if let Some(replay) = &mut self.in_flight.replay {
+            match replay.next() {
+                Some(batch) if batch.is_blank() => return Ok(Arrival::Taken),
+                Some(batch) => return Ok(Arrival::Batch(batch)),
+                None => self.in_flight.replay = None,
             }
-            Some(freed) => freed,
-            None => match self.queue.try_recv() {
-                Ok((index, message)) => {
-                    if matches!(message, Message::Batch(..)) {
-                        self.shared.queued.fetch_sub(1, Ordering::SeqCst);
-                    }
-                    if self.aligner.is_blocked(index) {
-                        self.held.push_back((index, message));
-                        self.wake_senders(None);
-                        return Ok(Arrival::Taken);
-                    }
-                    (index, message)
-                }
-                Err(TryRecvError::Empty) => return Ok(Arrival::Nothing),
-                Err(TryRecvError::Disconnected) => {
-                    return Err(Error::internal("the sending tasks are gone"));
-                }
+        }
+        if self.shared.has_urgent.load(Ordering::SeqCst) {
+            self.take_urgent();
+            if let Some(arrival) = self.next.pop_front() {
+                return Ok(arrival);
+            }
+        }
+        let mut held = match self.in_flight.next() {
+            Some(held) => held,
+            None => match self.take_out()? {
+                Some(held) => held,
+                None => return Ok(Arrival::Nothing),
             },
         };
-        let arrival = match message {
+        let channel = held.channel;
+        if self.aligner.is_blocked(channel) {
+            self.in_flight.hold(held);
+            self.wake_senders(None);
+            return Ok(Arrival::Taken);
+        }
+        self.in_flight.take(&mut held);
+        let arrival = match held.message {
             Message::Batch(batch, bytes) => {
                 self.shared.memory.give_back(bytes);
-                self.arrive(index, batch)
+                self.arrive(channel, batch)
             }
             Message::Signal(signal) => {
-                self.take_signal(index, signal);
+                self.take_signal(channel, held.number, signal);
                 self.next.pop_front().unwrap_or(Arrival::Taken)
             }
         };
-        self.channels[index].in_flight.fetch_sub(1, Ordering::SeqCst);
-        self.wake_senders(Some(index));
+        self.channels[channel].in_flight.fetch_sub(1, Ordering::SeqCst);
+        self.wake_senders(Some(channel));
         Ok(arrival)
     }
 
-    fn arrive(&mut self, index: usize, mut batch: Batch<T>) -> Arrival<T> {
+    /// Takes a message out of the queue. It keeps its credit and its memory, but no longer counts as queued.
+    fn take_out(&mut self) -> Result<Option<Held<T>>> {
+        match self.queue.try_recv() {
+            Ok((channel, message)) => {
+                if matches!(message, Message::Batch(..)) {
+                    self.shared.queued.fetch_sub(1, Ordering::SeqCst);
+                }
+                let number = self.n_taken[channel];
+                self.n_taken[channel] += 1;
+                Ok(Some(Held::new(channel, number, message)))
+            }
+            Err(TryRecvError::Empty) => Ok(None),
+            Err(TryRecvError::Disconnected) => Err(Error::internal("the sending tasks are gone")),
+        }
+    }
+
+    fn arrive(&mut self, channel: usize, mut batch: Batch<T>) -> Arrival<T> {
         let valve = &mut self.valve;
-        batch.marks.retain_mut(|m| match valve.advance(index, m.watermark) {
+        batch.marks.retain_mut(|m| match valve.advance(channel, m.watermark) {
             Some(w) => {
                 m.watermark = w;
                 true
@@ -339,23 +378,21 @@ impl<T> Gate<T> {
     }
 
     /// Puts what a signal of one channel means for the whole gate into `next`.
-    fn take_signal(&mut self, index: usize, signal: Signal) {
+    fn take_signal(&mut self, channel: usize, number: u64, signal: Signal) {
         let change = match signal {
             Signal::Barrier(barrier) => {
-                let alignment = self.aligner.barrier(index, barrier);
-                if alignment.abandoned.is_some() {
-                    self.free_held();
-                }
-                self.pass(alignment.passage);
+                let alignment = self.aligner.barrier(channel, barrier);
+                self.pass(alignment);
                 return;
             }
-            Signal::Idle => self.valve.idle(index),
-            Signal::Active => self.valve.active(index),
+            Signal::Idle => self.valve.idle(channel),
+            Signal::Active => self.valve.active(channel),
             _ => {
                 // The end brings every barrier: the one that waited for this channel comes first.
-                let alignment = self.aligner.ended(index);
-                self.pass(alignment.passage);
-                self.valve.end(index)
+                let alignment = self.aligner.ended(channel);
+                self.in_flight.limit(channel, number + 1);
+                self.pass(alignment);
+                self.valve.end(channel)
             }
         };
         if let Some(watermark) = change.watermark {
@@ -366,27 +403,73 @@ impl<T> Gate<T> {
         self.next.extend(change.signal.map(Arrival::Signal));
     }
 
-    fn pass(&mut self, passage: Passage) {
-        match passage {
+    /// Takes the barriers that overtook.
+    fn take_urgent(&mut self) {
+        let urgent = {
+            let mut urgent = self.shared.urgent.lock().unwrap_or_else(PoisonError::into_inner);
+            self.shared.has_urgent.store(false, Ordering::SeqCst);
+            std::mem::take(&mut *urgent)
+        };
+        for (channel, barrier, n_before) in urgent {
+            let alignment = self.aligner.barrier(channel, barrier);
+            if let Passage::Complete(barrier) | Passage::Overtake(barrier) = alignment.passage
+                && !self.in_flight.is_recording(barrier.checkpoint)
+            {
+                self.record(barrier);
+            }
+            if self.in_flight.is_recording(barrier.checkpoint) {
+                self.in_flight.limit(channel, n_before);
+            }
+            self.pass(alignment);
+        }
+    }
+
+    /// Begins to record what belongs before a barrier that overtakes, unless that has begun: also when it
+    /// came through another input of the task.
+    pub fn record(&mut self, barrier: Barrier) {
+        if self.mode == CheckpointMode::Unaligned
+            && !barrier.kind.is_savepoint()
+            && !self.in_flight.is_recording(barrier.checkpoint)
+        {
+            let limits = self
+                .valve
+                .inputs()
+                .zip(&self.n_taken)
+                .map(|((_, status), n_taken)| (status == Status::Ended).then_some(*n_taken));
+            let limits = limits.collect();
+            self.in_flight.record(barrier.checkpoint, limits, &self.valve);
+        }
+    }
+
+    fn pass(&mut self, alignment: Alignment) {
+        if alignment.abandoned.is_some() {
+            self.in_flight.free();
+        }
+        match alignment.passage {
             Passage::Complete(barrier) => {
                 self.next.push_back(Arrival::Barrier(barrier));
-                self.free_held();
+                self.in_flight.free();
             }
             Passage::Overtake(barrier) => self.next.push_back(Arrival::Barrier(barrier)),
             Passage::Nothing | Passage::Closed(_) => {}
         }
     }
 
-    /// Lets go on what was held; it is older than what was freed before and not yet taken.
-    fn free_held(&mut self) {
-        self.held.append(&mut self.freed);
-        std::mem::swap(&mut self.held, &mut self.freed);
+    /// Shows the channel state as a part of this name, if barriers may overtake.
+    ///
+    /// # Errors
+    /// The visitor's.
+    pub fn parts(&mut self, name: &str, visitor: &mut dyn Visitor) -> Result<()> {
+        match self.mode {
+            CheckpointMode::Unaligned => visitor.part(name, self),
+            CheckpointMode::ExactlyOnce | CheckpointMode::AtLeastOnce => Ok(()),
+        }
     }
 
     /// A checkpoint was given up: nothing waits for its barrier any more.
     pub fn cancel(&mut self, checkpoint: CheckpointId) {
         if self.aligner.cancel(checkpoint).abandoned.is_some() {
-            self.free_held();
+            self.in_flight.free();
         }
     }
 
@@ -407,9 +490,55 @@ impl<T> Gate<T> {
         }
     }
 
+    /// Takes out of the queue what the running snapshot lacks.
+    fn take_out_for_snapshot(&mut self) -> Result<()> {
+        if self.shared.has_urgent.load(Ordering::SeqCst) && self.next.is_empty() {
+            self.take_urgent();
+        }
+        while self.in_flight.lacks(&self.n_taken) {
+            match self.take_out()? {
+                Some(held) => self.in_flight.keep(held),
+                None => break,
+            }
+        }
+        self.wake_senders(None);
+        Ok(())
+    }
+
     /// Gives a consumed batch's buffers back to the senders.
     pub fn recycle(&self, mut batch: Batch<T>) {
         batch.clear();
         self.spare.put(batch);
+    }
+}
+
+/// Channel state: what belongs before a barrier that overtook it.
+impl<T: Data> Part for Gate<T> {
+    fn kind(&self) -> PartKind {
+        in_flight::KIND
+    }
+
+    fn shape(&self) -> Result<Shape> {
+        InFlight::<T>::shape()
+    }
+
+    /// Recording begins with the barrier, not here.
+    fn freeze(&mut self) {}
+
+    fn write(&mut self, out: &mut Written, budget: usize) -> Result<bool> {
+        self.take_out_for_snapshot()?;
+        self.in_flight.write(out, budget)
+    }
+
+    fn is_waiting(&self) -> bool {
+        self.in_flight.is_waiting()
+    }
+
+    fn thaw(&mut self) {
+        self.in_flight.forget();
+    }
+
+    fn restore(&mut self, entries: &Entries<'_>) -> Result<()> {
+        self.in_flight.restore(entries)
     }
 }

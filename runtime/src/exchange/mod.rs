@@ -8,6 +8,7 @@
 
 mod aligner;
 mod gate;
+mod in_flight;
 mod memory;
 mod partition;
 mod writer;
@@ -18,5 +19,7 @@ pub use memory::MemoryPool;
 pub use partition::{Broadcast, Custom, Hash, Partition, RoundRobin, Shuffle, Single};
 pub use writer::{Lanes, Limits, Writer};
 
+#[cfg(test)]
+mod overtaking_tests;
 #[cfg(test)]
 mod tests;

@@ -1,7 +1,7 @@
 //! The exchange between tasks that are stepped by hand: who may send, who is woken, what is made up for.
 
 use super::*;
-use crate::chain::{Flow, Push};
+use crate::chain::{Flow, Push, Site};
 use crate::task::{NoWake, Wake, Waker};
 use millstream_model::{Batch, CheckpointMode, Signal};
 use std::sync::Arc;
@@ -58,7 +58,13 @@ fn try_send(sender: &Sender<u32>, value: u32) -> bool {
 fn what_could_not_be_flushed_is_sent_when_there_is_credit_again() {
     let (mut senders, mut gate) = channel(1 << 20, &[Arc::new(NoWake)]);
     let sender = senders.remove(0);
-    let mut writer = Writer::new(Box::new(Single(0)), vec![sender], Limits::default());
+    let mut writer = Writer::new(
+        Box::new(Single(0)),
+        vec![sender],
+        Limits::default(),
+        (Site::detached("test"), 0),
+        CheckpointMode::default(),
+    );
     for value in 0..20 {
         assert_eq!(writer.push(&mut Batch::of(vec![value])).unwrap(), Flow::Ready);
         assert_eq!(writer.signal(Signal::Flush).unwrap(), Flow::Ready);
@@ -72,7 +78,13 @@ fn what_could_not_be_flushed_is_sent_when_there_is_credit_again() {
 #[test]
 fn idleness_that_could_not_be_told_is_told_when_there_is_credit_again() {
     let (mut senders, mut gate) = channel(1 << 20, &[Arc::new(NoWake)]);
-    let mut writer = Writer::new(Box::new(Single(0)), vec![senders.remove(0)], Limits::default());
+    let mut writer = Writer::new(
+        Box::new(Single(0)),
+        vec![senders.remove(0)],
+        Limits::default(),
+        (Site::detached("test"), 0),
+        CheckpointMode::default(),
+    );
     for value in 0..16 {
         let _ = writer.push(&mut Batch::of(vec![value])).unwrap();
         let _ = writer.signal(Signal::Flush).unwrap();

@@ -7,9 +7,16 @@
 
 use super::gate::Sender;
 use super::partition::Partition;
-use crate::chain::{ChainVisitor, Flow, Push};
+use crate::chain::{ChainVisitor, Flow, Push, Site, Stateful};
 use millstream_model::size::encoded_size;
-use millstream_model::{Batch, Data, EventTime, MIN_TIME, Mark, NO_TIME, Result, Signal};
+use millstream_model::{
+    Batch, CheckpointMode, Data, EventTime, MIN_TIME, Mark, NO_TIME, Result, Signal,
+};
+use millstream_state::part::{Entries, Written};
+use millstream_state::schema::Shape;
+use millstream_state::snapshot::PartKind;
+use millstream_state::{Part, Visitor, codec};
+use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
 /// How much a writer may hold before it sends.
@@ -263,11 +270,23 @@ pub struct Writer<T> {
     ended: bool,
     /// Whether something that was to be sent at once could not be.
     owes_flush: bool,
+    mode: CheckpointMode,
+    site: Site,
+    edge: usize,
+    /// What lay in the lanes when a barrier overtook it.
+    parked: Option<Result<Written>>,
 }
 
 impl<T: Data> Writer<T> {
-    /// A writer that spreads records over `senders` as `partition` says.
-    pub fn new(partition: Box<dyn Partition<T>>, senders: Vec<Sender<T>>, limits: Limits) -> Self {
+    /// A writer that spreads records over `senders` as `partition` says: of the output with this number of the
+    /// operator at this site.
+    pub fn new(
+        partition: Box<dyn Partition<T>>,
+        senders: Vec<Sender<T>>,
+        limits: Limits,
+        (site, edge): (Site, usize),
+        mode: CheckpointMode,
+    ) -> Self {
         let lanes = senders
             .into_iter()
             .map(|sender| Lane {
@@ -288,7 +307,17 @@ impl<T: Data> Writer<T> {
             buffered_bytes: 0,
             failure: None,
         };
-        Writer { partition, lanes, closing: false, ended: false, owes_flush: false }
+        Writer {
+            partition,
+            lanes,
+            closing: false,
+            ended: false,
+            owes_flush: false,
+            mode,
+            site,
+            edge,
+            parked: None,
+        }
     }
 
     fn outcome(&mut self, blocked: bool) -> Result<Flow> {
@@ -330,6 +359,15 @@ impl<T: Data> Push<T> for Writer<T> {
             }
             // A channel that has ended brings no more barriers.
             Signal::Barrier(_) if self.ended => Ok(Flow::Ready),
+            Signal::Barrier(barrier)
+                if self.mode == CheckpointMode::Unaligned && !barrier.kind.is_savepoint() =>
+            {
+                self.park();
+                for lane in &self.lanes.lanes {
+                    lane.sender.overtake(barrier);
+                }
+                self.outcome(false)
+            }
             Signal::Barrier(_) | Signal::End => {
                 self.ended = signal == Signal::End;
                 self.lanes.owe(signal);
@@ -355,7 +393,94 @@ impl<T: Data> Push<T> for Writer<T> {
         Ok(())
     }
 
-    fn visit(&mut self, _: &mut dyn ChainVisitor) -> Result<()> {
-        Ok(())
+    fn visit(&mut self, visitor: &mut dyn ChainVisitor) -> Result<()> {
+        let site = self.site.clone();
+        visitor.operator(&site, self)
+    }
+}
+
+/// A batch that lay in a lane: which of how many.
+#[derive(Serialize, Deserialize)]
+struct Parked<B> {
+    lane: u32,
+    n_lanes: u32,
+    batch: B,
+}
+
+impl<T: Data> Writer<T> {
+    /// Takes down what lies in the lanes: it was not sent, so a barrier that overtakes leaves it here.
+    fn park(&mut self) {
+        let _ = self.lanes.flush();
+        let mut written = Written::default();
+        let n_lanes = self.lanes.lanes.len() as u32;
+        for (lane, l) in (0..).zip(&self.lanes.lanes) {
+            if l.batch.is_blank() {
+                continue;
+            }
+            let parked = Parked { lane, n_lanes, batch: &l.batch };
+            if let Err(e) = codec::encode(&parked, &mut written.bytes) {
+                self.parked = Some(Err(e));
+                return;
+            }
+            written.n_entries += 1;
+        }
+        self.parked = Some(Ok(written));
+    }
+}
+
+impl<T: Data> Stateful for Writer<T> {
+    fn parts(&mut self, visitor: &mut dyn Visitor) -> Result<()> {
+        if self.mode != CheckpointMode::Unaligned {
+            return Ok(());
+        }
+        let name = format!("output {}", self.edge);
+        visitor.part(&name, self)
+    }
+}
+
+/// What lies in the lanes and could not be sent.
+impl<T: Data> Part for Writer<T> {
+    fn kind(&self) -> PartKind {
+        PartKind::Split
+    }
+
+    fn shape(&self) -> Result<Shape> {
+        Shape::of::<Parked<Batch<T>>>()
+    }
+
+    /// It was taken down when the barrier came.
+    fn freeze(&mut self) {}
+
+    fn write(&mut self, out: &mut Written, _: usize) -> Result<bool> {
+        if let Some(parked) = self.parked.take() {
+            out.append(&mut parked?);
+        }
+        Ok(true)
+    }
+
+    fn thaw(&mut self) {
+        self.parked = None;
+    }
+
+    fn restore(&mut self, entries: &Entries<'_>) -> Result<()> {
+        let assignment = entries.assignment;
+        let is_same = assignment.parallelism == assignment.n_writers;
+        entries.each(|index, parked: Parked<Batch<T>>| {
+            if !assignment.is_dealt(index as usize) {
+                return Ok(());
+            }
+            let Parked { lane, n_lanes, mut batch } = parked;
+            if is_same && n_lanes as usize == self.lanes.lanes.len() {
+                let lane = &mut self.lanes.lanes[lane as usize];
+                lane.batch.append(&mut batch);
+                if let Some(last) = lane.batch.marks.last() {
+                    lane.marked = last.watermark;
+                }
+            } else {
+                self.partition.split(&mut batch, &mut self.lanes)?;
+            }
+            self.owes_flush = true;
+            Ok(())
+        })
     }
 }

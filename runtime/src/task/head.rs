@@ -1,10 +1,11 @@
 //! Heads: where a task's records come from, one batch at a time.
 
-use crate::chain::{ChainVisitor, Flow, Push, TwoInputLink};
+use crate::chain::{ChainVisitor, Flow, Push, Site, Stateful, TwoInputLink};
 use crate::exchange::{Alignment, Arrival, BarrierAligner, Gate, Passage};
 use millstream_model::{
-    Barrier, CheckpointId, CheckpointMode, EventTime, MAX_TIME, Result, Signal,
+    Barrier, CheckpointId, CheckpointMode, Data, EventTime, MAX_TIME, Result, Signal,
 };
+use millstream_state::Visitor;
 
 /// What a head found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,16 +92,23 @@ pub trait Head: Send {
 pub struct OneGateHead<T> {
     gate: Gate<T>,
     link: Box<dyn Push<T>>,
+    site: Site,
 }
 
 impl<T> OneGateHead<T> {
-    /// Feeds `link` from `gate`.
-    pub fn new(gate: Gate<T>, link: Box<dyn Push<T>>) -> Self {
-        OneGateHead { gate, link }
+    /// Feeds `link`, whose first operator is at `site`, from `gate`.
+    pub fn new(gate: Gate<T>, link: Box<dyn Push<T>>, site: Site) -> Self {
+        OneGateHead { gate, link, site }
     }
 }
 
-impl<T: Send> Head for OneGateHead<T> {
+impl<T: Data> Stateful for OneGateHead<T> {
+    fn parts(&mut self, visitor: &mut dyn Visitor) -> Result<()> {
+        self.gate.parts("input", visitor)
+    }
+}
+
+impl<T: Data> Head for OneGateHead<T> {
     fn open(&mut self) -> Result<()> {
         self.link.open()
     }
@@ -137,7 +145,14 @@ impl<T: Send> Head for OneGateHead<T> {
     }
 
     fn visit(&mut self, visitor: &mut dyn ChainVisitor) -> Result<()> {
+        let site = self.site.clone();
+        visitor.operator(&site, self)?;
         self.link.visit(visitor)
+    }
+
+    fn barrier(&mut self, barrier: Barrier) -> Result<Flow> {
+        self.gate.record(barrier);
+        self.link.signal(Signal::Barrier(barrier))
     }
 
     fn cancel(&mut self, checkpoint: CheckpointId) {
@@ -152,6 +167,7 @@ pub struct TwoGateHead<L, R> {
     left: Gate<L>,
     right: Gate<R>,
     link: Box<dyn TwoInputLink<L, R>>,
+    site: Site,
     aligner: BarrierAligner,
     ended: [bool; 2],
     /// The end of an input that was passed over for a barrier.
@@ -166,18 +182,20 @@ enum Side {
     Nothing,
 }
 
-impl<L, R> TwoGateHead<L, R> {
-    /// Feeds `link` from both gates.
+impl<L: Data, R: Data> TwoGateHead<L, R> {
+    /// Feeds `link`, whose operator is at `site`, from both gates.
     pub fn new(
         left: Gate<L>,
         right: Gate<R>,
         link: Box<dyn TwoInputLink<L, R>>,
+        site: Site,
         mode: CheckpointMode,
     ) -> Self {
         TwoGateHead {
             left,
             right,
             link,
+            site,
             aligner: BarrierAligner::new(2, mode),
             ended: [false; 2],
             owed_end: None,
@@ -248,7 +266,14 @@ fn complete(alignment: Alignment) -> Option<Barrier> {
     }
 }
 
-impl<L: Send, R: Send> Head for TwoGateHead<L, R> {
+impl<L: Data, R: Data> Stateful for TwoGateHead<L, R> {
+    fn parts(&mut self, visitor: &mut dyn Visitor) -> Result<()> {
+        self.left.parts("input 0", visitor)?;
+        self.right.parts("input 1", visitor)
+    }
+}
+
+impl<L: Data, R: Data> Head for TwoGateHead<L, R> {
     fn open(&mut self) -> Result<()> {
         self.link.open()
     }
@@ -289,7 +314,15 @@ impl<L: Send, R: Send> Head for TwoGateHead<L, R> {
     }
 
     fn visit(&mut self, visitor: &mut dyn ChainVisitor) -> Result<()> {
+        let site = self.site.clone();
+        visitor.operator(&site, self)?;
         self.link.visit(visitor)
+    }
+
+    fn barrier(&mut self, barrier: Barrier) -> Result<Flow> {
+        self.left.record(barrier);
+        self.right.record(barrier);
+        self.link.signal(Signal::Barrier(barrier))
     }
 
     fn cancel(&mut self, checkpoint: CheckpointId) {

@@ -24,7 +24,7 @@ use millstream_model::job_graph::OperatorId;
 use millstream_model::{Barrier, Error, EventTime, MAX_TIME, Place, Result, Signal, SnapshotKind};
 use millstream_state::snapshot::OperatorSnapshot;
 use millstream_state::store::{Backend, Store};
-use snapshot::{Snapshot, Thaw};
+use snapshot::{Slicing, Snapshot, Thaw};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -356,8 +356,9 @@ impl Task {
     fn write_slice(&mut self) -> bool {
         let Some(snapshot) = self.snapshot.as_mut().filter(|s| s.is_ready()) else { return false };
         match snapshot.write_slice(&mut *self.head) {
-            Ok(false) => return true,
-            Ok(true) => {
+            Ok(Slicing::More) => return true,
+            Ok(Slicing::Waiting) => {}
+            Ok(Slicing::Done) => {
                 let cut = self.store.as_ref().map(|store| store.cut()).transpose();
                 if let (Some(snapshot), Some(c)) = (self.snapshot.take(), &self.checkpointing) {
                     match cut {

@@ -67,12 +67,22 @@ impl Snapshot {
         self.has_passed && self.stream.backlog_bytes() < BACKLOG_BYTES
     }
 
-    /// Writes a slice; whether that was the last.
-    pub(super) fn write_slice(&mut self, head: &mut dyn Head) -> Result<bool> {
-        let mut slice =
-            Slice { snapshot: self, operator: 0, part: 0, number: 0, budget: SLICE_BYTES };
+    /// Writes a slice.
+    pub(super) fn write_slice(&mut self, head: &mut dyn Head) -> Result<Slicing> {
+        let mut slice = Slice {
+            snapshot: self,
+            operator: 0,
+            part: 0,
+            number: 0,
+            budget: SLICE_BYTES,
+            is_waiting: false,
+        };
         head.visit(&mut slice)?;
-        Ok(slice.budget > 0)
+        Ok(match (slice.is_waiting, slice.budget) {
+            (true, _) => Slicing::Waiting,
+            (false, 0) => Slicing::More,
+            (false, _) => Slicing::Done,
+        })
     }
 
     /// Everything is written.
@@ -88,6 +98,16 @@ impl Snapshot {
     }
 }
 
+/// What a slice came to.
+pub(super) enum Slicing {
+    /// Everything is written.
+    Done,
+    /// There is more.
+    More,
+    /// There is more, but it has yet to come.
+    Waiting,
+}
+
 /// Goes over all parts and writes those that are not written, until the budget is spent.
 struct Slice<'s> {
     snapshot: &'s mut Snapshot,
@@ -96,6 +116,7 @@ struct Slice<'s> {
     part: usize,
     number: usize,
     budget: usize,
+    is_waiting: bool,
 }
 
 impl ChainVisitor for Slice<'_> {
@@ -131,6 +152,7 @@ impl Visitor for Slice<'_> {
         if written.n_entries > 0 {
             self.snapshot.stream.block(number as u32, written);
         }
+        self.is_waiting = !is_done && n_bytes == 0 && part.is_waiting();
         self.budget = if is_done { self.budget.saturating_sub(n_bytes).max(1) } else { 0 };
         self.snapshot.n_done += usize::from(is_done);
         Ok(())

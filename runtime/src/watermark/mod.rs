@@ -8,4 +8,4 @@ mod valve;
 pub use alignment::{Alignment, Group};
 pub use generator::{WatermarkGenerator, WatermarkRule, Watermarks};
 pub use stamp::{Marker, Stamp, StampOperator};
-pub use valve::{Change, Valve};
+pub use valve::{Change, Status, Valve};

@@ -21,10 +21,14 @@ struct Input {
     status: Status,
 }
 
+/// Whether an input takes part in the watermark.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Status {
+pub enum Status {
+    /// It does.
     Active,
+    /// It has nothing to say for now.
     Idle,
+    /// It will never have anything to say.
     Ended,
 }
 
@@ -52,6 +56,11 @@ impl Valve {
     /// Goes on from a watermark that held before: none at or below it is told again.
     pub fn resume_at(&mut self, watermark: EventTime) {
         self.watermark = self.watermark.max(watermark);
+    }
+
+    /// The watermark and the status of every input.
+    pub fn inputs(&self) -> impl Iterator<Item = (EventTime, Status)> {
+        self.inputs.iter().map(|input| (input.watermark, input.status))
     }
 
     /// Whether every input has ended.

@@ -2,6 +2,7 @@
 
 use super::{Way, endless, until};
 use millstream::prelude::*;
+use millstream::stream::Collected;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -136,6 +137,64 @@ fn stop_and_go_on(
     }
 }
 
+/// Takes its time, so that records queue up before it.
+fn slow(n: u64) -> u64 {
+    (0..200).fold(n, |n, i| std::hint::black_box(n.rotate_left(i % 7))).rotate_right(598 % 64)
+}
+
+/// Two exchanges, with late records and windows between them: every number once, in a window of ten, and the
+/// late ones apart.
+fn windows(env: &Environment, failing: Failing) -> (Collected<(u64, i64, u64)>, Collected<u64>) {
+    const LATE: OutputTag<u64> = OutputTag::new("late");
+    let times = Watermarks::bounded(millis(3)).on(|i: &u64| *i as EventTime);
+    // Every hundredth is late by far.
+    let is_late = |i: u64| i > 6000 && i % 100 == 99;
+    let numbers = Generator::new(N, move |i| if is_late(i) { i - 5000 } else { i });
+    let sums = env
+        .source(numbers.rate(250_000), times)
+        .uid("numbers")
+        .parallelism(1)
+        .rebalance()
+        .map_with(failing)
+        .key_by(|i| i % N_KEYS)
+        .window(Tumbling::of(millis(1000)))
+        .late_to(&LATE)
+        .aggregate_with(Count, |key, n, ctx, out| {
+            out.emit((slow(*key), ctx.window().start, *n));
+            Ok(())
+        })
+        .uid("windows");
+    let late = sums.side_output(&LATE).collect();
+    (sums.collect(), late)
+}
+
+#[test]
+fn a_barrier_that_overtakes_loses_nothing_and_judges_nothing_anew() {
+    let run = |settings: &[(&str, &str)], failing: Failing, way: Way| {
+        let dir = tempfile::tempdir().unwrap();
+        let env = environment(way, dir.path(), settings);
+        let (sums, late) = windows(&env, failing);
+        env.execute("windows").unwrap_or_else(|e| panic!("{way:?}: {e}"));
+        // The sinks keep what they were given before a failure, too: of each window the last result counts.
+        let sums: BTreeMap<_, _> =
+            sums.take().into_iter().map(|(key, start, n)| ((key, start), n)).collect();
+        let mut late = late.take();
+        late.sort_unstable();
+        late.dedup();
+        (sums, late)
+    };
+    for way in Way::few() {
+        let undisturbed = run(&[], Failing::new(0), way);
+        let total: u64 = undisturbed.0.values().sum();
+        assert_eq!(total + undisturbed.1.len() as u64, N);
+        for mode in ["exactly-once", "unaligned"] {
+            let disturbed = run(&[("checkpoint-mode", mode)], Failing::new(3), way);
+            assert_eq!(disturbed.0, undisturbed.0, "{way:?} {mode}");
+            assert_eq!(disturbed.1, undisturbed.1, "{way:?} {mode}");
+        }
+    }
+}
+
 #[test]
 fn a_job_stopped_with_a_savepoint_goes_on_from_it() {
     for parallelism in [(1, 1), (2, 2), (1, 4), (4, 3)] {
@@ -149,7 +208,7 @@ fn a_job_stopped_with_a_savepoint_goes_on_from_it() {
 
 #[test]
 fn a_cancelled_job_goes_on_from_its_last_checkpoint_with_another_parallelism() {
-    for backend in backends() {
+    for (backend, mode) in backends().flat_map(|b| ["exactly-once", "unaligned"].map(|m| (b, m))) {
         let dir = tempfile::tempdir().unwrap();
         let way = |parallelism| Way {
             driver: "cooperative",
@@ -158,7 +217,9 @@ fn a_cancelled_job_goes_on_from_its_last_checkpoint_with_another_parallelism() {
             chaining: true,
         };
         let job = |parallelism, more: &[(&str, &str)]| {
-            let env = environment(way(parallelism), dir.path(), more);
+            let mut settings = vec![("checkpoint-mode", mode)];
+            settings.extend(more);
+            let env = environment(way(parallelism), dir.path(), &settings);
             let numbers = Generator::new(N, |i| i).rate(200_000);
             let counts = env
                 .source(numbers, Watermarks::none())

@@ -1,0 +1,193 @@
+//! Barriers that overtake: what they leave behind is in the snapshot, each record once, wherever it lay.
+
+use super::*;
+use crate::chain::{Push, Site};
+use crate::task::{NoWake, Waker};
+use millstream_model::{
+    Barrier, Batch, CheckpointId, CheckpointMode, Signal, SnapshotKind, hash_key,
+};
+use millstream_state::part::{Entries, Part, Written};
+use millstream_state::snapshot::Assignment;
+use std::sync::Arc;
+
+const BARRIER: Barrier = Barrier { checkpoint: CheckpointId(5), kind: SnapshotKind::Checkpoint };
+
+type Channels = (Vec<Sender<u64>>, Gate<u64>);
+
+fn channels(n: usize) -> Channels {
+    let wakers: Vec<Waker> = (0..n).map(|_| Arc::new(NoWake) as Waker).collect();
+    let memory = Arc::new(MemoryPool::new(1 << 20));
+    connect(&memory, &wakers, Arc::new(NoWake), CheckpointMode::Unaligned)
+}
+
+fn send(sender: &Sender<u64>, value: u64) {
+    let mut batch = Batch::of(vec![value]);
+    batch.hashes.push(hash_key(&value).unwrap());
+    batch.times.push(value as i64);
+    batch.mark(value as i64);
+    assert!(sender.try_send(&mut batch, 8).unwrap());
+}
+
+/// Takes what is there; whether the barrier was among it.
+fn drain(gate: &mut Gate<u64>) -> (Vec<u64>, bool) {
+    let (mut values, mut has_barrier) = (Vec::new(), false);
+    loop {
+        match gate.poll().unwrap() {
+            Arrival::Batch(batch) => values.extend(batch.values),
+            Arrival::Barrier(barrier) => {
+                assert_eq!(barrier, BARRIER);
+                has_barrier = true;
+            }
+            Arrival::Signal(_) | Arrival::Taken => {}
+            Arrival::Nothing => return (values, has_barrier),
+        }
+    }
+}
+
+fn until_barrier(gate: &mut Gate<u64>) {
+    while !matches!(gate.poll().unwrap(), Arrival::Barrier(_)) {}
+    gate.record(BARRIER);
+}
+
+fn written(part: &mut dyn Part) -> (Written, bool) {
+    let mut written = Written::default();
+    let mut done = false;
+    // As often as a task would try before it gives up its turn.
+    for _ in 0..100 {
+        let mut slice = Written::default();
+        done = done || part.write(&mut slice, 1).unwrap();
+        written.append(&mut slice);
+    }
+    (written, done)
+}
+
+fn restored(gate: &mut Gate<u64>, written: &Written, (subtask, parallelism): (usize, usize)) {
+    let assignment =
+        Assignment { subtask, parallelism, max_parallelism: 128, writer: 0, n_writers: 1 };
+    let shape = gate.shape().unwrap();
+    gate.restore(&Entries {
+        bytes: &written.bytes,
+        assignment: &assignment,
+        shape: &shape,
+        version: 0,
+        first: 0,
+    })
+    .unwrap();
+}
+
+#[test]
+fn what_is_queued_is_in_the_snapshot_whether_or_not_the_task_gets_to_it() {
+    for n_taken_first in [0, 3, 100] {
+        let (senders, mut gate) = channels(1);
+        (0..10).for_each(|i| send(&senders[0], i));
+        senders[0].overtake(BARRIER);
+        (10..14).for_each(|i| send(&senders[0], i));
+        until_barrier(&mut gate);
+        // The task takes some of it before a slice is written.
+        let mut taken = Vec::new();
+        for _ in 0..n_taken_first {
+            if let Arrival::Batch(batch) = gate.poll().unwrap() {
+                taken.extend(batch.values);
+            }
+        }
+        let (snapshot, done) = written(&mut gate);
+        assert!(done);
+        taken.extend(drain(&mut gate).0);
+        assert_eq!(taken, (0..14).collect::<Vec<_>>(), "the task misses nothing");
+        let (_senders, mut other) = channels(1);
+        restored(&mut other, &snapshot, (0, 1));
+        assert_eq!(drain(&mut other).0, (0..10).collect::<Vec<_>>(), "{n_taken_first}");
+    }
+}
+
+#[test]
+fn a_channel_whose_barrier_has_not_come_is_waited_for_and_recorded() {
+    let (senders, mut gate) = channels(2);
+    send(&senders[0], 1);
+    send(&senders[1], 2);
+    senders[0].overtake(BARRIER);
+    until_barrier(&mut gate);
+    let (mut snapshot, done) = written(&mut gate);
+    assert!(!done && gate.is_waiting());
+    send(&senders[1], 3);
+    send(&senders[0], 4);
+    let mut taken = drain(&mut gate).0;
+    taken.sort_unstable();
+    assert_eq!(taken, [1, 2, 3, 4]);
+    send(&senders[1], 5);
+    senders[1].overtake(BARRIER);
+    send(&senders[1], 6);
+    let (mut rest, done) = written(&mut gate);
+    assert!(done && !gate.is_waiting());
+    snapshot.append(&mut rest);
+    let (taken, again) = drain(&mut gate);
+    assert_eq!((taken, again), (vec![5, 6], false), "the task is told of a barrier once");
+    let (_senders, mut other) = channels(2);
+    restored(&mut other, &snapshot, (0, 1));
+    let mut replayed = drain(&mut other).0;
+    replayed.sort_unstable();
+    assert_eq!(replayed, [1, 2, 3, 5]);
+}
+
+#[test]
+fn with_another_parallelism_everybody_replays_what_they_own() {
+    let (senders, mut gate) = channels(1);
+    (0..15).for_each(|i| send(&senders[0], i));
+    senders[0].overtake(BARRIER);
+    until_barrier(&mut gate);
+    let (snapshot, done) = written(&mut gate);
+    assert!(done);
+    let mut all = Vec::new();
+    for subtask in 0..3 {
+        let (_senders, mut other) = channels(2);
+        restored(&mut other, &snapshot, (subtask, 3));
+        let share = drain(&mut other).0;
+        assert!(share.len() < 15, "not everything belongs to one subtask");
+        all.extend(share);
+    }
+    all.sort_unstable();
+    assert_eq!(all, (0..15).collect::<Vec<_>>());
+}
+
+#[test]
+fn what_could_not_be_sent_is_the_senders_to_save() {
+    let writer = || {
+        let (senders, gate) = channels(1);
+        let site = (Site::detached("test"), 0);
+        let limits = Limits { batch_records: 1, ..Limits::default() };
+        let partition = Box::new(Single(0));
+        (Writer::new(partition, senders, limits, site, CheckpointMode::Unaligned), gate)
+    };
+    let (mut full, mut gate) = writer();
+    let mut n_given = 0;
+    // Until there is no credit left.
+    while full.push(&mut Batch::of(vec![n_given])).unwrap() == crate::chain::Flow::Ready {
+        n_given += 1;
+    }
+    n_given += 1;
+    assert_eq!(
+        full.signal(Signal::Barrier(BARRIER)).unwrap(),
+        crate::chain::Flow::Ready,
+        "a barrier that overtakes waits for no credit"
+    );
+    until_barrier(&mut gate);
+    let (queued, done) = written(&mut gate);
+    assert!(done);
+    let (parked, done) = written(&mut full);
+    assert!(done && parked.n_entries == 1);
+    let (mut other, mut other_gate) = writer();
+    restored(&mut other_gate, &queued, (0, 1));
+    let assignment =
+        Assignment { subtask: 0, parallelism: 1, max_parallelism: 128, writer: 0, n_writers: 1 };
+    let shape = other.shape().unwrap();
+    let entries = Entries {
+        bytes: &parked.bytes,
+        assignment: &assignment,
+        shape: &shape,
+        version: 0,
+        first: 0,
+    };
+    other.restore(&entries).unwrap();
+    let _ = other.resume().unwrap();
+    assert_eq!(drain(&mut other_gate).0, (0..n_given).collect::<Vec<_>>());
+}
