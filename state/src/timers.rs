@@ -13,6 +13,7 @@ use crate::part::{Entries, Part, Written};
 use crate::schema::Shape;
 use crate::snapshot::PartKind;
 use indexmap::IndexSet;
+use millstream_model::sabotage::{Bug, is_planted};
 use millstream_model::{Error, EventTime, Key, MIN_TIME, Result, hash_key};
 use std::collections::{BTreeMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hash, Hasher};
@@ -262,7 +263,7 @@ impl<K: Key> Part for TimerQueue<K> {
     fn restore(&mut self, entries: &Entries<'_>) -> Result<()> {
         entries.each(|_, (time, number, key): (EventTime, u64, K)| {
             let hash = hash_key(&key)?;
-            if entries.assignment.owns(hash) {
+            if entries.assignment.owns(hash) && !is_planted(Bug::ForgetTimers) {
                 self.insert(time, Timer { hash, key, number });
                 self.n_set = self.n_set.max(number + 1);
             }

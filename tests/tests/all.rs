@@ -6,3 +6,4 @@ mod explain;
 mod queries;
 mod refusals;
 mod tidy;
+mod world;

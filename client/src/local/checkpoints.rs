@@ -12,6 +12,7 @@ use millstream_jobmanager::scheduler;
 use millstream_model::job_graph::JobGraph;
 use millstream_model::{CheckpointId, Error, Machine, Result, SnapshotKind};
 use millstream_runtime::chain::Notice;
+use millstream_runtime::context::Clock;
 use millstream_runtime::task::{Command, Control, Restore};
 use millstream_state::snapshot::{
     CheckpointStorage, LocalStorage, Manifest, TaskSnapshot, VertexSnapshot, checkpoint_folder,
@@ -21,6 +22,15 @@ use millstream_taskmanager::uploads::{SnapshotEvent, Target, Uploads};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+/// Gives the storage that a folder stands for.
+pub(crate) type OpenStorage =
+    Arc<dyn Fn(&Path) -> Result<Arc<dyn CheckpointStorage>> + Send + Sync>;
+
+/// Folders are folders.
+pub(super) fn local_storage() -> OpenStorage {
+    Arc::new(|dir| Ok(Arc::new(LocalStorage::new(dir)?)))
+}
 
 /// Every job in a process of its own is its own leader.
 pub(super) const EPOCH: u64 = 0;
@@ -34,16 +44,16 @@ pub(crate) struct Request {
 }
 
 /// See the module's text.
-pub(super) struct Checkpoints {
+pub(crate) struct Checkpoints {
     coordinator: Coordinator<TaskSnapshot>,
+    open_storage: OpenStorage,
+    clock: Arc<dyn Clock>,
     storage: Arc<dyn CheckpointStorage>,
     job: String,
     vertices: Vec<VertexSnapshot>,
     first_id: u64,
     /// Where the job begins if no checkpoint is completed.
     origin: Option<Restore>,
-    /// Whether an attempt has been made.
-    has_run: bool,
     /// What can be restored.
     completed: BTreeMap<CheckpointId, Restore>,
     /// Number of the attempt that runs.
@@ -77,17 +87,22 @@ pub(super) fn vertices(graph: &JobGraph) -> Vec<VertexSnapshot> {
 
 impl Checkpoints {
     /// The checkpoints of a job, if it is to take any, and where it begins.
-    pub(super) fn open(config: &Config, graph: &JobGraph) -> Result<(Option<Self>, Begin)> {
+    pub(crate) fn open(
+        config: &Config,
+        graph: &JobGraph,
+        open_storage: &OpenStorage,
+        clock: &Arc<dyn Clock>,
+    ) -> Result<(Option<Self>, Begin)> {
         let Some(dir) = &config.checkpoint_dir else {
             if config.checkpoints.interval_ms.is_some() {
                 return Err(Error::user(
                     "`checkpoint-interval` is set, but not where checkpoints go: set `checkpoint-dir`",
                 ));
             }
-            return Ok((None, restoring::begin_without_checkpoints(config, graph)?));
+            return Ok((None, restoring::begin_without_checkpoints(config, graph, open_storage)?));
         };
-        let storage: Arc<dyn CheckpointStorage> = Arc::new(LocalStorage::new(dir)?);
-        let (begin, own) = restoring::begin(config, graph, &storage)?;
+        let storage = open_storage(dir)?;
+        let (begin, own) = restoring::begin(config, graph, &storage, open_storage)?;
         let mut coordinator = Coordinator::new(config.checkpoints.clone(), graph.n_tasks());
         let mut completed = BTreeMap::new();
         let mut kept = Vec::new();
@@ -105,12 +120,13 @@ impl Checkpoints {
         };
         let checkpoints = Checkpoints {
             coordinator,
+            open_storage: Arc::clone(open_storage),
+            clock: Arc::clone(clock),
             storage,
             job: graph.name.clone(),
             vertices: vertices(graph),
             first_id,
             origin,
-            has_run: matches!(begin, Begin::Anew),
             completed,
             attempt: 0,
             running: None,
@@ -122,7 +138,7 @@ impl Checkpoints {
     }
 
     /// Whether what an attempt begins at is the job's own, and its files may be named again.
-    pub(super) fn is_own(&self, restore: &Restore) -> bool {
+    pub(crate) fn is_own(&self, restore: &Restore) -> bool {
         Arc::ptr_eq(&restore.storage, &self.storage)
     }
 
@@ -131,24 +147,19 @@ impl Checkpoints {
         self.coordinator.latest().map(|id| id.0)
     }
 
-    /// Where the next attempt begins.
-    pub(super) fn begin(&mut self) -> Result<Begin> {
-        let has_run = std::mem::replace(&mut self.has_run, true);
+    /// Where an attempt begins that is not the first.
+    pub(crate) fn begin(&self) -> Result<Begin> {
         match self.coordinator.latest() {
             Some(latest) => match self.completed.get(&latest) {
                 Some(restore) => Ok(Begin::At(restore.clone())),
                 None => Err(Error::internal("the newest checkpoint is not known")),
             },
-            None => Ok(match &self.origin {
-                Some(origin) => Begin::At(origin.clone()),
-                None if has_run => Begin::Anew,
-                None => Begin::Fresh,
-            }),
+            None => Ok(self.origin.clone().map_or(Begin::Anew, Begin::At)),
         }
     }
 
     /// An attempt runs.
-    pub(super) fn started(
+    pub(crate) fn started(
         &mut self,
         now_ms: u64,
         attempt: u32,
@@ -161,14 +172,14 @@ impl Checkpoints {
     }
 
     /// The attempt is over.
-    pub(super) fn stopped(&mut self, now_ms: u64) -> Vec<scheduler::Input> {
+    pub(crate) fn stopped(&mut self, now_ms: u64) -> Vec<scheduler::Input> {
         let inputs = self.step(now_ms, Input::Stopped);
         self.running = None;
         inputs
     }
 
     /// A savepoint is wanted.
-    pub(super) fn request(&mut self, now_ms: u64, request: Request) -> Vec<scheduler::Input> {
+    pub(crate) fn request(&mut self, now_ms: u64, request: Request) -> Vec<scheduler::Input> {
         let number = self.next_request;
         self.next_request += 1;
         let kind = request.kind;
@@ -177,17 +188,17 @@ impl Checkpoints {
     }
 
     /// The next moment at which `tick` is to be called.
-    pub(super) fn wake_at_ms(&self) -> Option<u64> {
+    pub(crate) fn wake_at_ms(&self) -> Option<u64> {
         self.wake_at_ms
     }
 
-    pub(super) fn tick(&mut self, now_ms: u64) -> Vec<scheduler::Input> {
+    pub(crate) fn tick(&mut self, now_ms: u64) -> Vec<scheduler::Input> {
         self.wake_at_ms = None;
         self.step(now_ms, Input::Tick)
     }
 
     /// A task answered.
-    pub(super) fn answered(
+    pub(crate) fn answered(
         &mut self,
         now_ms: u64,
         attempt: u32,
@@ -298,7 +309,7 @@ impl Checkpoints {
         if let Some(requested) = requested.filter(|r| r.request.kind == kind && kind.is_savepoint())
         {
             target = Target {
-                storage: Arc::new(LocalStorage::new(&requested.request.dir)?),
+                storage: (self.open_storage)(&requested.request.dir)?,
                 folder: format!("savepoint-{checkpoint}"),
             };
             requested.target = Some((checkpoint, target.clone()));
@@ -324,7 +335,7 @@ impl Checkpoints {
             id: checkpoint,
             epoch: EPOCH,
             kind,
-            completed_at_ms: restoring::now_ms(),
+            completed_at_ms: self.clock.now_us() / 1000,
             job: self.job.clone(),
             vertices: self.vertices.clone(),
             tasks,
@@ -356,7 +367,10 @@ impl Checkpoints {
 }
 
 /// The storage and folder that a path to a checkpoint or savepoint names.
-pub(super) fn locate(path: &Path) -> Result<(Arc<dyn CheckpointStorage>, String)> {
+pub(super) fn locate(
+    path: &Path,
+    open_storage: &OpenStorage,
+) -> Result<(Arc<dyn CheckpointStorage>, String)> {
     let (Some(root), Some(folder)) = (path.parent(), path.file_name().and_then(|f| f.to_str()))
     else {
         return Err(Error::user(format!(
@@ -365,5 +379,5 @@ pub(super) fn locate(path: &Path) -> Result<(Arc<dyn CheckpointStorage>, String)
         )));
     };
     let root = if root.as_os_str().is_empty() { Path::new(".") } else { root };
-    Ok((Arc::new(LocalStorage::new(root)?), folder.to_owned()))
+    Ok((open_storage(root)?, folder.to_owned()))
 }

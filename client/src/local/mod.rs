@@ -11,6 +11,7 @@ mod restoring;
 mod shell;
 
 pub(crate) use assemble::{Attempt, Begin, assemble};
+pub(crate) use checkpoints::{Checkpoints, OpenStorage, Request};
 pub(crate) use handle::Canceller;
 pub use handle::{JobHandle, JobResult, JobState, JobStatus};
 pub(crate) use shell::launch;

@@ -4,7 +4,7 @@
 //! error that says what to do; only explicit options pass it over.
 
 use super::assemble::Begin;
-use super::checkpoints::{EPOCH, locate};
+use super::checkpoints::{EPOCH, OpenStorage, locate};
 use crate::config::{Config, RestoreFrom};
 use millstream_model::job_graph::{JobGraph, OperatorId};
 use millstream_model::{Error, Result};
@@ -13,21 +13,20 @@ use millstream_state::snapshot::manifest::parse_checkpoint_folder;
 use millstream_state::snapshot::{CheckpointStorage, completed, latest, read_manifest};
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
-
-pub(super) fn now_ms() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64)
-}
 
 /// Where a job without checkpoints of its own begins.
-pub(super) fn begin_without_checkpoints(config: &Config, graph: &JobGraph) -> Result<Begin> {
+pub(super) fn begin_without_checkpoints(
+    config: &Config,
+    graph: &JobGraph,
+    open_storage: &OpenStorage,
+) -> Result<Begin> {
     match &config.restore {
         None => Ok(Begin::Fresh),
         Some(RestoreFrom::Latest) => Err(Error::user(
             "`restore latest` needs to know where checkpoints are: set `checkpoint-dir`",
         )),
         Some(RestoreFrom::Path(path)) => {
-            let (storage, folder) = locate(path)?;
+            let (storage, folder) = locate(path, open_storage)?;
             Ok(Begin::At(fitting(config, graph, storage, &folder)?))
         }
     }
@@ -38,6 +37,7 @@ pub(super) fn begin(
     config: &Config,
     graph: &JobGraph,
     storage: &Arc<dyn CheckpointStorage>,
+    open_storage: &OpenStorage,
 ) -> Result<(Begin, Option<Restore>)> {
     match &config.restore {
         None => match completed(&**storage)?.last() {
@@ -66,7 +66,7 @@ pub(super) fn begin(
                     storage.locate(folder)
                 )));
             }
-            let (storage, folder) = locate(path)?;
+            let (storage, folder) = locate(path, open_storage)?;
             Ok((Begin::At(fitting(config, graph, storage, &folder)?), None))
         }
     }

@@ -6,13 +6,13 @@
 use super::Program;
 use super::assemble::{Attempt, Begin, assemble};
 use super::backend;
-use super::checkpoints::{Checkpoints, Request};
+use super::checkpoints::{Checkpoints, Request, local_storage};
 use super::handle::{JobHandle, Shared};
 use crossbeam_channel::{Receiver, Sender, never, select, unbounded};
 use millstream_jobmanager::scheduler::{Effect, Input, JobState, Scheduler};
 use millstream_model::{Error, Machine, Result};
 use millstream_runtime::SystemClock;
-use millstream_runtime::context::JobContext;
+use millstream_runtime::context::{Clock, JobContext};
 use millstream_runtime::exchange::MemoryPool;
 use millstream_runtime::task::{Control, Snapshots};
 use millstream_state::store::Backend;
@@ -32,13 +32,15 @@ pub(crate) enum Order {
 
 /// Starts a job on a thread of its own.
 pub(crate) fn launch(program: Program) -> Result<JobHandle> {
-    let (checkpoints, begin) = Checkpoints::open(&program.config, &program.compiled.graph)?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+    let (checkpoints, begin) =
+        Checkpoints::open(&program.config, &program.compiled.graph, &local_storage(), &clock)?;
     let backend = backend::open(&program.config)?;
     let mode = checkpoints.is_some().then_some(program.config.checkpoint_mode);
     let job = Arc::new(JobContext {
         name: program.compiled.graph.name.clone(),
         parameters: program.config.parameters.clone(),
-        clock: Arc::new(SystemClock::default()),
+        clock,
         registry: Default::default(),
         alignment: Default::default(),
         batch_size: program.config.batch_size,

@@ -25,6 +25,8 @@ mod harness;
 mod input;
 mod script;
 mod surroundings;
+#[doc(hidden)]
+pub mod world;
 
 pub use harness::Harness;
 pub use input::InputHandle;

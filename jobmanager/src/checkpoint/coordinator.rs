@@ -15,6 +15,7 @@
 
 use super::pending::Pending;
 use super::{CheckpointConfig, Effect, Input};
+use millstream_model::sabotage::{Bug, is_planted};
 use millstream_model::{Barrier, CheckpointId, Error, Machine, SnapshotKind};
 use std::collections::{BTreeSet, VecDeque};
 
@@ -353,7 +354,11 @@ impl<A> Machine for Coordinator<A> {
             Input::Acked { task, checkpoint, attempt, snapshot, ended } => {
                 if self.is_current(checkpoint, attempt) {
                     let pending = self.pending.as_mut();
-                    effects.extend(pending.and_then(|p| p.acknowledge(task, snapshot, ended)));
+                    let store = pending.and_then(|p| p.acknowledge(task, snapshot, ended));
+                    if store.is_some() && is_planted(Bug::NotifyBeforeStored) {
+                        effects.push(Effect::NotifyComplete(checkpoint));
+                    }
+                    effects.extend(store);
                 } else {
                     self.take_late(checkpoint, effects);
                 }

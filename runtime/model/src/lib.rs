@@ -12,6 +12,8 @@ pub mod hash;
 pub mod job_graph;
 pub mod key_group;
 pub mod machine;
+#[doc(hidden)]
+pub mod sabotage;
 pub mod size;
 pub mod text;
 pub mod time;

@@ -4,6 +4,7 @@
 //! blocked. So a visitor is handed from link to link and shown every operator with its site.
 
 use super::Site;
+use millstream_model::sabotage::{Bug, is_planted};
 use millstream_model::{CheckpointId, EventTime, MIN_TIME, Result};
 use millstream_state::{Items, Part, Visitor};
 
@@ -111,6 +112,9 @@ impl EventClock {
 
     /// To be called after a restore: goes on from the earliest of all subtasks' clocks.
     pub(super) fn restored(&mut self) -> EventTime {
+        if is_planted(Bug::ForgetWatermark) {
+            self.saved.values.clear();
+        }
         self.watermark = self.saved.values.drain(..).min().unwrap_or(MIN_TIME);
         self.watermark
     }

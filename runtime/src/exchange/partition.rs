@@ -122,12 +122,7 @@ pub struct Broadcast;
 impl<T: Data + Clone> Partition<T> for Broadcast {
     fn split(&mut self, batch: &mut Batch<T>, lanes: &mut Lanes<T>) -> Result<()> {
         batch.hashes.clear();
-        for lane in 1..lanes.len() {
-            let mut copy = batch.clone();
-            lanes.put_each(&mut copy, |_, _, _| lane);
-        }
-        // The watermark was advanced above, so every lane but the first has it; the first gets the original.
-        lanes.put_each(batch, |_, _, _| 0);
+        lanes.put_everywhere(batch);
         Ok(())
     }
 }

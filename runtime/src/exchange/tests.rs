@@ -205,3 +205,29 @@ fn senders_and_receivers_on_threads_of_their_own_lose_no_wake_up() {
     assert_eq!(sum, u64::from(N_SENDERS) * u64::from(N) * u64::from(N - 1) / 2);
     threads.into_iter().for_each(|thread| thread.join().unwrap());
 }
+
+#[test]
+fn what_is_sent_to_all_comes_before_the_watermark_that_follows_it() {
+    let limits = Limits { batch_records: 8, batch_bytes: 1 << 10, writer_bytes: 1 << 10 };
+    let (mut senders, mut gates) = (Vec::new(), Vec::new());
+    for _ in 0..3 {
+        let (mut sender, gate) = channel(1 << 20, &[Arc::new(NoWake)]);
+        senders.append(&mut sender);
+        gates.push(gate);
+    }
+    let mut writer = Writer::new(Box::new(Broadcast), senders, limits);
+    let mut batch = Batch::default();
+    batch.push(1, 10);
+    batch.mark(10);
+    batch.push(2, 7);
+    batch.push(3, 30);
+    batch.mark(30);
+    let _ = writer.push(&mut batch).unwrap();
+    let _ = writer.signal(Signal::Flush).unwrap();
+    for mut gate in gates {
+        let Arrival::Batch(batch) = gate.poll().unwrap() else { panic!("nothing arrived") };
+        let marks: Vec<_> = batch.marks.iter().map(|mark| (mark.at, mark.watermark)).collect();
+        // The first is put off until a record is behind it.
+        assert_eq!((batch.values, marks), (vec![1, 2, 3], vec![(1, 10), (3, 30)]));
+    }
+}

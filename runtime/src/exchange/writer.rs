@@ -156,6 +156,20 @@ impl<T: Data> Lanes<T> {
         hashes.clear();
     }
 
+    /// Puts a batch into every lane. Each lane goes over the marks by itself: a watermark that another lane has
+    /// reached at the end of the batch must not come before this one's records.
+    pub fn put_everywhere(&mut self, batch: &mut Batch<T>)
+    where
+        T: Clone,
+    {
+        let before = self.watermark;
+        for lane in 1..self.len() {
+            self.put_each(&mut batch.clone(), |_, _, _| lane);
+            self.watermark = before;
+        }
+        self.put_each(batch, |_, _, _| 0);
+    }
+
     fn advance(&mut self, mark: Option<Mark>) {
         if let Some(mark) = mark {
             self.watermark = self.watermark.max(mark.watermark);

@@ -9,6 +9,7 @@ use crate::context::TaskContext;
 use crate::metrics::Counter;
 use crate::task::{Head, Polled};
 use crate::watermark::{Change, Group, Marker, Stamp, Valve, Watermarks};
+use millstream_model::sabotage::{Bug, is_planted};
 use millstream_model::{Barrier, Batch, Data, EventTime, MAX_TIME, MIN_TIME, Result, Signal};
 use millstream_state::{Items, Part, Visitor};
 use std::sync::Arc;
@@ -89,7 +90,9 @@ impl<T: Send + 'static, S: Data> SourceHead<T, S> {
         for (index, (split, marker)) in splits.into_iter().enumerate() {
             let mut stamp = self.watermarks.stamp();
             let mut watermark = MIN_TIME;
-            if let (Some(marker), Some(stamp)) = (marker, &mut stamp) {
+            if let (Some(marker), Some(stamp)) = (marker, &mut stamp)
+                && !is_planted(Bug::ForgetWatermark)
+            {
                 watermark = marker.marked();
                 *stamp.marker() = marker;
             }
@@ -307,6 +310,11 @@ impl<T: Send + 'static, S: Data> Head for SourceHead<T, S> {
     }
 
     fn barrier(&mut self, barrier: Barrier) -> Result<Flow> {
+        if is_planted(Bug::PositionAfterBarrier)
+            && let Some(split) = self.splits.iter().position(|split| !split.ended)
+        {
+            self.read(split)?;
+        }
         self.saved.values = self
             .splits
             .iter_mut()

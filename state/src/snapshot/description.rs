@@ -7,6 +7,7 @@ use crate::schema::Shape;
 use millstream_model::checkpoint::{CheckpointId, SnapshotKind};
 use millstream_model::job_graph::OperatorId;
 use millstream_model::key_group::{key_group, range_of, subtask_of};
+use millstream_model::sabotage::{Bug, is_planted};
 use serde::{Deserialize, Serialize};
 
 /// A file of a checkpoint.
@@ -138,6 +139,10 @@ impl Assignment {
     #[inline]
     pub fn owns(&self, hash: u64) -> bool {
         let group = key_group(hash, self.max_parallelism);
+        if is_planted(Bug::WrongKeyGroups) {
+            return subtask_of(group, self.n_writers as u32, self.max_parallelism) as usize
+                == self.subtask;
+        }
         subtask_of(group, self.parallelism as u32, self.max_parallelism) as usize == self.subtask
     }
 

@@ -6,6 +6,7 @@
 //! and digest in there, which come from a manifest that is held to its own.
 
 use super::FileRef;
+use millstream_model::sabotage::{Bug, is_planted};
 use millstream_model::{Error, Result};
 use std::io::{self, Read};
 use std::path::Path;
@@ -141,6 +142,9 @@ impl<R: Read> Verified<R> {
 
     /// Whether all was as it should be, if this was the end.
     fn check(&self, at_end: bool) -> Result<()> {
+        if is_planted(Bug::IgnoreChecksums) {
+            return Ok(());
+        }
         let (is, should) = (self.seen.bytes, self.expected.bytes);
         if is > should || (at_end && is < should) {
             let than = if is > should { "longer" } else { "shorter" };

@@ -2,16 +2,20 @@
 //!
 //! A task hands over encoded blocks and goes on; a few threads per host write them, make them durable and
 //! only then acknowledge. One thread serves a task for the whole of a snapshot, so its blocks stay in order.
+//! What a thread runs is a [`Writer`]; a simulation steps writers by hand instead, one message at a time.
 //! What is under way is bounded by the tasks themselves: they stop to write by themselves when their backlog
 //! is large, and are woken when it is small again.
 
 mod trees;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
+use millstream_model::sabotage::{Bug, is_planted};
 use millstream_model::{Barrier, CheckpointId, Error, Result};
 use millstream_runtime::task::{SnapshotStream, Snapshots, Waker};
 use millstream_state::Written;
-use millstream_state::snapshot::{CheckpointStorage, Manifest, StateFileWriter, TaskSnapshot};
+use millstream_state::snapshot::{
+    CheckpointStorage, FileRef, Manifest, StateFileWriter, TaskSnapshot,
+};
 use millstream_state::store::{Backend, StoreCut};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -112,7 +116,27 @@ impl Uploads {
         own: Option<&Manifest>,
         events: Sender<(u32, SnapshotEvent)>,
     ) -> Result<Self> {
-        let mut threads = Vec::new();
+        let n_threads = N_THREADS.min(wakers.len());
+        let (uploads, writers) = Uploads::by_hand(wakers, n_threads, attempt, backend, own, events);
+        for (index, mut writer) in writers.into_iter().enumerate() {
+            std::thread::Builder::new()
+                .name(format!("millstream-upload-{index}"))
+                .spawn(move || writer.run())
+                .map_err(|e| Error::external("the system refused a thread").caused_by(e))?;
+        }
+        Ok(uploads)
+    }
+
+    /// The same without threads: somebody else steps the writers.
+    pub fn by_hand(
+        wakers: Vec<Waker>,
+        n_writers: usize,
+        attempt: u32,
+        backend: Option<&Backend>,
+        own: Option<&Manifest>,
+        events: Sender<(u32, SnapshotEvent)>,
+    ) -> (Self, Vec<Writer>) {
+        let (mut threads, mut writers) = (Vec::new(), Vec::new());
         let completed = Arc::new(Mutex::new(own.iter().map(|manifest| manifest.id).collect()));
         let stored = |manifest: &Manifest| {
             let of_task = |(number, task): (usize, &TaskSnapshot)| {
@@ -120,9 +144,10 @@ impl Uploads {
             };
             manifest.tasks.iter().enumerate().map(of_task).collect::<HashMap<_, _>>()
         };
-        for index in 0..N_THREADS.min(wakers.len().max(1)) {
+        for _ in 0..n_writers.max(1) {
             let (sender, messages) = unbounded();
-            let mut writer = Writer {
+            threads.push(sender);
+            writers.push(Writer {
                 messages,
                 attempt,
                 events: events.clone(),
@@ -130,14 +155,10 @@ impl Uploads {
                 backend: backend.cloned(),
                 completed: Arc::clone(&completed),
                 stored: own.map(stored).unwrap_or_default(),
-            };
-            std::thread::Builder::new()
-                .name(format!("millstream-upload-{index}"))
-                .spawn(move || writer.run())
-                .map_err(|e| Error::external("the system refused a thread").caused_by(e))?;
-            threads.push(sender);
+            });
         }
-        Ok(Uploads { threads, wakers, attempt, completed, targets: Mutex::default(), events })
+        let targets = Mutex::default();
+        (Uploads { threads, wakers, attempt, completed, targets, events }, writers)
     }
 
     /// A checkpoint is complete: later ones may name its files.
@@ -246,7 +267,8 @@ impl File {
     }
 }
 
-struct Writer {
+/// Writes what the tasks that it serves hand over.
+pub struct Writer {
     messages: Receiver<Message>,
     attempt: u32,
     events: Sender<(u32, SnapshotEvent)>,
@@ -260,6 +282,18 @@ struct Writer {
 impl Writer {
     fn run(&mut self) {
         while let Ok(message) = self.messages.recv() {
+            self.take(message);
+        }
+    }
+
+    /// Whether there is something to do now.
+    pub fn has_work(&self) -> bool {
+        !self.messages.is_empty()
+    }
+
+    /// Does one piece of work, if there is one.
+    pub fn step(&mut self) {
+        if let Ok(message) = self.messages.try_recv() {
             self.take(message);
         }
     }
@@ -327,7 +361,12 @@ impl Writer {
                 }
             }
         }
-        snapshot.file = trees::close(file.writer)?;
+        snapshot.file = match trees::close(file.writer) {
+            Err(_) if is_planted(Bug::AckBeforeDurable) => {
+                Some(FileRef { path: file.target.folder, bytes: 0, digest: String::new() })
+            }
+            file => file?,
+        };
         Ok(snapshot)
     }
 

@@ -1,0 +1,508 @@
+//! One seed, one history: draws a job, its surroundings and what goes wrong, and goes through it action by action.
+//!
+//! Here sits whoever runs the job: starts the process, again when it died or gave up, from its newest checkpoint, as the
+//! documentation says it is to be done. What is wrong is said by the checks; the one thing judged here is that nothing fails
+//! without a reason that was given to it.
+
+use super::check;
+use super::disk::Disk;
+use super::fail::{Fuse, PLANNED};
+use super::faults::Fault;
+use super::job::Job;
+use super::prng::Prng;
+use super::storage::{SIMULATED, Storages, newest_manifest};
+use millstream::model::SnapshotKind;
+use millstream::prelude::*;
+use millstream::testing::world::{Action, Process, Savepoint, World};
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// After this many actions nothing goes wrong any more.
+const N_FAULTY: u64 = 2500;
+/// Within so many more the job must have ended.
+const N_MOST: u64 = 60_000;
+
+/// What a history is drawn from.
+#[derive(Clone, Debug)]
+pub(super) struct Setting {
+    pub(super) seed: u64,
+    /// Faults that do not happen although they were drawn.
+    pub(super) without: BTreeSet<Fault>,
+    /// The most records a split has.
+    pub(super) n_records: usize,
+    /// Whether to write the history down.
+    pub(super) is_told: bool,
+}
+
+impl Setting {
+    pub(super) fn new(seed: u64) -> Self {
+        Setting { seed, without: BTreeSet::new(), n_records: 60, is_told: false }
+    }
+}
+
+/// What came of it.
+pub(super) struct Outcome {
+    pub(super) job: Job,
+    pub(super) faults: BTreeSet<Fault>,
+    pub(super) history: Vec<String>,
+    pub(super) n_actions: u64,
+    pub(super) n_processes: u64,
+    pub(super) n_checkpoints: u64,
+    pub(super) violations: Vec<String>,
+}
+
+/// Where the next process begins.
+enum From {
+    Beginning,
+    Latest,
+    Savepoint(PathBuf),
+}
+
+struct Run {
+    setting: Setting,
+    job: Job,
+    faults: BTreeSet<Fault>,
+    mode: &'static str,
+    storages: Storages,
+    disk: Disk,
+    world: World,
+    fuse: Fuse,
+    schedule: Prng,
+    chance: Prng,
+    /// Of 1000 actions, how many something happens at.
+    rate: usize,
+    history: Vec<String>,
+    n_actions: u64,
+    n_processes: u64,
+    violations: Vec<String>,
+    n_dirs: usize,
+    /// Where checkpoints go.
+    dir: PathBuf,
+    from: From,
+    /// The newest savepoint that stopped the job, by its number.
+    savepoint: Option<(u64, PathBuf)>,
+    n_savepoints: usize,
+    flipped: Option<Flipped>,
+    slow: BTreeSet<usize>,
+    /// Whether nothing is to go wrong any more.
+    is_calm: bool,
+}
+
+/// A damaged file.
+struct Flipped {
+    dir: PathBuf,
+    path: String,
+    bit: usize,
+    /// Whether the newest checkpoint needs it.
+    is_needed: bool,
+}
+
+/// Why a process is gone.
+enum End {
+    /// It died or gave up.
+    Gone,
+    /// The job was stopped with a savepoint.
+    Stopped,
+    Finished,
+    /// The history is over: something is wrong.
+    Violated,
+}
+
+/// Goes through a history.
+pub(super) fn run(setting: &Setting) -> Outcome {
+    let seed = setting.seed;
+    let job = Job::draw(&mut Prng::new(seed, "job"), setting.n_records);
+    let drawn = Fault::draw(&mut Prng::new(seed, "faults"));
+    let faults: BTreeSet<Fault> = drawn.difference(&setting.without).copied().collect();
+    let storages = Storages::new(Prng::new(seed, "storage"));
+    let disk = {
+        let storages = storages.clone();
+        Disk::new(Arc::new(move || storages.newest()))
+    };
+    let world = {
+        let storages = storages.clone();
+        World::new(move |dir| Ok(storages.open(dir)))
+    };
+    let mut chance = Prng::new(seed, "chance");
+    let mut run = Run {
+        setting: setting.clone(),
+        job,
+        faults,
+        mode: Prng::new(seed, "mode").pick(&["exactly-once", "exactly-once", "at-least-once"]),
+        storages,
+        disk,
+        world,
+        fuse: Fuse::default(),
+        schedule: Prng::new(seed, "schedule"),
+        rate: chance.pick(&[2, 5, 10, 20]),
+        chance,
+        history: Vec::new(),
+        n_actions: 0,
+        n_processes: 0,
+        violations: Vec::new(),
+        n_dirs: 0,
+        dir: "checkpoints-0".into(),
+        from: From::Beginning,
+        savepoint: None,
+        n_savepoints: 0,
+        flipped: None,
+        slow: BTreeSet::new(),
+        is_calm: false,
+    };
+    run.go();
+    let n_checkpoints = run.storages.newest();
+    let Run { job, faults, history, n_actions, n_processes, violations, .. } = run;
+    Outcome { job, faults, history, n_actions, n_processes, n_checkpoints, violations }
+}
+
+impl Run {
+    fn has(&self, fault: Fault) -> bool {
+        !self.is_calm && self.n_actions < N_FAULTY && self.faults.contains(&fault)
+    }
+
+    /// Whether a fault happens now.
+    fn strikes(&mut self, fault: Fault, permille: usize) -> bool {
+        self.has(fault) && self.chance.permille(permille)
+    }
+
+    fn tell(&mut self, what: impl FnOnce(&Self) -> String) {
+        if self.setting.is_told {
+            let line =
+                format!("{:6} {:>9} µs  {}", self.n_actions, self.world.now_us(), what(self));
+            self.history.push(line);
+        }
+    }
+
+    fn violate(&mut self, what: impl Into<String>) {
+        let what = what.into();
+        self.tell(|_| format!("VIOLATION: {what}"));
+        self.violations.push(what);
+    }
+
+    fn go(&mut self) {
+        while self.violations.is_empty() {
+            self.n_processes += 1;
+            if self.n_processes > 400 {
+                return self.violate("400 processes were not enough");
+            }
+            self.make_weather();
+            let end = self.live();
+            self.storages.crash();
+            self.violations.extend(self.disk.violations());
+            match end {
+                End::Finished => break,
+                End::Violated => return,
+                End::Stopped => self.choose_start(),
+                End::Gone => {
+                    self.choose_start();
+                    if self.flipped.is_none() && self.strikes(Fault::BitFlip, 300) {
+                        self.flip();
+                    }
+                }
+            }
+        }
+        if self.violations.is_empty() {
+            self.judge();
+        }
+    }
+
+    /// Where the next process begins: at the newest of what is complete.
+    fn choose_start(&mut self) {
+        let newest = newest_manifest(&self.storages.truth(&self.dir)).map(|(_, m)| m.id.0);
+        self.from = match &self.savepoint {
+            Some((number, path)) if newest.is_none_or(|newest| newest < *number) => {
+                let from = From::Savepoint(path.clone());
+                if newest.is_some() {
+                    self.n_dirs += 1;
+                    self.dir = format!("checkpoints-{}", self.n_dirs).into();
+                }
+                from
+            }
+            _ => From::Latest,
+        };
+    }
+
+    /// What the storage is like in the next process.
+    fn make_weather(&mut self) {
+        let n_refused =
+            if self.has(Fault::StorageRefuses) { self.chance.pick(&[3, 10, 40]) } else { 0 };
+        let n_lost =
+            if self.has(Fault::StorageAnswerLost) { self.chance.pick(&[3, 10, 40]) } else { 0 };
+        let mut weather = self.storages.weather();
+        (weather.n_refused, weather.n_answers_lost) = (n_refused, n_lost);
+        weather.has_outages = self.faults.contains(&Fault::StorageOutages);
+    }
+
+    /// Inverts a bit, most often one that the next restore must read.
+    fn flip(&mut self) {
+        let truth = self.storages.truth(&self.dir);
+        let Some((folder, manifest)) = newest_manifest(&truth) else { return };
+        let mut needed: Vec<String> = manifest.files().map(|file| file.path.clone()).collect();
+        needed.push(format!("{folder}/manifest"));
+        let all =
+            millstream::state::snapshot::CheckpointStorage::list(&truth, "").unwrap_or_default();
+        let path = if self.chance.below(5) > 0 {
+            self.chance.pick(&needed)
+        } else {
+            self.chance.pick(&all)
+        };
+        let n_bits = truth.bytes(&path).map_or(0, |bytes| bytes.len() * 8);
+        if n_bits == 0 {
+            return;
+        }
+        let bit = self.chance.below(n_bits);
+        truth.flip_bit(&path, bit);
+        let is_needed = needed.contains(&path);
+        self.tell(|_| format!("bit {bit} of {path} is inverted (needed: {is_needed})"));
+        self.flipped = Some(Flipped { dir: self.dir.clone(), path, bit, is_needed });
+    }
+
+    fn unflip(&mut self) {
+        if let Some(Flipped { dir, path, bit, .. }) = self.flipped.take() {
+            self.tell(|_| format!("{path} is mended"));
+            self.storages.truth(&dir).damage(&path, |bytes| bytes[bit / 8] ^= 1 << (bit % 8));
+        }
+    }
+
+    fn environment(&mut self) -> Result<Environment> {
+        let rescales = self.faults.contains(&Fault::Rescale);
+        let turn = if rescales { self.chance.next() } else { 0 };
+        let mut shape = Prng::new(self.setting.seed ^ turn, "shape");
+        let mut fixed = Prng::new(self.setting.seed, "config");
+        let restart =
+            fixed.pick(&["none", "fixed-delay 3 5ms", "fixed-delay 100 0ms", "exponential-delay"]);
+        let interval = format!("{}ms", fixed.pick(&[1, 1, 2, 3, 8]));
+        let timeout = format!("{}ms", fixed.pick(&[40, 100, 400]));
+        let tolerable = fixed.pick(&[None, None, Some("0"), Some("2")]);
+        let retained = retained(self.setting.seed).to_string();
+        let mut builder = Environment::builder()
+            .parallelism(1 + shape.below(4))
+            .batch_size(shape.pick(&[1, 2, 7, 1024]))
+            .set("chaining", shape.pick(&["true", "true", "false"]))
+            .set("network-memory", shape.pick(&["64 MiB", "8 KiB"]))
+            .set("max-parallelism", &self.job.max_parallelism.to_string())
+            .set("checkpoint-dir", &self.dir.display().to_string())
+            .set("checkpoint-interval", &interval)
+            .set("checkpoint-min-pause", fixed.pick(&["0ms", "3ms"]))
+            .set("checkpoint-timeout", &timeout)
+            .set("checkpoints-retained", &retained)
+            .set("checkpoint-mode", self.mode)
+            .set("restart-strategy", restart);
+        if let Some(tolerable) = tolerable {
+            builder = builder.set("checkpoint-tolerable-failures", tolerable);
+        }
+        match &self.from {
+            From::Beginning => {}
+            From::Latest => builder = builder.set("restore", "latest"),
+            From::Savepoint(path) => builder = builder.set("restore", &path.display().to_string()),
+        }
+        builder.build()
+    }
+
+    fn start(&mut self) -> Result<Process> {
+        let env = self.environment()?;
+        self.job.build(&env, &self.disk, &self.fuse);
+        Process::start(&self.world, &env, "world")
+    }
+
+    /// Whether somebody made this failure happen.
+    fn is_excused(&self, error: &str) -> bool {
+        error.contains(PLANNED)
+            || error.contains(SIMULATED)
+            || error.contains("checkpoints failed in a row")
+            || self.flipped.as_ref().is_some_and(|f| f.is_needed && error.contains(&f.path))
+    }
+
+    /// From the start of a process to its end.
+    fn live(&mut self) -> End {
+        let started = self.start();
+        let mut process = match started {
+            Ok(process) => process,
+            Err(error) => {
+                let error = error.to_string();
+                self.tell(|_| format!("the process does not start: {error}"));
+                self.n_actions += 1;
+                if !self.is_excused(&error) {
+                    self.violate(format!("the process does not start: {error}"));
+                    return End::Violated;
+                }
+                self.unflip();
+                return End::Gone;
+            }
+        };
+        self.tell(|_| "the process starts".into());
+        let mut n_failures = 0;
+        let mut actions = Vec::new();
+        let mut stop: Option<Savepoint> = None;
+        let patience = if self.flipped.is_some() { self.n_actions + 1500 } else { u64::MAX };
+        let n_tasks = 24;
+        self.slow = (0..n_tasks).filter(|_| self.schedule.below(4) == 0).collect();
+        let mut is_stopped = false;
+        loop {
+            for failure in process.failures().iter().skip(n_failures) {
+                self.tell(|_| format!("the job failed: {failure}"));
+                if !self.is_excused(failure) {
+                    self.violate(format!("the job failed for no reason: {failure}"));
+                    return End::Violated;
+                }
+            }
+            n_failures = process.failures().len();
+            if let Some(outcome) = stop.as_ref().and_then(Savepoint::outcome) {
+                self.tell(|_| format!("stopping with a savepoint gave {outcome:?}"));
+                stop = None;
+                if let Ok(path) = outcome {
+                    is_stopped = true;
+                    self.savepoint = Some((number_of(&path), path));
+                }
+            }
+            if let Some((state, _)) = process.ended() {
+                self.tell(|_| format!("the job has ended: {state:?}"));
+                return self.conclude(state, is_stopped, n_failures);
+            }
+            if self.n_actions >= N_FAULTY + N_MOST {
+                self.violate("the job does not end");
+                return End::Violated;
+            }
+            if self.n_actions >= patience {
+                if n_failures == 0 && self.flipped.as_ref().is_some_and(|f| f.is_needed) {
+                    self.violate("the job goes on from a damaged checkpoint");
+                    return End::Violated;
+                }
+                self.unflip();
+                return End::Gone;
+            }
+            if self.n_actions >= N_FAULTY {
+                self.storages.weather().clear();
+            }
+            if self.strikes(Fault::Crash, self.rate) {
+                self.tell(|_| "CRASH".into());
+                self.unflip();
+                return End::Gone;
+            }
+            self.meddle(&mut process, &mut stop);
+            self.act(&mut process, &mut actions);
+            if !self.violations.is_empty() {
+                return End::Violated;
+            }
+        }
+    }
+
+    /// What the end of a job means for whoever runs it.
+    fn conclude(&mut self, state: JobState, is_stopped: bool, n_failures: usize) -> End {
+        let is_damaged = self.flipped.as_ref().is_some_and(|f| f.is_needed);
+        self.unflip();
+        match state {
+            JobState::Failed => End::Gone,
+            JobState::Finished if is_damaged && n_failures == 0 => {
+                self.violate("the job finished from a damaged checkpoint");
+                End::Violated
+            }
+            JobState::Finished if is_stopped => End::Stopped,
+            JobState::Finished => End::Finished,
+            state => {
+                self.violate(format!("the job ended as {state:?}"));
+                End::Violated
+            }
+        }
+    }
+
+    /// Lets something go wrong, perhaps.
+    fn meddle(&mut self, process: &mut Process, stop: &mut Option<Savepoint>) {
+        for (fault, panics) in [(Fault::TaskError, false), (Fault::TaskPanic, true)] {
+            if self.strikes(fault, self.rate) {
+                self.tell(|_| format!("the next record fails its task (panics: {panics})"));
+                self.fuse.blow(panics);
+            }
+        }
+        if self.strikes(Fault::AckLost, 2 * self.rate) && process.lose_answer(0) {
+            self.tell(|_| "an acknowledgement is lost".into());
+        }
+        if self.strikes(Fault::AckTwice, 10 * self.rate) && process.repeat_answer(0) {
+            self.tell(|_| "an acknowledgement will come twice".into());
+        }
+        for (fault, kind) in [
+            (Fault::Savepoint, SnapshotKind::Savepoint),
+            (Fault::Stop, SnapshotKind::Stop { drain: false }),
+        ] {
+            if self.strikes(fault, self.rate) && (fault == Fault::Savepoint || stop.is_none()) {
+                self.tell(|_| format!("somebody wants a {kind:?}"));
+                self.n_savepoints += 1;
+                let wanted = process.savepoint(format!("savepoints-{}", self.n_savepoints), kind);
+                if fault == Fault::Stop {
+                    *stop = Some(wanted);
+                }
+            }
+        }
+    }
+
+    /// Whether an action can wait, because what does it is slow.
+    fn is_slow(&self, action: Action) -> bool {
+        match action {
+            Action::Step(task) => self.has(Fault::TasksSlow) && self.slow.contains(&task),
+            Action::Write(_) => self.has(Fault::UploadsSlow),
+            Action::Answer(_) => self.has(Fault::AcksLate),
+            Action::Hear | Action::Tick | Action::Restart => false,
+        }
+    }
+
+    /// Lets one thing happen, or time pass.
+    fn act(&mut self, process: &mut Process, actions: &mut Vec<Action>) {
+        self.n_actions += 1;
+        process.actions(actions);
+        if !self.has(Fault::AcksLate) {
+            // Answers come in their order.
+            actions.retain(|action| !matches!(action, Action::Answer(1..)));
+        }
+        if actions.is_empty() {
+            match process.next_due_us() {
+                Some(due_us) => self.world.advance_to(due_us),
+                None => self.violate("nothing can happen any more, and the job has not ended"),
+            }
+            return;
+        }
+        self.world.advance_to(self.world.now_us() + self.schedule.below(25) as EventTime);
+        let action = self.schedule.pick(actions);
+        if self.is_slow(action) && self.schedule.below(12) > 0 {
+            return;
+        }
+        self.tell(|_| match action {
+            Action::Step(task) => format!("step {}", process.name_of(task)),
+            other => format!("{other:?}"),
+        });
+        process.perform(action);
+    }
+
+    /// What must be true in the end.
+    fn judge(&mut self) {
+        self.is_calm = true;
+        self.storages.weather().clear();
+        let exactly_once = self.mode == "exactly-once";
+        let before = check::output(&self.job, &self.disk, exactly_once);
+        self.violations.extend(before);
+        // What has finished stays finished, and whoever starts next clears up.
+        let then = (self.disk.visible("main"), self.disk.visible("late"));
+        self.from = From::Latest;
+        let end = self.live();
+        if !matches!(end, End::Finished) {
+            self.violate("a finished job that was restored did not finish at once");
+        }
+        if (self.disk.visible("main"), self.disk.visible("late")) != then {
+            self.violate("a finished job that was restored wrote something");
+        }
+        let storage = self.storages.truth(&self.dir);
+        let n_retained = retained(self.setting.seed);
+        self.violations.extend(check::leaks(&storage, &self.disk, n_retained));
+    }
+}
+
+/// The number that stands in the name of a savepoint's folder.
+fn number_of(path: &Path) -> u64 {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    name.rsplit('-').next().and_then(|n| n.parse().ok()).unwrap_or(0)
+}
+
+/// How many checkpoints are kept.
+fn retained(seed: u64) -> usize {
+    1 + Prng::new(seed, "retained").below(3)
+}

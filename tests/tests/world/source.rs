@@ -1,0 +1,101 @@
+//! A source that gives the same records whenever it is read, split by split, and sometimes nothing for a while.
+
+use super::prng::Prng;
+use millstream::model::Batch;
+use millstream::prelude::*;
+use millstream::runtime::source::{ReadStatus, Source, SplitContext, SplitReader};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// A record.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(super) struct Event {
+    pub(super) key: u64,
+    pub(super) time: EventTime,
+    pub(super) value: u64,
+}
+
+/// See the module's text.
+#[derive(Clone, Debug)]
+pub(super) struct Events {
+    pub(super) splits: Arc<Vec<Vec<Event>>>,
+}
+
+/// How far behind the latest record of its split one may be, in ms: the bound of the watermarks.
+pub(super) const BOUND_MS: EventTime = 20;
+
+impl Events {
+    /// Draws so many splits of at most so many records. Those that are `late` are behind the watermark of their split.
+    pub(super) fn draw(prng: &mut Prng, n_splits: usize, n_most: usize, has_late: bool) -> Self {
+        let split = |_| {
+            let n_events = prng.below(n_most + 1);
+            let mut time = 0;
+            let event = |_| {
+                // Even, so that no two sessions of an odd gap can touch without overlapping.
+                time += 2 * prng.below(8) as EventTime;
+                let behind = match prng.below(10) {
+                    0 if has_late => BOUND_MS + 2 + 2 * prng.below(30) as EventTime,
+                    1..4 => 2 * prng.below(BOUND_MS as usize / 2 + 1) as EventTime,
+                    _ => 0,
+                };
+                let (key, value) = (prng.below(9) as u64, prng.below(1000) as u64);
+                Event { key, time: (time - behind).max(0), value }
+            };
+            (0..n_events).map(event).collect()
+        };
+        Events { splits: Arc::new((0..n_splits).map(split).collect()) }
+    }
+}
+
+impl Source for Events {
+    type Out = Event;
+    /// Index of the split, and how many of its records have been read.
+    type Split = (u32, u32);
+
+    fn is_bounded(&self) -> bool {
+        true
+    }
+
+    fn discover(&self, _: usize) -> Result<Vec<(u32, u32)>> {
+        Ok((0..self.splits.len() as u32).map(|split| (split, 0)).collect())
+    }
+
+    fn open(
+        &self,
+        (split, at): (u32, u32),
+        context: &SplitContext,
+    ) -> Result<Box<dyn SplitReader<Event, (u32, u32)>>> {
+        let (events, context) = (self.clone(), context.operator.clone());
+        Ok(Box::new(Reader { events, split, at, has_rested: false, context }))
+    }
+}
+
+struct Reader {
+    events: Events,
+    split: u32,
+    at: u32,
+    has_rested: bool,
+    context: OperatorContext,
+}
+
+impl SplitReader<Event, (u32, u32)> for Reader {
+    fn read(&mut self, out: &mut Batch<Event>) -> Result<ReadStatus> {
+        let events = &self.events.splits[self.split as usize];
+        // At every seventh record or so it has nothing for a while.
+        if self.at % 7 == self.split % 7 && !std::mem::replace(&mut self.has_rested, true) {
+            let until_us =
+                self.context.now_ms() * 1000 + EventTime::from(500 + self.at * 97 % 3000);
+            return Ok(ReadStatus::Paused { until_us });
+        }
+        self.has_rested = false;
+        // Batches of one to four.
+        let end = (self.at as usize + 1 + self.at as usize % 4).min(events.len());
+        out.values.extend_from_slice(&events[self.at as usize..end]);
+        self.at = end as u32;
+        Ok(if end == events.len() { ReadStatus::End } else { ReadStatus::More })
+    }
+
+    fn split(&self) -> (u32, u32) {
+        (self.split, self.at)
+    }
+}

@@ -1,0 +1,176 @@
+//! Storages that fail: an operation does nothing and says so, or does its work and the answer is lost.
+//!
+//! Failures come alone or as outages of a few operations. They stand around the storage in memory, which holds the truth.
+
+use super::prng::Prng;
+use millstream::prelude::*;
+use millstream::state::snapshot::{
+    CheckpointStorage, FileRef, Manifest, MemoryStorage, ObjectWriter, completed, read_manifest,
+};
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Every error of a failing storage says this.
+pub(super) const SIMULATED: &str = "the simulated storage failed";
+
+/// How often operations fail.
+pub(super) struct Weather {
+    prng: Prng,
+    /// Of 1000 operations.
+    pub(super) n_refused: usize,
+    pub(super) n_answers_lost: usize,
+    /// Whether failures come in rows.
+    pub(super) has_outages: bool,
+    n_more: usize,
+}
+
+enum Strike {
+    Refused,
+    AnswerLost,
+}
+
+impl Weather {
+    fn strike(&mut self) -> Option<Strike> {
+        let strike = if self.n_more > 0 {
+            self.n_more -= 1;
+            self.prng.pick(&[true, true, false])
+        } else if self.prng.permille(self.n_refused) {
+            true
+        } else if self.prng.permille(self.n_answers_lost) {
+            false
+        } else {
+            return None;
+        };
+        if self.has_outages && self.n_more == 0 && self.prng.permille(300) {
+            self.n_more = 1 + self.prng.below(12);
+        }
+        Some(if strike { Strike::Refused } else { Strike::AnswerLost })
+    }
+
+    /// Nothing fails from now on.
+    pub(super) fn clear(&mut self) {
+        (self.n_refused, self.n_answers_lost, self.n_more) = (0, 0, 0);
+    }
+}
+
+/// All storages of a world, by folder. Clones are the same.
+#[derive(Clone)]
+pub(super) struct Storages {
+    by_dir: Arc<Mutex<BTreeMap<PathBuf, MemoryStorage>>>,
+    weather: Arc<Mutex<Weather>>,
+}
+
+impl Storages {
+    pub(super) fn new(prng: Prng) -> Self {
+        let weather =
+            Weather { prng, n_refused: 0, n_answers_lost: 0, has_outages: false, n_more: 0 };
+        Storages { by_dir: Arc::default(), weather: Arc::new(Mutex::new(weather)) }
+    }
+
+    pub(super) fn weather(&self) -> MutexGuard<'_, Weather> {
+        self.weather.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What a folder really holds.
+    pub(super) fn truth(&self, dir: &Path) -> MemoryStorage {
+        let mut by_dir = self.by_dir.lock().unwrap_or_else(PoisonError::into_inner);
+        by_dir.entry(dir.to_owned()).or_default().clone()
+    }
+
+    /// What a process is given for a folder.
+    pub(super) fn open(&self, dir: &Path) -> Arc<dyn CheckpointStorage> {
+        Arc::new(Flaky { truth: self.truth(dir), weather: Arc::clone(&self.weather) })
+    }
+
+    /// Loses what is not finished.
+    pub(super) fn crash(&self) {
+        let by_dir = self.by_dir.lock().unwrap_or_else(PoisonError::into_inner);
+        by_dir.values().for_each(MemoryStorage::crash);
+    }
+
+    /// The number of the newest checkpoint or savepoint that is complete, whatever its folder; 0 if there is none.
+    pub(super) fn newest(&self) -> u64 {
+        let by_dir = self.by_dir.lock().unwrap_or_else(PoisonError::into_inner);
+        let paths = by_dir.values().flat_map(|storage| storage.list("").unwrap_or_default());
+        let number = |path: String| {
+            let folder = path.strip_suffix("/manifest")?.to_owned();
+            folder.split('-').nth(1)?.parse::<u64>().ok()
+        };
+        paths.filter_map(number).max().unwrap_or(0)
+    }
+}
+
+/// The newest completed checkpoint of a storage, with its folder.
+pub(super) fn newest_manifest(storage: &MemoryStorage) -> Option<(String, Manifest)> {
+    let folder = completed(storage).ok()?.pop()?;
+    let manifest = read_manifest(storage, &folder).ok()?;
+    Some((folder, manifest))
+}
+
+struct Flaky {
+    truth: MemoryStorage,
+    weather: Arc<Mutex<Weather>>,
+}
+
+fn struck<T>(
+    weather: &Mutex<Weather>,
+    path: &str,
+    action: impl FnOnce() -> Result<T>,
+) -> Result<T> {
+    let strike = weather.lock().unwrap_or_else(PoisonError::into_inner).strike();
+    let lost = match strike {
+        None => return action(),
+        Some(Strike::Refused) => "before it did anything",
+        Some(Strike::AnswerLost) => {
+            action()?;
+            "after it was done"
+        }
+    };
+    Err(Error::external(format!("{SIMULATED} at `{path}`, {lost}")))
+}
+
+impl CheckpointStorage for Flaky {
+    fn create(&self, path: &str) -> Result<Box<dyn ObjectWriter>> {
+        struck(&self.weather, path, || {
+            let inner = self.truth.create(path)?;
+            let (path, weather) = (path.to_owned(), Arc::clone(&self.weather));
+            Ok(Box::new(FlakyWriter { inner, path, weather }) as Box<dyn ObjectWriter>)
+        })
+    }
+
+    fn import(&self, local_file: &Path, path: &str) -> Result<FileRef> {
+        struck(&self.weather, path, || self.truth.import(local_file, path))
+    }
+
+    fn open(&self, path: &str) -> Result<Box<dyn Read + Send>> {
+        struck(&self.weather, path, || self.truth.open(path))
+    }
+
+    fn list(&self, prefix: &str) -> Result<Vec<String>> {
+        struck(&self.weather, prefix, || self.truth.list(prefix))
+    }
+
+    fn delete(&self, path: &str) -> Result<()> {
+        struck(&self.weather, path, || self.truth.delete(path))
+    }
+}
+
+struct FlakyWriter {
+    inner: Box<dyn ObjectWriter>,
+    path: String,
+    weather: Arc<Mutex<Weather>>,
+}
+
+impl ObjectWriter for FlakyWriter {
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        let inner = &mut self.inner;
+        struck(&self.weather, &self.path, || inner.write(bytes))
+    }
+
+    fn finish(self: Box<Self>) -> Result<FileRef> {
+        let FlakyWriter { inner, path, weather } = *self;
+        struck(&weather, &path, || inner.finish())
+    }
+}
