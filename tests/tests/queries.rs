@@ -199,22 +199,33 @@ fn a_query_that_does_not_exist_is_refused() {
     assert!(refused.stderr.contains("O99"), "the query is not named:\n{}", refused.stderr);
 }
 
-/// Runs every operator case of `file` through the harness; each must pass.
-fn transcripts(file: &Path) {
+/// Runs every operator case of `file` through the harness in the modes that `flags` ask for; each must pass.
+fn transcripts(file: &Path, flags: &[&str]) {
     let content = read(file).unwrap_or_else(|problem| panic!("{problem}"));
     let n_cases = lines(&content).len();
-    let ended = run(example("transcripts").arg(file), DEADLINE);
+    let ended = run(example("transcripts").arg(file).args(flags), DEADLINE);
     let last = ended.stdout.lines().last().unwrap_or_default();
     assert_eq!(last, format!("{n_cases} passed, 0 failed"), "{}\n{}", ended.stdout, ended.stderr);
     assert!(n_cases > 0 && ended.status.success(), "{} after {n_cases} cases", ended.status);
 }
 
-#[test]
-fn transcripts_of_the_sample() {
-    transcripts(&sample_dir().join("expected/transcripts.jsonl.gz"));
+/// The cases of the sample, and those where windows go wrong.
+fn transcripts_in(flags: &[&str]) {
+    transcripts(&sample_dir().join("expected/transcripts.jsonl.gz"), flags);
+    transcripts(&workspace_root().join("tests/data/transcripts-more.jsonl.gz"), flags);
 }
 
 #[test]
-fn transcripts_where_windows_go_wrong() {
-    transcripts(&workspace_root().join("tests/data/transcripts-more.jsonl.gz"));
+fn transcripts_pass() {
+    transcripts_in(&[]);
+}
+
+#[test]
+fn transcripts_pass_with_a_restore_before_every_step() {
+    transcripts_in(&["--snapshot-every-step"]);
+}
+
+#[test]
+fn transcripts_pass_with_another_parallelism_at_every_step() {
+    transcripts_in(&["--rescale"]);
 }

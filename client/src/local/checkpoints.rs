@@ -76,7 +76,7 @@ struct Requested {
 }
 
 /// The vertices as a manifest has them.
-pub(super) fn vertices(graph: &JobGraph) -> Vec<VertexSnapshot> {
+pub(crate) fn vertices(graph: &JobGraph) -> Vec<VertexSnapshot> {
     let vertex = |v: &millstream_model::job_graph::JobVertex| VertexSnapshot {
         operators: v.operators.iter().map(|o| (o.id, o.name.clone(), o.uid.clone())).collect(),
         parallelism: v.parallelism,

@@ -11,9 +11,10 @@ mod restoring;
 mod shell;
 
 pub(crate) use assemble::{Attempt, Begin, assemble};
-pub(crate) use checkpoints::{Checkpoints, OpenStorage, Request};
+pub(crate) use checkpoints::{Checkpoints, OpenStorage, Request, vertices};
 pub(crate) use handle::Canceller;
 pub use handle::{JobHandle, JobResult, JobState, JobStatus};
+pub(crate) use restoring::check_fit;
 pub(crate) use shell::launch;
 
 use crate::compile::Compiled;

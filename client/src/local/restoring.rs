@@ -93,8 +93,16 @@ fn fitting(
     storage: Arc<dyn CheckpointStorage>,
     folder: &str,
 ) -> Result<Restore> {
-    let manifest = read_manifest(&*storage, folder)?;
-    let place = storage.locate(folder);
+    let manifest = Arc::new(read_manifest(&*storage, folder)?);
+    let allow_non_restored = config.allow_non_restored;
+    let restore = Restore { storage, manifest, allow_non_restored };
+    check_fit(graph, &restore, &restore.storage.locate(folder))?;
+    Ok(restore)
+}
+
+/// Makes sure that a job can go on from a checkpoint, which lies at `place`.
+pub(crate) fn check_fit(graph: &JobGraph, restore: &Restore, place: &str) -> Result<()> {
+    let manifest = &restore.manifest;
     let operators: HashMap<OperatorId, (&str, u32)> = graph
         .vertices
         .iter()
@@ -115,7 +123,7 @@ fn fitting(
                         vertex.max_parallelism
                     )));
                 }
-                None if has_state && !config.allow_non_restored => {
+                None if has_state && !restore.allow_non_restored => {
                     let uid = uid.as_ref().map_or("no uid".into(), |uid| format!("uid `{uid}`"));
                     return Err(Error::user(format!(
                         "`{place}` holds state of an operator `{name}` ({uid}) that the program does not have: \
@@ -127,6 +135,5 @@ fn fitting(
             }
         }
     }
-    let allow_non_restored = config.allow_non_restored;
-    Ok(Restore { storage, manifest: Arc::new(manifest), allow_non_restored })
+    Ok(())
 }

@@ -1,19 +1,14 @@
 //! Runs a pipeline on the calling thread.
 
 use super::input::{InputHandle, scripted};
+use super::pipeline::Pipeline;
 use super::script::Mode;
-use super::surroundings::{Bell, ManualClock, PATIENCE, Probe, Records, Side, take};
-use crate::compile;
-use crate::config::Config;
+use super::snapshot::Snapshot;
+use super::surroundings::{Probe, Records, Side};
 use crate::environment::Environment;
-use crate::local::{Attempt, Begin, Program, assemble};
 use crate::stream::{DataStream, OperatorSettings};
-use millstream_model::{Data, Error, EventTime, Result};
-use millstream_runtime::context::{Clock, JobContext};
-use millstream_runtime::exchange::MemoryPool;
+use millstream_model::{Data, EventTime, Result};
 use millstream_runtime::function::OutputTag;
-use millstream_runtime::task::{Progress, Task, Waker};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -21,9 +16,9 @@ use std::time::Duration;
 pub struct Harness<I, O> {
     input: InputHandle<I>,
     output: Records<O>,
-    tasks: Vec<Option<Task>>,
-    clock: Arc<ManualClock>,
-    bell: Arc<Bell>,
+    pipeline: Pipeline,
+    mode: Mode,
+    n_steps: usize,
 }
 
 impl<I: Data, O: Data> Harness<I, O> {
@@ -68,8 +63,8 @@ impl<I: Data, O: Data> Harness<I, O> {
         let env = mode.environment()?;
         let (input, stream) = scripted(&env);
         let output = Records::default();
-        build(stream).sink(Probe(Arc::clone(&output))).name("output").parallelism(1);
-        Harness::start(&env, input, output)
+        build(stream).sink(Probe(output.clone())).name("output").parallelism(1);
+        Harness::start(mode, &env, input, output)
     }
 
     /// As `new`, for a pipeline that also writes to a side output of its last operator.
@@ -129,9 +124,9 @@ impl<I: Data, O: Data> Harness<I, O> {
         let (input, stream) = scripted(&env);
         let (output, side) = (Records::default(), Records::default());
         let built = build(stream);
-        built.side_output(tag).sink(Probe(Arc::clone(&side))).name("side").parallelism(1);
-        built.sink(Probe(Arc::clone(&output))).name("output").parallelism(1);
-        Ok((Harness::start(&env, input, output)?, Side(side)))
+        built.side_output(tag).sink(Probe(side.clone())).name("side").parallelism(1);
+        built.sink(Probe(output.clone())).name("output").parallelism(1);
+        Ok((Harness::start(mode, &env, input, output)?, Side(side)))
     }
 
     /// As `new`, for a pipeline with a second input.
@@ -189,30 +184,17 @@ impl<I: Data, O: Data> Harness<I, O> {
         let (input, left) = scripted(&env);
         let (second, right) = scripted(&env);
         let output = Records::default();
-        build(left, right).sink(Probe(Arc::clone(&output))).name("output").parallelism(1);
-        Ok((Harness::start(&env, input, output)?, second))
+        build(left, right).sink(Probe(output.clone())).name("output").parallelism(1);
+        Ok((Harness::start(mode, &env, input, output)?, second))
     }
 
-    fn start(env: &Environment, input: InputHandle<I>, output: Records<O>) -> Result<Self> {
-        let (graph, config) = env.take_program()?;
-        let compiled = compile::compile(&graph, &config, "harness")?;
-        let clock = Arc::new(ManualClock::default());
-        let bell = Arc::new(Bell::default());
-        let job = Arc::new(JobContext {
-            name: "harness".into(),
-            parameters: config.parameters.clone(),
-            clock: Arc::clone(&clock) as Arc<dyn Clock>,
-            registry: Default::default(),
-            alignment: Default::default(),
-            batch_size: config.batch_size,
-            checkpoints: None,
-        });
-        let memory = Arc::new(MemoryPool::new(Config::default().network_memory));
-        let waker = Arc::clone(&bell) as Waker;
-        let program = Program { graph, compiled, config };
-        let attempt = Attempt { number: 0, begin: Begin::Fresh, snapshots: None, backend: None };
-        let tasks = assemble(&program, &job, &attempt, &|_| waker.clone(), &memory)?;
-        Ok(Harness { input, output, tasks: tasks.into_iter().map(Some).collect(), clock, bell })
+    fn start(
+        mode: Mode,
+        env: &Environment,
+        input: InputHandle<I>,
+        output: Records<O>,
+    ) -> Result<Self> {
+        Ok(Harness { input, output, pipeline: Pipeline::new(env)?, mode, n_steps: 0 })
     }
 
     /// The input, to be filled before `settle`.
@@ -302,8 +284,9 @@ impl<I: Data, O: Data> Harness<I, O> {
     /// # }
     /// ```
     pub fn advance_clock(&mut self, by: Duration) -> Result<()> {
-        self.clock.0.fetch_add(by.as_micros() as EventTime, Ordering::SeqCst);
-        self.settle()
+        self.step(|pipeline| {
+            pipeline.clock.0.fetch_add(by.as_micros() as EventTime, Ordering::SeqCst);
+        })
     }
 
     /// Ends the input and lets the pipeline run to its end.
@@ -341,7 +324,7 @@ impl<I: Data, O: Data> Harness<I, O> {
     /// # }
     /// ```
     pub fn is_finished(&self) -> bool {
-        self.tasks.iter().all(Option::is_none)
+        self.pipeline.is_finished()
     }
 
     /// The results since the last call.
@@ -374,7 +357,7 @@ impl<I: Data, O: Data> Harness<I, O> {
     /// # }
     /// ```
     pub fn take_timed(&mut self) -> Vec<(O, EventTime)> {
-        take(&self.output)
+        self.output.take()
     }
 
     /// Lets the pipeline run until it has nothing to do; waits for asynchronous calls under way.
@@ -396,34 +379,154 @@ impl<I: Data, O: Data> Harness<I, O> {
     /// # }
     /// ```
     pub fn settle(&mut self) -> Result<()> {
-        loop {
-            let (mut busy, mut waiting) = (false, false);
-            for slot in &mut self.tasks {
-                let Some(task) = slot else { continue };
-                let progress = task.step()?;
-                waiting |= task.context().n_calls() > 0;
-                match progress {
-                    Progress::Busy => busy = true,
-                    // Its time may have come while it was busy with something else.
-                    Progress::Idle(until_us) => busy |= until_us <= self.clock.now_us(),
-                    Progress::Blocked(_) => waiting = true,
-                    Progress::Done => {
-                        *slot = None;
-                        busy = true;
-                    }
-                }
-            }
-            if busy {
-                continue;
-            }
-            if !waiting {
-                return Ok(());
-            }
-            if !self.bell.wait() {
-                return Err(Error::user(format!(
-                    "nothing came back within {PATIENCE:?} of a call under way"
-                )));
-            }
+        self.step(|_| ())
+    }
+
+    /// Lets the pipeline run after a change. In the modes that restore it runs twice: the first time while a
+    /// snapshot from before the change is being written, the second time from that snapshot.
+    fn step(&mut self, change: impl FnOnce(&mut Pipeline)) -> Result<()> {
+        let pipeline = &mut self.pipeline;
+        let parallelism = self.mode.parallelism_at(self.n_steps + 1);
+        if !self.mode.restores() || pipeline.is_pending() || pipeline.is_finished() {
+            change(pipeline);
+            return pipeline.run();
         }
+        self.n_steps += 1;
+        pipeline.begin_snapshot()?;
+        change(pipeline);
+        pipeline.run()?;
+        let snapshot = pipeline.complete_snapshot()?;
+        pipeline.restore(&snapshot, parallelism)?;
+        pipeline.run()
+    }
+
+    /// Lets the pipeline run until it has nothing to do, and takes a snapshot of it, as a job does for a
+    /// checkpoint: through the same tasks, and in the same form. The pipeline goes on. At its end it has taken a
+    /// last one, which is what is given from then on.
+    ///
+    /// # Errors
+    /// The failure of an operator; or state that cannot be written.
+    ///
+    /// ```
+    /// # use millstream::prelude::*;
+    /// # use millstream::testing::Harness;
+    /// # fn main() -> Result<()> {
+    /// let mut harness = Harness::new(|input: DataStream<char>| input.key_by(|c| *c).count())?;
+    /// harness.element('a', 0)?;
+    /// let snapshot = harness.snapshot()?;
+    /// harness.element('a', 0)?;
+    /// assert_eq!(harness.take(), [('a', 1), ('a', 2)]);
+    ///
+    /// // What was given since is read again.
+    /// harness.restore(&snapshot)?;
+    /// assert_eq!(harness.take(), [('a', 2)]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn snapshot(&mut self) -> Result<Snapshot> {
+        self.snapshot_while(|_| Ok(()))
+    }
+
+    /// As `snapshot`, but nothing is written before `then` was done: what it does comes after the snapshot, and
+    /// must not show in it.
+    ///
+    /// # Errors
+    /// As for `snapshot`; and what `then` fails with, after which there is no snapshot.
+    ///
+    /// ```
+    /// # use millstream::prelude::*;
+    /// # use millstream::testing::Harness;
+    /// # fn main() -> Result<()> {
+    /// let mut harness = Harness::new(|input: DataStream<char>| input.key_by(|c| *c).count())?;
+    /// harness.element('a', 0)?;
+    /// let snapshot = harness.snapshot_while(|harness| harness.element('a', 0))?;
+    /// assert_eq!(harness.take(), [('a', 1), ('a', 2)]);
+    ///
+    /// harness.restore(&snapshot)?;
+    /// assert_eq!(harness.take(), [('a', 2)]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn snapshot_while(
+        &mut self,
+        then: impl FnOnce(&mut Self) -> Result<()>,
+    ) -> Result<Snapshot> {
+        self.settle()?;
+        if let Some(last) = self.pipeline.last_snapshot().cloned() {
+            then(self)?;
+            return Ok(last);
+        }
+        self.pipeline.begin_snapshot()?;
+        if let Err(error) = then(self) {
+            self.pipeline.abort_snapshot();
+            return Err(error);
+        }
+        let snapshot = self.pipeline.complete_snapshot()?;
+        self.pipeline.run()?;
+        Ok(snapshot)
+    }
+
+    /// Throws the pipeline away and begins one anew from a snapshot, as a job does after a failure: what was
+    /// given after the snapshot is read again, and results that came after it are taken back, unless the test
+    /// has taken them. Processing time goes on.
+    ///
+    /// The snapshot may be that of another harness, of an earlier version of the program, say; then everything
+    /// that this one is given comes after it.
+    ///
+    /// # Errors
+    /// If the snapshot does not fit the pipeline; or the failure of an operator.
+    ///
+    /// ```
+    /// # use millstream::prelude::*;
+    /// # use millstream::testing::Harness;
+    /// # fn main() -> Result<()> {
+    /// let mut before = Harness::new(|words: DataStream<String>| words.key_by(|w| w.clone()).count().uid("n"))?;
+    /// before.element("tick".to_string(), 0)?;
+    ///
+    /// let mut after = Harness::new(|words: DataStream<String>| {
+    ///     words.map(|w| w.to_lowercase()).key_by(|w| w.clone()).count().uid("n")
+    /// })?;
+    /// after.restore(&before.snapshot()?)?;
+    /// after.element("TICK".to_string(), 0)?;
+    /// assert_eq!(after.take(), [("tick".to_string(), 2)]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn restore(&mut self, snapshot: &Snapshot) -> Result<()> {
+        self.restore_as(snapshot, None)
+    }
+
+    /// As `restore`, but with another default parallelism.
+    ///
+    /// # Errors
+    /// As for `restore`.
+    ///
+    /// ```
+    /// # use millstream::prelude::*;
+    /// # use millstream::testing::Harness;
+    /// # fn main() -> Result<()> {
+    /// let mut harness = Harness::new(|input: DataStream<u32>| input.key_by(|n| n % 10).count())?;
+    /// (0..10).for_each(|n| harness.input().element(n, 0));
+    /// let snapshot = harness.snapshot()?;
+    /// assert!(harness.take().iter().all(|(_, count)| *count == 1));
+    ///
+    /// harness.restore_with_parallelism(&snapshot, 3)?;
+    /// (0..10).for_each(|n| harness.input().element(n, 0));
+    /// harness.settle()?;
+    /// assert!(harness.take().iter().all(|(_, count)| *count == 2));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn restore_with_parallelism(
+        &mut self,
+        snapshot: &Snapshot,
+        parallelism: usize,
+    ) -> Result<()> {
+        self.restore_as(snapshot, Some(parallelism))
+    }
+
+    fn restore_as(&mut self, snapshot: &Snapshot, parallelism: Option<usize>) -> Result<()> {
+        self.pipeline.restore(snapshot, parallelism)?;
+        self.pipeline.run()
     }
 }

@@ -3,7 +3,7 @@
 //! A [`Harness`] runs what a program would run (the same graph, fusion, exchange and operators) on the
 //! calling thread, step by step, with time that only moves when the test says so. A [`Script`] is a case
 //! (elements, watermarks, expected results) that is rerun in every [`Mode`], because results must not depend
-//! on batches, fusion or parallelism.
+//! on batches, fusion, parallelism or failures.
 //!
 //! ```
 //! use millstream::prelude::*;
@@ -23,7 +23,9 @@
 
 mod harness;
 mod input;
+mod pipeline;
 mod script;
+mod snapshot;
 mod surroundings;
 #[doc(hidden)]
 pub mod world;
@@ -31,4 +33,5 @@ pub mod world;
 pub use harness::Harness;
 pub use input::InputHandle;
 pub use script::{Mode, Script};
+pub use snapshot::Snapshot;
 pub use surroundings::Side;

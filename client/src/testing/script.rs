@@ -19,12 +19,34 @@ pub enum Mode {
     Unchained,
     /// Two subtasks per operator.
     ParallelTwo,
+    /// From a snapshot that was taken before the step, at every step: what the step leads to while the snapshot is
+    /// being written is taken back, and must come again.
+    Restored,
+    /// As `Restored`, with 1, 3, 2, 1, 3, … subtasks per operator.
+    Rescaled,
 }
 
 impl Mode {
     /// Every mode.
-    pub const ALL: [Mode; 5] =
-        [Mode::Plain, Mode::BatchSizeOne, Mode::Coalesced, Mode::Unchained, Mode::ParallelTwo];
+    pub const ALL: [Mode; 7] = [
+        Mode::Plain,
+        Mode::BatchSizeOne,
+        Mode::Coalesced,
+        Mode::Unchained,
+        Mode::ParallelTwo,
+        Mode::Restored,
+        Mode::Rescaled,
+    ];
+
+    /// Whether every step begins from a snapshot.
+    pub(super) fn restores(self) -> bool {
+        matches!(self, Mode::Restored | Mode::Rescaled)
+    }
+
+    /// The parallelism of a step, if it is not the one before. The first has number 1.
+    pub(super) fn parallelism_at(self, step: usize) -> Option<usize> {
+        (self == Mode::Rescaled).then(|| [1, 3, 2][step % 3])
+    }
 
     pub(super) fn environment(self) -> Result<Environment> {
         let builder =

@@ -1,0 +1,188 @@
+//! The tasks of a pipeline under test, whatever its types: stepped in turn on the calling thread, thrown away and
+//! made anew from snapshots.
+
+use super::snapshot::{Shelf, Snapshot};
+use super::surroundings::{Bell, ManualClock, PATIENCE};
+use crate::compile;
+use crate::config::Config;
+use crate::environment::Environment;
+use crate::local::{Attempt, Begin, Program, assemble, check_fit, vertices};
+use millstream_model::{CheckpointId, CheckpointMode, Error, Result};
+use millstream_runtime::chain::Notice;
+use millstream_runtime::context::{Clock, JobContext};
+use millstream_runtime::exchange::MemoryPool;
+use millstream_runtime::task::{Command, Control, Progress, Snapshots, Task, Waker};
+use std::sync::Arc;
+
+pub(super) struct Pipeline {
+    program: Program,
+    job: Arc<JobContext>,
+    pub(super) clock: Arc<ManualClock>,
+    bell: Arc<Bell>,
+    memory: Arc<MemoryPool>,
+    shelf: Arc<Shelf>,
+    controls: Vec<Arc<Control>>,
+    tasks: Vec<Option<Task>>,
+    attempt: u32,
+    /// Number of the newest snapshot.
+    newest: CheckpointId,
+    /// Whether one is under way.
+    is_pending: bool,
+    /// The one that holds the end of everything.
+    last: Option<Snapshot>,
+}
+
+impl Pipeline {
+    /// The pipeline that was built in `env`.
+    pub(super) fn new(env: &Environment) -> Result<Self> {
+        let (graph, config) = env.take_program()?;
+        let compiled = compile::compile(&graph, &config, "harness")?;
+        let clock = Arc::new(ManualClock::default());
+        let job = Arc::new(JobContext {
+            name: "harness".into(),
+            parameters: config.parameters.clone(),
+            clock: Arc::clone(&clock) as Arc<dyn Clock>,
+            registry: Default::default(),
+            alignment: Default::default(),
+            batch_size: config.batch_size,
+            checkpoints: Some(CheckpointMode::ExactlyOnce),
+        });
+        let mut pipeline = Pipeline {
+            program: Program { graph, compiled, config },
+            job,
+            clock,
+            bell: Arc::default(),
+            memory: Arc::new(MemoryPool::new(Config::default().network_memory)),
+            shelf: Arc::default(),
+            controls: Vec::new(),
+            tasks: Vec::new(),
+            attempt: 0,
+            newest: CheckpointId(0),
+            is_pending: false,
+            last: None,
+        };
+        pipeline.start(Begin::Fresh)?;
+        Ok(pipeline)
+    }
+
+    fn start(&mut self, begin: Begin) -> Result<()> {
+        let waker = Arc::clone(&self.bell) as Waker;
+        let n_tasks = self.program.compiled.graph.n_tasks();
+        // Those of an earlier attempt write to a shelf that nobody looks at.
+        self.tasks.clear();
+        self.shelf = Arc::default();
+        self.controls = (0..n_tasks).map(|_| Arc::new(Control::new(Arc::clone(&waker)))).collect();
+        let shelf = Arc::clone(&self.shelf) as Arc<dyn Snapshots>;
+        let snapshots = Some((shelf, &self.controls[..]));
+        let attempt = Attempt { number: self.attempt, begin, snapshots, backend: None };
+        let waker = |_| Arc::clone(&waker);
+        let tasks = assemble(&self.program, &self.job, &attempt, &waker, &self.memory)?;
+        self.attempt += 1;
+        self.tasks = tasks.into_iter().map(Some).collect();
+        Ok(())
+    }
+
+    pub(super) fn is_finished(&self) -> bool {
+        self.tasks.iter().all(Option::is_none)
+    }
+
+    pub(super) fn is_pending(&self) -> bool {
+        self.is_pending
+    }
+
+    /// Lets it run until it has nothing to do, and lets it go if it has come to its end.
+    pub(super) fn run(&mut self) -> Result<()> {
+        self.step_all()?;
+        if !self.is_pending && !self.is_finished() && self.shelf.n_ended() == self.tasks.len() {
+            self.begin_snapshot()?;
+            self.last = Some(self.complete_snapshot()?);
+            self.tell(Command::Release);
+            self.step_all()?;
+        }
+        Ok(())
+    }
+
+    fn step_all(&mut self) -> Result<()> {
+        loop {
+            let (mut busy, mut waiting) = (false, false);
+            for slot in &mut self.tasks {
+                let Some(task) = slot else { continue };
+                let progress = task.step()?;
+                waiting |= task.context().n_calls() > 0;
+                match progress {
+                    Progress::Busy => busy = true,
+                    // Its time may have come while it was busy with something else.
+                    Progress::Idle(until_us) => busy |= until_us <= self.clock.now_us(),
+                    Progress::Blocked(_) => waiting = true,
+                    Progress::Done => {
+                        *slot = None;
+                        busy = true;
+                    }
+                }
+            }
+            if busy {
+                continue;
+            }
+            if !waiting {
+                return Ok(());
+            }
+            if !self.bell.wait() {
+                return Err(Error::user(format!(
+                    "nothing came back within {PATIENCE:?} of a call under way"
+                )));
+            }
+        }
+    }
+
+    fn tell(&self, command: Command) {
+        self.controls.iter().for_each(|control| control.send(command));
+    }
+
+    /// Freezes everything as it is; what was given and not read comes after that.
+    pub(super) fn begin_snapshot(&mut self) -> Result<()> {
+        self.newest.0 += 1;
+        self.is_pending = true;
+        self.shelf.begin(self.newest, &self.controls);
+        self.step_all()
+    }
+
+    /// Writes what was frozen.
+    pub(super) fn complete_snapshot(&mut self) -> Result<Snapshot> {
+        self.shelf.release();
+        self.step_all()?;
+        let vertices = vertices(&self.program.compiled.graph);
+        let snapshot = self.shelf.complete(self.newest, vertices, self.tasks.len())?;
+        self.is_pending = false;
+        self.tell(Command::Notice(Notice::Complete(self.newest)));
+        self.step_all()?;
+        Ok(snapshot)
+    }
+
+    /// Gives up the snapshot under way.
+    pub(super) fn abort_snapshot(&mut self) {
+        self.is_pending = false;
+        self.tell(Command::Notice(Notice::Aborted(self.newest)));
+    }
+
+    /// The snapshot of a pipeline that has come to its end.
+    pub(super) fn last_snapshot(&self) -> Option<&Snapshot> {
+        self.last.as_ref().filter(|_| self.is_finished())
+    }
+
+    /// Begins anew from a snapshot, with another parallelism if one is given.
+    pub(super) fn restore(
+        &mut self,
+        snapshot: &Snapshot,
+        parallelism: Option<usize>,
+    ) -> Result<()> {
+        let Program { graph, compiled, config } = &mut self.program;
+        if let Some(parallelism) = parallelism {
+            config.parallelism = parallelism;
+            *compiled = compile::compile(graph, config, "harness")?;
+        }
+        check_fit(&compiled.graph, &snapshot.0, "the snapshot")?;
+        self.newest = self.newest.max(snapshot.0.manifest.id);
+        self.is_pending = false;
+        self.start(Begin::At(snapshot.0.clone()))
+    }
+}
