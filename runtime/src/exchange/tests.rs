@@ -215,7 +215,8 @@ fn what_is_sent_to_all_comes_before_the_watermark_that_follows_it() {
         senders.append(&mut sender);
         gates.push(gate);
     }
-    let mut writer = Writer::new(Box::new(Broadcast), senders, limits);
+    let (place, mode) = ((Site::detached("test"), 0), CheckpointMode::default());
+    let mut writer = Writer::new(Box::new(Broadcast), senders, limits, place, mode);
     let mut batch = Batch::default();
     batch.push(1, 10);
     batch.mark(10);
