@@ -20,13 +20,20 @@ pub use snapshot::{SnapshotStream, Snapshots};
 
 use crate::chain::{ChainVisitor, Flow, Notice, Site, Stateful};
 use crate::context::TaskContext;
+use crate::metrics::HistogramHandle;
 use millstream_model::job_graph::OperatorId;
-use millstream_model::{Barrier, Error, EventTime, MAX_TIME, Place, Result, Signal, SnapshotKind};
+use millstream_model::{
+    Barrier, CheckpointId, Error, EventTime, MAX_TIME, Place, Result, Signal, SnapshotKind,
+};
 use millstream_state::snapshot::OperatorSnapshot;
 use millstream_state::store::{Backend, Store};
 use snapshot::{Slicing, Snapshot, Thaw};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+
+/// The metric of a task, under its first operator: how long a checkpoint holds it up at a time, in microseconds. Each
+/// barrier (everything is frozen and the barrier sent on) and each slice that is written counts once.
+pub const CHECKPOINT_HOLD: &str = "checkpoint_hold_us";
 
 /// Wakes a task that answered `Idle` or `Blocked`.
 pub trait Wake: Send + Sync {
@@ -101,9 +108,13 @@ pub struct Task {
     snapshot: Option<Snapshot>,
     /// A barrier that this task lets into its stream when it can, or takes when its input has ended.
     trigger: Option<Barrier>,
+    /// The newest checkpoint it took part in.
+    newest: Option<CheckpointId>,
     /// The stop this source has come to: it reads nothing more unless that is given up.
     stop: Option<Barrier>,
     has_drained: bool,
+    /// See [`CHECKPOINT_HOLD`]; from the first checkpoint on.
+    holds_us: Option<HistogramHandle>,
 }
 
 impl Task {
@@ -128,8 +139,10 @@ impl Task {
             described: None,
             snapshot: None,
             trigger: None,
+            newest: None,
             stop: None,
             has_drained: false,
+            holds_us: None,
         }
     }
 
@@ -295,6 +308,8 @@ impl Task {
     fn obey(&mut self) -> Result<bool> {
         while let Some(command) = self.checkpointing.as_ref().and_then(|c| c.control.take()) {
             match command {
+                // The barrier may have come through the inputs before this was heard of.
+                Command::Barrier(barrier) if self.newest >= Some(barrier.checkpoint) => {}
                 Command::Barrier(barrier) => self.trigger = Some(barrier),
                 Command::Notice(notice) => {
                     if let Notice::Aborted(checkpoint) = notice {
@@ -318,9 +333,32 @@ impl Task {
         Ok(false)
     }
 
-    /// Takes a checkpoint: everything so far belongs to it.
+    /// Notes how long a checkpoint has held this task up.
+    fn note_hold(&mut self, since_us: EventTime) {
+        let held_us = self.now_us().saturating_sub(since_us);
+        let (context, places) = (&self.context, &self.places);
+        let holds_us = self.holds_us.get_or_insert_with(|| {
+            let operator = places.first().map_or("", |place| place.operator.as_str());
+            context.job().registry.histogram(operator, CHECKPOINT_HOLD, context.subtask())
+        });
+        holds_us.record(held_us.max(1).unsigned_abs());
+    }
+
+    fn now_us(&self) -> EventTime {
+        self.context.job().clock.now_us()
+    }
+
     fn begin(&mut self, barrier: Barrier) -> Result<Progress> {
+        let since_us = self.now_us();
+        let progress = self.take_checkpoint(barrier);
+        self.note_hold(since_us);
+        progress
+    }
+
+    /// Takes a checkpoint: everything so far belongs to it.
+    fn take_checkpoint(&mut self, barrier: Barrier) -> Result<Progress> {
         self.trigger.take_if(|trigger| trigger.checkpoint <= barrier.checkpoint);
+        self.newest = self.newest.max(Some(barrier.checkpoint));
         if self.head.is_source() && matches!(barrier.kind, SnapshotKind::Stop { .. }) {
             self.stop = Some(barrier);
         }
@@ -354,7 +392,17 @@ impl Task {
 
     /// Writes a slice of the snapshot, if there is one to be written; whether there is more.
     fn write_slice(&mut self) -> bool {
-        let Some(snapshot) = self.snapshot.as_mut().filter(|s| s.is_ready()) else { return false };
+        if !self.snapshot.as_ref().is_some_and(Snapshot::is_ready) {
+            return false;
+        }
+        let since_us = self.now_us();
+        let has_more = self.write_ready_slice();
+        self.note_hold(since_us);
+        has_more
+    }
+
+    fn write_ready_slice(&mut self) -> bool {
+        let Some(snapshot) = &mut self.snapshot else { return false };
         match snapshot.write_slice(&mut *self.head) {
             Ok(Slicing::More) => return true,
             Ok(Slicing::Waiting) => {}
