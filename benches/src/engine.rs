@@ -2,9 +2,10 @@
 
 use serde::Serialize;
 
+use crate::checkpoints::CheckpointFolder;
 use crate::measure::{Clock, Figure, Latency, peak_mib};
 use crate::pace::SleepControl;
-use crate::rows::Row;
+use crate::rows::{Measure, Row};
 use crate::text::Text;
 use crate::workload::{BenchError, Job, Setup};
 use crate::{jobs, loops};
@@ -20,6 +21,11 @@ pub enum Engine {
 }
 
 impl Engine {
+    /// Whether it can run `row`: no hand-written loop takes checkpoints of large state.
+    pub fn can_run(self, row: &Row) -> bool {
+        self == Self::Millstream || row.about_what != Measure::Checkpoints
+    }
+
     /// The name on the command line and in reports.
     pub fn name(self) -> &'static str {
         match self {
@@ -51,13 +57,22 @@ pub fn run(row: &Row, engine: Engine, n: u64, parallelism: usize) -> Result<Figu
         loops::check_parallelism(parallelism)?;
     }
     let text = if row.reads_text { Some(Text::load()?) } else { None };
-    let setup = Setup { n, parallelism, text };
-    let control = row.measures_latency.then(SleepControl::start);
+    let interval_ms = row.state.interval_ms;
+    let takes_checkpoints = engine == Engine::Millstream && interval_ms > 0;
+    let setup = Setup {
+        n,
+        parallelism,
+        text,
+        rocksdb: row.state.rocksdb.then_some(row.state.memory),
+        checkpoints: takes_checkpoints.then(|| CheckpointFolder::new(interval_ms)).transpose()?,
+    };
+    let control = (row.about_what == Measure::Latency).then(SleepControl::start);
     let clock = Clock::start();
     let outcome = job(&setup)?;
     let (wall_s, cpu_s) = clock.stop();
     let control = control.map(SleepControl::stop);
     let checked = row.check(engine.name(), n, outcome.sink)?;
+    let checkpoints = setup.checkpoints.map(|folder| folder.measured(outcome.holds)).transpose()?;
     let records = row.records(n, outcome.sink.records);
     Ok(Figure {
         row: row.id.into(),
@@ -75,5 +90,6 @@ pub fn run(row: &Row, engine: Engine, n: u64, parallelism: usize) -> Result<Figu
         peak_mib: peak_mib(),
         latency: outcome.latency_ns.as_ref().map(Latency::from),
         sleep_control: control.as_ref().map(Latency::from),
+        checkpoints,
     })
 }

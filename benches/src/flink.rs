@@ -9,9 +9,10 @@ use std::process::Command;
 
 use serde::Deserialize;
 
+use crate::checkpoints::Checkpoints;
 use crate::harness::{Contestant, stdout_of};
 use crate::measure::{Figure, Latency};
-use crate::rows::{Flink, Row};
+use crate::rows::{Flink, Measure, Row};
 use crate::workload::{BenchError, Sink};
 
 /// A line `RUN {…}` of the Flink harness: one measured run.
@@ -56,7 +57,8 @@ pub fn contestant<'a>(quick: bool, parallelism: usize) -> Result<Contestant<'a>,
         eprint!("{}", stdout_of(&mut Command::new(folder.join("build.sh")))?);
     }
     let run = move |row: &Row| run_once(&folder, row, quick, parallelism);
-    Ok(Contestant { name: "flink", run: Box::new(run) })
+    let can_run = |row: &Row| row.flink.is_some();
+    Ok(Contestant { name: "flink", can_run: Box::new(can_run), run: Box::new(run) })
 }
 
 /// How Flink runs `row`.
@@ -78,13 +80,47 @@ fn run_once(
     let mut command = Command::new(folder.join("run.sh"));
     command.args(flink.args.split(' '));
     command.arg(format!("p={parallelism}")).arg(format!("n={n}"));
+    // A run of large state is long and paced: a second one would warm nothing up that the first did not.
+    let warm = if row.about_what == Measure::Checkpoints { 0 } else { warm };
     command.arg(format!("warm={warm}")).arg("runs=1");
+    if row.state.interval_ms > 0 {
+        command.env("KEEP", "1");
+    }
     let output = stdout_of(&mut command)?;
+    let checkpoints = match log_of(&output) {
+        Some(log) => {
+            let text = std::fs::read_to_string(&log)?;
+            // What is kept for us is the whole folder of the run, its checkpoints included.
+            if let Some(folder) = log.parent() {
+                std::fs::remove_dir_all(folder)?;
+            }
+            logged_checkpoints(&text)
+        }
+        None => None,
+    };
     let run = parse(&output).ok_or_else(|| BenchError::Child {
         command: format!("{command:?}"),
         reason: format!("no measured run in its output: {}", output.trim()),
     })??;
-    figure(row, parallelism, &run)
+    Ok(Figure { checkpoints, ..figure(row, parallelism, &run)? })
+}
+
+/// The log that the harness was asked to keep.
+fn log_of(output: &str) -> Option<PathBuf> {
+    output.lines().find_map(|line| line.strip_prefix("LOG ")).map(PathBuf::from)
+}
+
+/// What the coordinator says of each checkpoint: `Completed checkpoint 3 for job … (1042 bytes, checkpointDuration=170 ms,
+/// finalizationTime=5 ms)`. For how long a task was held up is not said.
+fn logged_checkpoints(log: &str) -> Option<Checkpoints> {
+    let number = |text: &str| text.trim().parse::<f64>().ok();
+    let said = log.lines().filter_map(|line| {
+        let (_, said) = line.split_once("Completed checkpoint ")?.1.split_once('(')?;
+        let (bytes, rest) = said.split_once(" bytes")?;
+        let (ms, _) = rest.split_once("checkpointDuration=")?.1.split_once(" ms")?;
+        Some((number(ms)?, number(bytes)?))
+    });
+    Checkpoints::of(said.collect(), None)
 }
 
 /// The measured run among the lines that the Flink harness prints.
@@ -98,7 +134,9 @@ fn figure(row: &Row, parallelism: usize, run: &Run) -> Result<Figure, BenchError
         .map_err(|e| BenchError::Job(format!("Flink's checksum {:?}: {e}", run.chk)))?;
     // Flink's latency sink takes no checksum.
     let sink = match row.expected(run.n) {
-        Some(expected) if row.measures_latency => Sink { records: run.sink, ..expected },
+        Some(expected) if row.about_what == Measure::Latency => {
+            Sink { records: run.sink, ..expected }
+        }
         _ => Sink { records: run.sink, checksum },
     };
     let checked = row.check("flink", run.n, sink)?;
@@ -120,6 +158,7 @@ fn figure(row: &Row, parallelism: usize, run: &Run) -> Result<Figure, BenchError
         peak_mib: run.hwm_mb,
         latency: run.latency(),
         sleep_control: None,
+        checkpoints: None,
     })
 }
 
@@ -142,6 +181,20 @@ MED {"args":"w=w3","ev_s":450000,"ev_per_cpu_s":225000,"hwm_mb":900}
         assert!((figure.records_per_s - 450_000.0 * 9_986_625.0 / 900_000.0).abs() < 1.0);
         assert_eq!(figure.peak_mib, 900.0);
         assert!(figure.latency.is_none());
+    }
+
+    #[test]
+    fn checkpoints_are_read_from_the_log() {
+        let log = "12:00:00,123 INFO  CheckpointCoordinator [] - Triggering checkpoint 1\n\
+                   12:00:00,293 INFO  CheckpointCoordinator [] - Completed checkpoint 1 for job a0 (17000000 bytes, \
+                   checkpointDuration=170 ms, finalizationTime=5 ms).\n\
+                   12:00:05,293 INFO  CheckpointCoordinator [] - Completed checkpoint 2 for job a0 (16000000 bytes, \
+                   checkpointDuration=90 ms, finalizationTime=5 ms).\n";
+        let checkpoints = logged_checkpoints(log).unwrap();
+        assert_eq!((checkpoints.n, checkpoints.max_ms), (2, 170.0));
+        assert_eq!(checkpoints.max_bytes, 17e6);
+        assert!(logged_checkpoints("Completed checkpoint of nothing").is_none());
+        assert_eq!(log_of("RUN {}\nLOG /a/b.log\n"), Some(PathBuf::from("/a/b.log")));
     }
 
     #[test]

@@ -18,6 +18,8 @@ use crate::workload::BenchError;
 pub struct Contestant<'a> {
     /// The name in reports.
     pub name: &'static str,
+    /// Whether a row can be run at all.
+    pub can_run: Box<dyn Fn(&Row) -> bool + 'a>,
     /// Runs a row once.
     pub run: Box<dyn Fn(&Row) -> Result<Figure, BenchError> + 'a>,
 }
@@ -64,6 +66,11 @@ pub fn compare(
 ) -> Result<Vec<RowResult>, BenchError> {
     let mut results = Vec::new();
     for row in rows {
+        let contestants: Vec<_> = contestants.iter().filter(|c| (c.can_run)(row)).collect();
+        if contestants.is_empty() {
+            eprintln!("{:20} is left out: nobody here can run it", row.id);
+            continue;
+        }
         let mut result = RowResult {
             row,
             engines: contestants.iter().map(|contestant| contestant.name).collect(),
@@ -78,7 +85,7 @@ pub fn compare(
             for at in order {
                 let figure = (contestants[at].run)(row)?;
                 let rate = figure.records_per_s / 1e6;
-                eprintln!("{:14} {:10} {rate:10.2} M/s", row.id, contestants[at].name);
+                eprintln!("{:20} {:10} {rate:10.2} M/s", row.id, contestants[at].name);
                 figures.push((at, figure));
             }
             figures.sort_by_key(|figure| figure.0);
@@ -92,7 +99,8 @@ pub fn compare(
 /// A contestant that runs rows in child processes of this program.
 pub fn contestant<'a>(engine: Engine, quick: bool, parallelism: usize) -> Contestant<'a> {
     let run = move |row: &Row| run_child(row, engine, row.events(quick), parallelism);
-    Contestant { name: engine.name(), run: Box::new(run) }
+    let can_run = move |row: &Row| engine.can_run(row);
+    Contestant { name: engine.name(), can_run: Box::new(can_run), run: Box::new(run) }
 }
 
 /// Runs a row once in a process of its own.

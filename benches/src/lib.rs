@@ -6,6 +6,7 @@
 //! [`nexmark`], [`text`]) and end in the same sink, whose checksum must be right for a figure to
 //! count. What the rows are, and how often they are asked for, is in [`rows`].
 
+pub mod checkpoints;
 pub mod engine;
 pub mod flink;
 pub mod harness;

@@ -77,7 +77,7 @@ fn main() -> ExitCode {
         Some(Command::Row { id, engine, n, parallelism }) => row(&id, engine, n, parallelism),
         Some(Command::Flink(options)) => against_flink(options),
         Some(Command::List) => {
-            ROWS.iter().for_each(|row| println!("{:14} {}", row.id, row.about));
+            ROWS.iter().for_each(|row| println!("{:20} {}", row.id, row.about));
             Ok(())
         }
         None => against_loops(cli.options),
@@ -136,7 +136,10 @@ fn against_flink(options: Options) -> Result<(), BenchError> {
 
 /// Fails before anything is measured rather than in the middle.
 fn require_jobs(rows: &[&Row], engines: &[Engine]) -> Result<(), BenchError> {
-    rows.iter().try_for_each(|row| engines.iter().try_for_each(|e| e.job(row).map(drop)))
+    rows.iter().try_for_each(|row| {
+        let mut able = engines.iter().filter(|engine| engine.can_run(row));
+        able.try_for_each(|engine| engine.job(row).map(drop))
+    })
 }
 
 fn compare(

@@ -8,6 +8,8 @@ use std::time::Instant;
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
+use crate::checkpoints::Checkpoints;
+
 /// Everything measured in one run of one row.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Figure {
@@ -41,6 +43,8 @@ pub struct Figure {
     pub latency: Option<Latency>,
     /// How late a thread that only sleeps woke up meanwhile, beside every latency.
     pub sleep_control: Option<Latency>,
+    /// What checkpoints took, where there were any.
+    pub checkpoints: Option<Checkpoints>,
 }
 
 /// The usual quantiles of a latency, in microseconds.

@@ -5,9 +5,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 
+use crate::checkpoints::{Checkpoints, Holds};
 use crate::harness::RowResult;
 use crate::measure::{Figure, Latency};
-use crate::rows::{MEMORY_TARGET, Target};
+use crate::rows::{MEMORY_TARGET, Measure, Target};
 use crate::workload::BenchError;
 
 /// What is written as JSON: every figure of every run.
@@ -68,15 +69,17 @@ pub fn write(
 
 /// The tables of a comparison; with two contestants, the second is drawn against the first.
 pub fn tables(results: &[RowResult]) -> String {
-    let (latency, throughput): (Vec<_>, Vec<_>) =
-        results.iter().partition(|result| result.row.measures_latency);
+    let of = |measure| -> Vec<&RowResult> {
+        results.iter().filter(|result| result.row.about_what == measure).collect()
+    };
+    let (throughput, latency) = (of(Measure::Throughput), of(Measure::Latency));
     let mut text = String::new();
     if !throughput.is_empty() {
         text += &throughput_table(&throughput);
         text +=
             "M/s: million records per second (words for w3); M/cpu-s: per second of CPU time.\n";
     }
-    for line in hour_lines(&throughput) {
+    for line in hour_lines(&throughput).into_iter().chain(cost_lines(&throughput)) {
         text += &line;
     }
     if !latency.is_empty() {
@@ -85,7 +88,81 @@ pub fn tables(results: &[RowResult]) -> String {
         text +=
             "sleep: a thread beside the run that only sleeps; what it suffers is the machine's.\n";
     }
+    let checkpoints: Vec<_> = results.iter().filter(|result| takes_checkpoints(result)).collect();
+    if !checkpoints.is_empty() {
+        text += "\n";
+        text += &checkpoint_table(&checkpoints);
+        text += "ms: from the barrier to the manifest; held: for how long a checkpoint held up the task that it held up longest,\n\
+                 once for each barrier and for each slice of state that was written.\n";
+    }
     text
+}
+
+fn takes_checkpoints(result: &RowResult) -> bool {
+    result.runs.iter().flatten().any(|figure| figure.checkpoints.is_some())
+}
+
+fn checkpoint_table(results: &[&RowResult]) -> String {
+    let head = ["row", "engine", "checkpoints", "MiB", "median ms", "max ms"];
+    let mut head: Vec<_> = head.map(str::to_owned).into();
+    head.extend(
+        ["held p50 µs", "held p99 µs", "held max µs", "peak MiB", "target"].map(Into::into),
+    );
+    let mut table = Table::new(head);
+    for result in results {
+        for (at, engine) in result.engines.iter().enumerate() {
+            let of = |value: fn(&Checkpoints) -> f64| {
+                result.median(at, |f| f.checkpoints.as_ref().map_or(f64::NAN, value))
+            };
+            let held = |value: fn(&Holds) -> f64| {
+                result.median(at, |f| {
+                    f.checkpoints.and_then(|c| c.holds).as_ref().map_or(f64::NAN, value)
+                })
+            };
+            if of(|c| c.n as f64).is_nan() {
+                continue;
+            }
+            let held = [held(|h| h.p50_us), held(|h| h.p99_us), held(|h| h.max_us)];
+            let mut line = vec![result.row.id.to_owned(), (*engine).to_owned()];
+            line.extend([of(|c| c.n as f64), of(|c| c.max_bytes / 1048576.0)].map(digits));
+            line.extend([of(|c| c.median_ms), of(|c| c.max_ms)].map(digits));
+            line.extend(held.map(digits));
+            line.push(digits(result.median(at, |f| f.peak_mib)));
+            let target = result.row.flink.as_ref().map(|flink| flink.target);
+            line.push(match target {
+                Some(Target::Checkpoints { held_max_us }) if *engine == "millstream" => {
+                    let stall = format!("held ≤ {held_max_us} {}", verdict(held[2] <= held_max_us));
+                    if result.engines[0] == "flink" {
+                        let times = |f: &Figure| f.checkpoints.map_or(f64::NAN, |c| c.median_ms);
+                        let met = result.ratio(at, 0, times) <= 1.0;
+                        format!("{stall}, ms ≤ flink's {}", verdict(met))
+                    } else {
+                        stall
+                    }
+                }
+                _ => String::new(),
+            });
+            table.lines.push(line);
+        }
+    }
+    table.to_string()
+}
+
+/// What checkpoints cost, for the rows whose plain row was run too.
+fn cost_lines(results: &[&RowResult]) -> Vec<String> {
+    let cost = |result: &&RowResult| {
+        let (id, most) = result.row.plain?;
+        let plain = results.iter().find(|other| other.row.id == id)?;
+        let at = result.engines.iter().position(|engine| *engine == "millstream")?;
+        let rate = |f: &Figure| f.records_per_s;
+        let lost = 1.0 - result.median(at, rate) / plain.median(at, rate);
+        let target = match most {
+            most if most < 1.0 => format!(" (≤ {:.0} % {})", most * 100.0, verdict(lost <= most)),
+            _ => String::new(),
+        };
+        Some(format!("{}: loses {:.1} % of {id}{target}\n", result.row.id, lost * 100.0))
+    };
+    results.iter().filter_map(cost).collect()
 }
 
 fn throughput_table(results: &[&RowResult]) -> String {
@@ -254,6 +331,7 @@ mod tests {
             peak_mib: mib,
             latency: None,
             sleep_control: None,
+            checkpoints: None,
         }
     }
 
@@ -289,6 +367,36 @@ mod tests {
             "",
         ];
         assert_eq!(cells, expected);
+    }
+
+    #[test]
+    fn checkpoints_are_held_against_their_targets() {
+        let taken = |median_ms, holds| Checkpoints {
+            n: 4,
+            median_ms,
+            max_ms: 900.0,
+            max_bytes: 1e9,
+            holds,
+        };
+        let holds = Holds { n: 9, p50_us: 40.0, p99_us: 90.0, max_us: 6000.0 };
+        let mut result = result("w6-1g", ["flink", "millstream"], [[1.0, 1.0]; 3]);
+        for run in &mut result.runs {
+            run[0].checkpoints = Some(taken(500.0, None));
+            run[1].checkpoints = Some(taken(400.0, Some(holds)));
+        }
+        let text = tables(&[result]);
+        assert!(text.contains("held ≤ 5000 missed, ms ≤ flink's met"), "{text}");
+    }
+
+    #[test]
+    fn what_checkpoints_cost_is_a_share_of_the_plain_row() {
+        let engines = ["loop", "millstream"];
+        let results = [
+            result("w2-100k", engines, [[9.0, 10.0]; 3]),
+            result("w2-100k-ckpt", engines, [[9.0, 8.0]; 3]),
+        ];
+        let text = tables(&results);
+        assert!(text.contains("w2-100k-ckpt: loses 20.0 % of w2-100k (≤ 10 % missed)"), "{text}");
     }
 
     #[test]

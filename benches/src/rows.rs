@@ -21,11 +21,48 @@ pub struct Row {
     known: &'static [(u64, Sink)],
     /// Whether the source reads W3's lines.
     pub reads_text: bool,
-    /// Whether the row is paced, and about latency instead of throughput.
-    pub measures_latency: bool,
+    /// What it is about.
+    pub about_what: Measure,
+    /// The state backend, and the time between two checkpoints, if it takes any.
+    pub state: StateOptions,
+    /// The row that does the same without checkpoints, and the share of its rate that they may cost.
+    pub plain: Option<(&'static str, f64)>,
     /// The row of the Flink harness that does the same.
     pub flink: Option<Flink>,
 }
+
+/// What a row measures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Measure {
+    /// How many records a second.
+    Throughput,
+    /// How long after its time a record arrives; the row is paced.
+    Latency,
+    /// What a checkpoint of large state takes, and for how long it holds a task up; the row is paced. A hand-written loop
+    /// takes none, so there is none.
+    Checkpoints,
+}
+
+/// Where a row's state lies, and what becomes of it.
+#[derive(Clone, Copy, Debug)]
+pub struct StateOptions {
+    /// Whether it lies in RocksDB.
+    pub rocksdb: bool,
+    /// Memory for it in RocksDB, as the option `state-memory` has it.
+    pub memory: &'static str,
+    /// Milliseconds from the start of a checkpoint to that of the next; 0 for none.
+    pub interval_ms: u64,
+}
+
+/// In memory, without checkpoints.
+const IN_MEMORY: StateOptions = StateOptions { rocksdb: false, memory: "1 GiB", interval_ms: 0 };
+/// In memory, with a checkpoint every second.
+const EVERY_SECOND: StateOptions = StateOptions { interval_ms: 1000, ..IN_MEMORY };
+/// In memory, with a checkpoint every five seconds.
+const EVERY_5_SECONDS: StateOptions = StateOptions { interval_ms: 5000, ..IN_MEMORY };
+/// In RocksDB, without checkpoints.
+#[cfg(feature = "rocksdb")]
+const IN_ROCKSDB: StateOptions = StateOptions { rocksdb: true, ..IN_MEMORY };
 
 /// How a row is run by Flink, and what the engine aims at beside it.
 #[derive(Debug)]
@@ -36,13 +73,15 @@ pub struct Flink {
     pub full: u64,
     /// Source events of a quick run.
     pub quick: u64,
-    /// What is aimed at.
+    /// What is aimed at, if anything is.
     pub target: Target,
 }
 
 /// What the engine aims at; besides, its peak memory should be at most a quarter of Flink's.
 #[derive(Clone, Copy, Debug)]
 pub enum Target {
+    /// Nothing beside Flink.
+    None,
     /// At least so many times Flink's records per second.
     Throughput(f64),
     /// At most so many microseconds.
@@ -51,6 +90,11 @@ pub enum Target {
         p50_us: f64,
         /// At 99 of 100.
         p99_us: f64,
+    },
+    /// Checkpoints that take no longer than Flink's, and never hold a task up for longer than so many microseconds.
+    Checkpoints {
+        /// The longest.
+        held_max_us: f64,
     },
 }
 
@@ -105,14 +149,16 @@ pub fn find(id: &str) -> Result<&'static Row, BenchError> {
 }
 
 /// The rows that a comma-separated list asks for, in the order of the table: each item is an id,
-/// or the part of one before the dash (`w2` for `w2-100k` and `w2-10m`). Nothing asks for all.
+/// or the part of several before a dash (`w6` for `w6-100m` and so on). Nothing asks for all.
 ///
 /// # Errors
 /// An item asks for no row.
 pub fn select(list: &str) -> Result<Vec<&'static Row>, BenchError> {
     let items: Vec<_> = list.split(',').map(str::trim).filter(|item| !item.is_empty()).collect();
+    let is_id = |item: &str| ROWS.iter().any(|row| row.id == item);
     let asks = |item: &str, row: &Row| {
-        row.id.strip_prefix(item).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+        let is_group = || row.id.strip_prefix(item).is_some_and(|rest| rest.starts_with('-'));
+        row.id == item || !is_id(item) && is_group()
     };
     if let Some(item) = items.iter().find(|item| !ROWS.iter().any(|row| asks(item, row))) {
         return Err(unknown(item));
@@ -138,7 +184,9 @@ const PLAIN: Row = Row {
     quick: 0,
     known: &[],
     reads_text: false,
-    measures_latency: false,
+    about_what: Measure::Throughput,
+    state: IN_MEMORY,
+    plain: None,
     flink: None,
 };
 
@@ -153,6 +201,13 @@ const W2_100K: &[(u64, Sink)] = &[
     known(1_500_000, 1_500_000, 0x154d_89b9_da91_adb6),
     known(20_000_000, 20_000_000, 0xdb85_4fc7_6276_8670),
     known(100_000_000, 100_000_000, 0xec34_29c0_eb32_3910),
+    known(400_000_000, 400_000_000, 0xc140_3220_c3af_7ebd),
+];
+
+const W2_10M: &[(u64, Sink)] = &[
+    known(1_500_000, 1_500_000, 0xa59c_8f71_283c_d32c),
+    known(16_000_000, 16_000_000, 0x71cc_6a2c_e846_de8a),
+    known(160_000_000, 160_000_000, 0xb70b_d954_bf8a_aee7),
 ];
 
 const W3: &[(u64, Sink)] = &[known(900_000, 9_986_625, 0xbb_79a3_bf92)];
@@ -199,11 +254,111 @@ pub static ROWS: &[Row] = &[
         about: "running count per key, 10,000,000 uniform keys",
         full: 16_000_000,
         quick: 16_000_000,
-        known: &[
-            known(1_500_000, 1_500_000, 0xa59c_8f71_283c_d32c),
-            known(16_000_000, 16_000_000, 0x71cc_6a2c_e846_de8a),
-        ],
+        known: W2_10M,
         flink: flink("w=w2 keys=10000000", 16_000_000, 16_000_000, Target::Throughput(12.0)),
+        ..PLAIN
+    },
+    Row {
+        id: "w2-100k-ckpt",
+        about: "w2-100k with exactly-once checkpoints to a local folder every second",
+        full: 400_000_000,
+        quick: 20_000_000,
+        known: W2_100K,
+        state: EVERY_SECOND,
+        plain: Some(("w2-100k", 0.1)),
+        flink: flink("w=w2 keys=100000 ckpt=1000", 20_000_000, 1_500_000, Target::None),
+        ..PLAIN
+    },
+    Row {
+        id: "w2-10m-ckpt",
+        about: "w2-10m with exactly-once checkpoints to a local folder every second",
+        full: 160_000_000,
+        quick: 16_000_000,
+        known: W2_10M,
+        state: EVERY_SECOND,
+        plain: Some(("w2-10m", 1.0)),
+        flink: flink(
+            "w=w2 keys=10000000 ckpt=1000",
+            16_000_000,
+            16_000_000,
+            Target::Throughput(15.0),
+        ),
+        ..PLAIN
+    },
+    #[cfg(feature = "rocksdb")]
+    Row {
+        id: "w2-100k-rocksdb",
+        about: "w2-100k with its state in RocksDB",
+        full: 100_000_000,
+        quick: 20_000_000,
+        known: W2_100K,
+        state: IN_ROCKSDB,
+        flink: flink(
+            "w=w2 keys=100000 backend=rocksdb",
+            20_000_000,
+            1_500_000,
+            Target::Throughput(60.0),
+        ),
+        ..PLAIN
+    },
+    #[cfg(feature = "rocksdb")]
+    Row {
+        id: "w2-100k-rocksdb-ckpt",
+        about: "w2-100k-rocksdb with exactly-once checkpoints every second",
+        full: 400_000_000,
+        quick: 20_000_000,
+        known: W2_100K,
+        state: StateOptions { interval_ms: 1000, ..IN_ROCKSDB },
+        plain: Some(("w2-100k-rocksdb", 1.0)),
+        flink: flink(
+            "w=w2 keys=100000 backend=rocksdb ckpt=1000",
+            20_000_000,
+            1_500_000,
+            Target::None,
+        ),
+        ..PLAIN
+    },
+    #[cfg(feature = "rocksdb")]
+    Row {
+        id: "w2-10m-rocksdb",
+        about: "w2-10m with its state in RocksDB, 1 GiB of memory for it",
+        full: 1_500_000,
+        quick: 1_500_000,
+        known: W2_10M,
+        state: IN_ROCKSDB,
+        flink: flink(
+            "w=w2 keys=10000000 backend=rocksdb",
+            1_500_000,
+            1_500_000,
+            Target::Throughput(5.0),
+        ),
+        ..PLAIN
+    },
+    #[cfg(feature = "rocksdb")]
+    Row {
+        id: "w2-10m-rocksdb-128m",
+        about: "the same with 128 MiB",
+        full: 1_500_000,
+        quick: 1_500_000,
+        known: W2_10M,
+        state: StateOptions { memory: "128 MiB", ..IN_ROCKSDB },
+        flink: flink("w=w2 keys=10000000 backend=rocksdb", 1_500_000, 1_500_000, Target::None),
+        ..PLAIN
+    },
+    #[cfg(feature = "rocksdb")]
+    Row {
+        id: "w2-10m-rocksdb-ckpt",
+        about: "w2-10m-rocksdb with exactly-once checkpoints every second",
+        full: 16_000_000,
+        quick: 1_500_000,
+        known: W2_10M,
+        state: StateOptions { interval_ms: 1000, ..IN_ROCKSDB },
+        flink: flink(
+            "w=w2 keys=10000000 backend=rocksdb ckpt=1000",
+            1_500_000,
+            1_500_000,
+            Target::None,
+        ),
         ..PLAIN
     },
     Row {
@@ -318,7 +473,7 @@ pub static ROWS: &[Row] = &[
         full: 80_000,
         quick: 20_000,
         known: W5,
-        measures_latency: true,
+        about_what: Measure::Latency,
         ..PLAIN
     },
     Row {
@@ -327,13 +482,65 @@ pub static ROWS: &[Row] = &[
         full: 800_000,
         quick: 200_000,
         known: W5,
-        measures_latency: true,
+        about_what: Measure::Latency,
         flink: flink(
             "w=w5 keys=100000 rate=100000",
             800_000,
             200_000,
             Target::Latency { p50_us: 200.0, p99_us: 1000.0 },
         ),
+        ..PLAIN
+    },
+    Row {
+        id: "w5-100k-ckpt",
+        about: "w5-100k with exactly-once checkpoints every second",
+        full: 800_000,
+        quick: 200_000,
+        known: W5,
+        about_what: Measure::Latency,
+        state: EVERY_SECOND,
+        flink: flink(
+            "w=w5 keys=100000 rate=100000 ckpt=1000",
+            800_000,
+            200_000,
+            Target::Latency { p50_us: 300.0, p99_us: 2000.0 },
+        ),
+        ..PLAIN
+    },
+    Row {
+        id: "w6-100m",
+        about: "checkpoints every 5 s while 200,000 keys of 512 bytes are rewritten at 100,000/s",
+        full: 2_200_000,
+        quick: 500_000,
+        known: &[known(500_000, 500_000, 0x000b_a22a_b94a), known(2_200_000, 2_200_000, 0x0033_3b73_85dd)],
+        about_what: Measure::Checkpoints,
+        state: EVERY_5_SECONDS,
+        ..PLAIN
+    },
+    Row {
+        id: "w6-1g",
+        about: "the same with 2,000,000 keys",
+        full: 4_000_000,
+        quick: 500_000,
+        known: &[known(500_000, 500_000, 0x001d_1a90_d170), known(4_000_000, 4_000_000, 0x03a3_5b7b_bd0a)],
+        about_what: Measure::Checkpoints,
+        state: EVERY_5_SECONDS,
+        flink: flink(
+            "w=w2blob keys=2000000 size=512 rate=100000 ckpt=5000",
+            4_000_000,
+            500_000,
+            Target::Checkpoints { held_max_us: 5000.0 },
+        ),
+        ..PLAIN
+    },
+    Row {
+        id: "w6-4g",
+        about: "the same with 8,000,000 keys at 400,000/s",
+        full: 16_000_000,
+        quick: 2_000_000,
+        known: &[known(2_000_000, 2_000_000, 0x01d1_a93a_ddc0), known(16_000_000, 16_000_000, 0x3a36_03dc_a5c9)],
+        about_what: Measure::Checkpoints,
+        state: EVERY_5_SECONDS,
         ..PLAIN
     },
     Row {
@@ -382,14 +589,24 @@ mod tests {
     }
 
     #[test]
-    fn every_row_has_a_loop() {
-        assert!(ROWS.iter().all(|row| loops::job(row.id).is_some()));
+    fn every_row_without_large_state_has_a_loop() {
+        for row in ROWS {
+            let has_none = row.about_what == Measure::Checkpoints;
+            assert_eq!(loops::job(row.id).is_none(), has_none, "{}", row.id);
+        }
+    }
+
+    #[test]
+    fn every_row_has_a_job() {
+        assert!(ROWS.iter().all(|row| crate::jobs::job(row.id).is_some()));
     }
 
     #[test]
     fn rows_are_selected_by_id_and_by_group() {
         let ids = |list| select(list).unwrap().iter().map(|row| row.id).collect::<Vec<_>>();
-        assert_eq!(ids("q5,w2"), ["w2-100k", "w2-10m", "q5"]);
+        assert_eq!(ids("q5,w1"), ["w1-chain", "w1-rebalance", "q5"]);
+        assert_eq!(ids("w5"), ["w5-10k", "w5-100k", "w5-100k-ckpt"]);
+        assert_eq!(ids("w5-100k"), ["w5-100k"]);
         assert_eq!(ids("w1-chain"), ["w1-chain"]);
         assert_eq!(ids("").len(), ROWS.len());
         for list in ["w", "w2-1", "q5,nope"] {

@@ -5,6 +5,7 @@
 
 use hdrhistogram::Histogram;
 
+use crate::checkpoints::{CheckpointFolder, Holds};
 use crate::prng::mix64;
 use crate::text::Text;
 
@@ -14,7 +15,7 @@ use crate::text::Text;
 pub type Job = fn(&Setup) -> Result<Outcome, BenchError>;
 
 /// What a job is given.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Setup {
     /// Events that the source emits in all; lines for W3. Source subtask s of P emits events s,
     /// s+P, s+2P, … below `n`.
@@ -23,6 +24,10 @@ pub struct Setup {
     pub parallelism: usize,
     /// The lines of W3; `None` for the other rows.
     pub text: Option<Text>,
+    /// Whether state lies in RocksDB, and the option `state-memory` for it.
+    pub rocksdb: Option<&'static str>,
+    /// Where the job's checkpoints go, if it takes any.
+    pub checkpoints: Option<CheckpointFolder>,
 }
 
 impl Setup {
@@ -42,11 +47,13 @@ pub struct Outcome {
     pub sink: Sink,
     /// Latencies in nanoseconds, for the rows that measure them (see [`crate::pace`]).
     pub latency_ns: Option<Histogram<u64>>,
+    /// For how long checkpoints held its tasks up, if it took any.
+    pub holds: Option<Holds>,
 }
 
 impl From<Sink> for Outcome {
     fn from(sink: Sink) -> Self {
-        Self { sink, latency_ns: None }
+        Self { sink, ..Self::default() }
     }
 }
 

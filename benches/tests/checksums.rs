@@ -12,7 +12,7 @@ use std::io::Write;
 use millstream_benches::loops;
 use millstream_benches::nexmark::{Bid, Event, Generator};
 use millstream_benches::prng::{mix64, rnd};
-use millstream_benches::rows::{self, ROWS, Row};
+use millstream_benches::rows::{self, Measure, ROWS, Row};
 use millstream_benches::text::{self, Text};
 use millstream_benches::workload::{Setup, Sink};
 
@@ -23,7 +23,8 @@ fn run_loop(row: &Row, n: u64) -> Option<Sink> {
         false => None,
     };
     let job = loops::job(row.id).expect("every row has a loop");
-    let outcome = job(&Setup { n, parallelism: loops::THREADS, text }).expect("the loop runs");
+    let outcome = job(&Setup { n, parallelism: loops::THREADS, text, ..Setup::default() })
+        .expect("the loop runs");
     Some(outcome.sink)
 }
 
@@ -54,7 +55,7 @@ fn counts(row: &Row) -> impl Iterator<Item = u64> {
 
 #[test]
 fn loops_give_the_expected_results() {
-    for row in ROWS.iter().filter(|row| !row.measures_latency) {
+    for row in ROWS.iter().filter(|row| row.about_what == Measure::Throughput) {
         for n in counts(row) {
             match run_loop(row, n) {
                 Some(sink) => assert!(row.check("loop", n, sink).expect("the result is right")),
@@ -89,6 +90,11 @@ fn running_counts(n: u64, keys: u64) -> Sink {
         counts[key as usize] += 1;
         mix64(key ^ (counts[key as usize] << 32))
     }))
+}
+
+/// The keys of W6: all of them in order, then any.
+fn filled_keys(n: u64, keys: u64) -> Sink {
+    sink((0..n).map(|i| if i < keys { i } else { rnd(1, i) % keys }))
 }
 
 /// Every window end at which a window of `window_ms` that slides by `slide_ms` holds `ts`.
@@ -136,8 +142,11 @@ fn bids_per_hour(n: u64, slide_ms: i64) -> Sink {
 fn model(row: &Row) -> Option<fn(u64) -> Sink> {
     Some(match row.id {
         "w1-chain" | "w1-rebalance" => increments,
-        "w2-100k" | "w5-10k" | "w5-100k" => |n| running_counts(n, 100_000),
-        "w2-10m" => |n| running_counts(n, 10_000_000),
+        "w6-100m" => |n| filled_keys(n, 200_000),
+        "w6-1g" => |n| filled_keys(n, 2_000_000),
+        "w6-4g" => |n| filled_keys(n, 8_000_000),
+        id if id.starts_with("w2-100k") || id.starts_with("w5") => |n| running_counts(n, 100_000),
+        id if id.starts_with("w2-10m") => |n| running_counts(n, 10_000_000),
         "q5" => hot_items,
         "hour-tumbling" => |n| bids_per_hour(n, 3_600_000),
         "hour-sliding" => |n| bids_per_hour(n, 1_000),
@@ -161,7 +170,9 @@ fn loops_agree_with_the_models_on_short_inputs() {
     for row in ROWS {
         let Some(model) = model(row) else { continue };
         for n in [0, 1, 2, 777, 20_001] {
-            if row.measures_latency && n > 1000 {
+            if row.about_what == Measure::Checkpoints
+                || row.about_what == Measure::Latency && n > 1000
+            {
                 continue;
             }
             assert_eq!(run_loop(row, n), Some(model(n)), "{} at {n}", row.id);
@@ -173,7 +184,7 @@ fn loops_agree_with_the_models_on_short_inputs() {
 fn paced_loops_measure_every_event_after_the_warm_up() {
     let row = rows::find("w5-100k").unwrap();
     let job = loops::job(row.id).unwrap();
-    let setup = Setup { n: 4_000, parallelism: loops::THREADS, text: None };
+    let setup = Setup { n: 4_000, parallelism: loops::THREADS, ..Setup::default() };
     let outcome = job(&setup).unwrap();
     assert_eq!(outcome.latency_ns.map(|latencies| latencies.len()), Some(3_000));
 }

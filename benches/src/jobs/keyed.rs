@@ -20,8 +20,7 @@ pub(super) fn w2<const KEYS: u64>(setup: &Setup) -> Result<Outcome, BenchError> 
         })
         .uid("count")
         .sink(total.sink(|(key, count): &(u64, u64)| mix64(key ^ (count << 32))));
-    env.execute("w2")?;
-    Ok(total.get().into())
+    super::run(&env, "w2", &total)
 }
 
 type Seller = (u64, Name, City, State);

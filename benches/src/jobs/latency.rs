@@ -1,6 +1,7 @@
 //! W5: W2 from a source that is paced, for its latency.
 
 use super::environment;
+use crate::checkpoints::Holds;
 use crate::prng::{mix64, uniform_key};
 use crate::workload::{BenchError, Outcome, Setup, Sink as Totals};
 use hdrhistogram::Histogram;
@@ -32,9 +33,9 @@ pub(super) fn run<const RATE: u64>(setup: &Setup) -> Result<Outcome, BenchError>
         })
         .uid("count")
         .sink(LatencySink { origin, shared: Arc::clone(&shared) });
-    env.execute("w5")?;
+    let holds = Holds::of(&env.execute("w5")?.metrics());
     let (sink, latency_ns) = shared.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    Ok(Outcome { sink, latency_ns })
+    Ok(Outcome { sink, latency_ns, holds })
 }
 
 /// Measures how long after its due time a record arrives.

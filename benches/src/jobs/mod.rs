@@ -5,14 +5,17 @@
 //! [`crate::nexmark`], [`crate::text`] and, for W5, [`crate::pace`].
 
 mod keyed;
+mod large;
 mod latency;
 mod sink;
 mod stateless;
 mod windows;
 mod words;
 
-use crate::workload::{BenchError, Job, Setup};
+use crate::checkpoints::Holds;
+use crate::workload::{BenchError, Job, Outcome, Setup};
 use millstream::Environment;
+use sink::Total;
 
 /// Every job, by the id of its row.
 const JOBS: &[(&str, Job)] = &[
@@ -20,6 +23,13 @@ const JOBS: &[(&str, Job)] = &[
     ("w1-rebalance", stateless::w1_rebalance),
     ("w2-100k", keyed::w2::<100_000>),
     ("w2-10m", keyed::w2::<10_000_000>),
+    ("w2-100k-ckpt", keyed::w2::<100_000>),
+    ("w2-10m-ckpt", keyed::w2::<10_000_000>),
+    ("w2-100k-rocksdb", keyed::w2::<100_000>),
+    ("w2-100k-rocksdb-ckpt", keyed::w2::<100_000>),
+    ("w2-10m-rocksdb", keyed::w2::<10_000_000>),
+    ("w2-10m-rocksdb-128m", keyed::w2::<10_000_000>),
+    ("w2-10m-rocksdb-ckpt", keyed::w2::<10_000_000>),
     ("w3-string", words::string),
     ("w3-text", words::text),
     ("q0", stateless::q0),
@@ -33,6 +43,10 @@ const JOBS: &[(&str, Job)] = &[
     ("hour-sliding", windows::hour_sliding),
     ("w5-10k", latency::run::<10_000>),
     ("w5-100k", latency::run::<100_000>),
+    ("w5-100k-ckpt", latency::run::<100_000>),
+    ("w6-100m", large::run::<200_000, 100_000>),
+    ("w6-1g", large::run::<2_000_000, 100_000>),
+    ("w6-4g", large::run::<8_000_000, 400_000>),
 ];
 
 /// The job of a row.
@@ -40,14 +54,27 @@ pub fn job(row: &str) -> Option<Job> {
     JOBS.iter().find(|entry| entry.0 == row).map(|entry| entry.1)
 }
 
-/// The environment of a job: the engine's defaults, but for the parallelism and without a progress bar.
+/// The environment of a job: the engine's defaults, but for the parallelism, the state's place and checkpoints, and
+/// without a progress bar.
 fn environment(setup: &Setup) -> Result<Environment, BenchError> {
     let mut builder =
         Environment::builder().parallelism(setup.parallelism).set("progress", "never");
     if let Ok(driver) = std::env::var("BENCH_DRIVER") {
         builder = builder.set("driver", &driver);
     }
+    if let Some(memory) = setup.rocksdb {
+        builder = builder.set("state-backend", "rocksdb").set("state-memory", memory);
+    }
+    if let Some(folder) = &setup.checkpoints {
+        builder = folder.options().iter().fold(builder, |b, (key, value)| b.set(key, value));
+    }
     Ok(builder.build()?)
+}
+
+/// Runs what was built: what the sinks saw, and for how long checkpoints held tasks up.
+fn run(env: &Environment, name: &str, total: &Total) -> Result<Outcome, BenchError> {
+    let result = env.execute(name)?;
+    Ok(Outcome { sink: total.get(), latency_ns: None, holds: Holds::of(&result.metrics()) })
 }
 
 impl From<millstream::model::Error> for BenchError {
