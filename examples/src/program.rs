@@ -12,6 +12,7 @@ pub fn arguments<A: Parser>(env: &Environment) -> A {
 Options of the engine:
   -p, --parallelism <N>         Subtasks of each operator
   -D <KEY=VALUE>                Sets an option of the engine (docs/configuration.md)
+      --backend <NAME>          Where state lies: memory, or rocksdb if built with that feature
       --checkpoint-dir <DIR>    Takes checkpoints into this folder
       --checkpoint-interval <T> Time between two of them: 200ms, 10s
       --restore latest|<PATH>   Goes on from a checkpoint or savepoint

@@ -27,8 +27,8 @@ mod urls;
 mod weather;
 mod words;
 
+use clap::Parser;
 use clap::builder::PossibleValuesParser;
-use clap::{Parser, ValueEnum};
 use millstream::prelude::*;
 use millstream_examples::program::{arguments, finish, is_explaining, is_restoring};
 use run::{Run, clear};
@@ -83,15 +83,6 @@ struct Arguments {
     /// Removes the results of earlier runs from the folder first
     #[arg(long)]
     overwrite: bool,
-    /// Where state is kept while the query runs
-    #[arg(long, value_enum, default_value = "memory")]
-    backend: Backend,
-}
-
-#[derive(Clone, Copy, PartialEq, ValueEnum)]
-enum Backend {
-    Memory,
-    Rocksdb,
 }
 
 fn main() -> ExitCode {
@@ -100,13 +91,8 @@ fn main() -> ExitCode {
 
 fn run() -> Result<()> {
     let env = Environment::from_args()?;
-    let Arguments { query, data, out, rate, overwrite, backend } = arguments(&env);
+    let Arguments { query, data, out, rate, overwrite } = arguments(&env);
     let query = QUERIES.into_iter().find(|q| q.id == query).expect("clap knows the queries");
-    if backend == Backend::Rocksdb {
-        return Err(Error::user(
-            "this program was built without RocksDB: leave out `--backend rocksdb`",
-        ));
-    }
     // What a run that is gone on with has written is its output too; the sinks know what of it counts.
     if !is_explaining() && !is_restoring() {
         let results = QUERIES.iter().flat_map(|query| query.results);
