@@ -8,8 +8,10 @@
 use crate::context::OperatorContext;
 use crate::function::{Collector, KeyedContext, ProcessContext, Timer, Timers};
 use millstream_model::{Data, Key, Result, hash_key};
+use millstream_state::described::AnyTable;
 use millstream_state::handle::{Descriptor, MapHandle};
-use millstream_state::{KeyedStates, MapState, StateDeclaration, StateSet};
+use millstream_state::schema::Schema;
+use millstream_state::{Declared, KeyedStates, MapState, StateKind, StateSet};
 use std::cell::RefCell;
 use std::convert::identity;
 use std::ops::Deref;
@@ -25,18 +27,31 @@ use std::ops::Deref;
 /// ```
 pub struct BroadcastState<K, V>(MapState<K, V>);
 
-impl<K, V> BroadcastState<K, V> {
+impl<K: Key, V: Data> BroadcastState<K, V> {
     /// Describes the state called `name`: unique among the operator's broadcast states, stable across
     /// releases of the program.
     pub const fn new(name: &'static str) -> Self {
         BroadcastState(MapState::new(name))
     }
+
+    /// Says how its values are described, and how those of earlier versions are read.
+    #[must_use]
+    pub const fn schema(self, schema: Schema<V>) -> Self {
+        BroadcastState(self.0.schema(schema))
+    }
 }
 
-impl<K: Key, V: Data> BroadcastState<K, V> {
-    /// The declaration; `states!` calls this.
-    pub const fn declare(&self) -> StateDeclaration<()> {
-        self.0.declare::<()>()
+impl<K: Key, V: Data> Declared<()> for BroadcastState<K, V> {
+    fn name(&self) -> &'static str {
+        Declared::<()>::name(&self.0)
+    }
+
+    fn kind(&self) -> StateKind {
+        Declared::<()>::kind(&self.0)
+    }
+
+    fn table(&self) -> Box<dyn AnyTable> {
+        Declared::<()>::table(&self.0)
     }
 }
 

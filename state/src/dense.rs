@@ -8,7 +8,7 @@
 //! that came after the freeze need no mark of their own; a removal moves the last entry, and whatever is moved
 //! is written down too, so a cursor that runs over the positions misses nothing.
 
-use crate::codec;
+use crate::log::{EntryShape, Log};
 use crate::part::{Entries, Part, Written};
 use crate::schema::Shape;
 use crate::snapshot::PartKind;
@@ -99,10 +99,10 @@ impl<K, V> DenseTable<K, V> {
         }
     }
 
-    /// Fixes what the next snapshot holds; `encode` writes an entry.
-    pub fn freeze_with(&mut self, encode: Encode<K, V>) {
+    /// Fixes what the next snapshot holds; `encode` writes an entry, of this shape.
+    pub fn freeze_with(&mut self, shape: EntryShape, encode: Encode<K, V>) {
         let n_entries = self.entries.len();
-        let undo = Undo::new(n_entries, encode);
+        let undo = Undo::new(n_entries, Log::new(shape), encode);
         self.frozen = Some(Box::new(Frozen { undo, n_entries }));
     }
 
@@ -324,7 +324,8 @@ impl<K: Key, V: Data> Part for DenseTable<K, V> {
     }
 
     fn freeze(&mut self) {
-        self.freeze_with(Box::new(|key, value, out| codec::encode(&(key, value), out)));
+        let shape = Box::new(Shape::of::<(K, V)>);
+        self.freeze_with(shape, Box::new(|key, value, log| log.push(&(key, value))));
     }
 
     fn write(&mut self, out: &mut Written, budget: usize) -> Result<bool> {
@@ -336,6 +337,7 @@ impl<K: Key, V: Data> Part for DenseTable<K, V> {
     }
 
     fn restore(&mut self, entries: &Entries<'_>) -> Result<()> {
+        entries.check_key::<K>(0)?;
         entries.each(|_, (key, value): (K, V)| {
             let hash = hash_key(&key)?;
             if entries.assignment.owns(hash) {

@@ -5,8 +5,9 @@
 //! is assembled, and asking for a state is an index, not a registration.
 
 use crate::aggregate::Aggregate;
-use crate::states::StateTable;
-use crate::table::KeyedTable;
+use crate::described::{AnyTable, DescribedTable};
+use crate::layout::{Listed, Mapped, Single};
+use crate::schema::Schema;
 use millstream_model::{Data, Key};
 use std::marker::PhantomData;
 
@@ -25,126 +26,114 @@ pub enum StateKind {
     Aggregating,
 }
 
-/// One value per key.
-pub struct ValueState<V> {
-    pub(crate) name: &'static str,
-    value: PhantomData<fn() -> V>,
+macro_rules! states_of {
+    ($(#[$doc:meta] $state:ident<$($p:ident : $bound:path),+> of $element:ident, $kind:ident, $layout:ty;)*) => {$(
+        #[$doc]
+        pub struct $state<$($p),+> {
+            pub(crate) name: &'static str,
+            schema: Schema<$element>,
+            content: PhantomData<fn() -> ($($p,)+)>,
+        }
+
+        impl<$($p: $bound),+> $state<$($p),+> {
+            /// Describes the state called `name`: unique within its operator, stable across releases of
+            /// the program.
+            pub const fn new(name: &'static str) -> Self {
+                $state { name, schema: Schema::recorded(), content: PhantomData }
+            }
+        }
+
+        described!([$($p: $bound),+] $state<$($p),+>, $element, $kind, $layout);
+    )*};
 }
 
-/// A list per key, in order of insertion.
-pub struct ListState<V> {
-    pub(crate) name: &'static str,
-    value: PhantomData<fn() -> V>,
+/// What all descriptors have, whatever else they hold.
+macro_rules! described {
+    ([$($p:tt)+] $state:ty, $element:ty, $kind:ident, $layout:ty) => {
+        impl<$($p)+> $state {
+            /// Says how its values (of a list: the elements; of a map: the values) are described, and how those
+            /// of earlier versions are read.
+            #[must_use]
+            pub const fn schema(mut self, schema: Schema<$element>) -> Self {
+                self.schema = schema;
+                self
+            }
+
+            pub(crate) fn layout(&self) -> $layout {
+                <$layout>::new(self.schema)
+            }
+        }
+
+        impl<K: Key, $($p)+> Declared<K> for $state {
+            fn name(&self) -> &'static str {
+                self.name
+            }
+
+            fn kind(&self) -> StateKind {
+                StateKind::$kind
+            }
+
+            fn table(&self) -> Box<dyn AnyTable> {
+                Box::new(DescribedTable::<K, _>::new(self.layout()))
+            }
+        }
+    };
 }
 
-/// A map per key.
-pub struct MapState<MK, MV> {
-    pub(crate) name: &'static str,
-    value: PhantomData<fn() -> (MK, MV)>,
+states_of! {
+    /// One value per key.
+    ValueState<V: Data> of V, Value, Single<V>;
+    /// A list per key, in order of insertion.
+    ListState<V: Data> of V, List, Listed<V>;
+    /// A map per key.
+    MapState<MK: Key, MV: Data> of MV, Map, Mapped<MK, MV>;
 }
 
 /// One value per key; adding a value folds it in.
 pub struct ReducingState<V> {
     pub(crate) name: &'static str,
+    schema: Schema<V>,
     pub(crate) reduce: fn(&mut V, V),
 }
 
 /// One accumulator per key; adding a record folds it in.
 pub struct AggregatingState<T, A: Aggregate<T>> {
     pub(crate) name: &'static str,
+    schema: Schema<A::Acc>,
     pub(crate) aggregate: A,
-    value: PhantomData<fn() -> T>,
 }
 
-macro_rules! const_new {
-    ($state:ident<$($p:ident),+>) => {
-        impl<$($p),+> $state<$($p),+> {
-            /// Describes the state called `name`: unique within its operator, stable across releases of
-            /// the program.
-            pub const fn new(name: &'static str) -> Self {
-                $state { name, value: PhantomData }
-            }
-        }
-    };
-}
-
-const_new!(ValueState<V>);
-const_new!(ListState<V>);
-const_new!(MapState<MK, MV>);
-
-impl<V> ReducingState<V> {
+impl<V: Data> ReducingState<V> {
     /// Describes the state called `name`, folded with `reduce`.
     pub const fn new(name: &'static str, reduce: fn(&mut V, V)) -> Self {
-        ReducingState { name, reduce }
+        ReducingState { name, schema: Schema::recorded(), reduce }
     }
 }
 
 impl<T, A: Aggregate<T>> AggregatingState<T, A> {
     /// Describes the state called `name`, folded with `aggregate`.
     pub const fn new(name: &'static str, aggregate: A) -> Self {
-        AggregatingState { name, aggregate, value: PhantomData }
+        AggregatingState { name, schema: Schema::recorded(), aggregate }
     }
 }
 
-/// A descriptor as the engine sees it: name, kind, and how to make its table for keys of type `K`.
-pub struct StateDeclaration<K> {
-    pub(crate) name: &'static str,
-    pub(crate) kind: StateKind,
-    pub(crate) make: fn() -> Box<dyn StateTable>,
-    key: PhantomData<fn(K)>,
-}
+described!([V: Data] ReducingState<V>, V, Reducing, Single<V>);
+described!([T: 'static, A: Aggregate<T>] AggregatingState<T, A>, A::Acc, Aggregating, Single<A::Acc>);
 
-impl<K> StateDeclaration<K> {
+/// A descriptor as the engine sees it, whatever its type, for keys of type `K`.
+pub trait Declared<K> {
     /// The state's name.
-    pub fn name(&self) -> &'static str {
-        self.name
-    }
+    fn name(&self) -> &'static str;
 
     /// The state's kind.
-    pub fn kind(&self) -> StateKind {
-        self.kind
-    }
-}
+    fn kind(&self) -> StateKind;
 
-fn make_table<K: Key, V: Data>() -> Box<dyn StateTable> {
-    Box::new(KeyedTable::<K, V>::default())
-}
-
-macro_rules! declare {
-    ($state:ident<$($p:ident : $bound:path),+>, $kind:ident, $value:ty) => {
-        impl<$($p: $bound),+> $state<$($p),+> {
-            /// The declaration for keys of type `K`; `states!` calls this.
-            pub const fn declare<K: Key>(&self) -> StateDeclaration<K> {
-                StateDeclaration {
-                    name: self.name,
-                    kind: StateKind::$kind,
-                    make: make_table::<K, $value>,
-                    key: PhantomData,
-                }
-            }
-        }
-    };
-}
-
-declare!(ValueState<V: Data>, Value, V);
-declare!(ListState<V: Data>, List, Vec<V>);
-declare!(MapState<MK: Key, MV: Data>, Map, KeyedTable<MK, MV>);
-declare!(ReducingState<V: Data>, Reducing, V);
-
-impl<T: 'static, A: Aggregate<T>> AggregatingState<T, A> {
-    /// The declaration for keys of type `K`; `states!` calls this.
-    pub const fn declare<K: Key>(&self) -> StateDeclaration<K> {
-        StateDeclaration {
-            name: self.name,
-            kind: StateKind::Aggregating,
-            make: make_table::<K, A::Acc>,
-            key: PhantomData,
-        }
-    }
+    /// An empty table for it.
+    fn table(&self) -> Box<dyn AnyTable>;
 }
 
 /// The states of one function. Made by `states!`.
-pub struct StateSet<K: 'static>(&'static [StateDeclaration<K>]);
+pub struct StateSet<K: 'static>(&'static [&'static dyn Declared<K>]);
 
 impl<K: 'static> Clone for StateSet<K> {
     fn clone(&self) -> Self {
@@ -159,12 +148,12 @@ impl<K: 'static> StateSet<K> {
     pub const NONE: StateSet<K> = StateSet(&[]);
 
     /// The set of these declarations.
-    pub const fn new(declarations: &'static [StateDeclaration<K>]) -> Self {
+    pub const fn new(declarations: &'static [&'static dyn Declared<K>]) -> Self {
         StateSet(declarations)
     }
 
     /// The declarations, in the order in which they were written.
-    pub fn declarations(&self) -> &'static [StateDeclaration<K>] {
+    pub fn declarations(&self) -> &'static [&'static dyn Declared<K>] {
         self.0
     }
 }
@@ -173,6 +162,6 @@ impl<K: 'static> StateSet<K> {
 #[macro_export]
 macro_rules! states {
     ($($state:expr),* $(,)?) => {
-        $crate::StateSet::new(&[$($state.declare()),*])
+        $crate::StateSet::new(&[$(&$state),*])
     };
 }

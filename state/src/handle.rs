@@ -1,15 +1,17 @@
 //! Handles: one key's part of a state, borrowed while a function works on it.
 
 use crate::aggregate::Aggregate;
+use crate::described::DescribedTable;
 use crate::descriptor::{AggregatingState, ListState, MapState, ReducingState, ValueState};
+use crate::layout::{Layout, Listed, Mapped, Single};
 use crate::table::KeyedTable;
 use millstream_model::{Data, Key, hash_key};
 use std::cell::RefMut;
 
 /// A descriptor of keyed state: knows the table it lives in and the handle it is used by.
 pub trait Descriptor {
-    /// What the table holds per key.
-    type Value: Data;
+    /// What its table holds per key.
+    type Layout: Layout;
     /// What a function gets for one key.
     type Handle<'a, K: Key>
     where
@@ -20,7 +22,7 @@ pub trait Descriptor {
     /// The handle of one key.
     fn handle<'a, K: Key>(
         &'a self,
-        table: RefMut<'a, KeyedTable<K, Self::Value>>,
+        table: RefMut<'a, DescribedTable<K, Self::Layout>>,
         key: &'a K,
         hash: u64,
     ) -> Self::Handle<'a, K>;
@@ -55,9 +57,9 @@ impl<K: Key, V> Cell<'_, K, V> {
 }
 
 macro_rules! descriptor {
-    ([$($p:tt)*] $state:ty, $value:ty, $handle:ident<$($h:ident),+>) => {
+    ([$($p:tt)*] $state:ty, $layout:ty, $handle:ident<$($h:ident),+>) => {
         impl<$($p)*> Descriptor for $state {
-            type Value = $value;
+            type Layout = $layout;
             type Handle<'a, K: Key> = $handle<'a, K, $($h),+> where Self: 'a;
             #[inline]
             fn name(&self) -> &'static str {
@@ -66,10 +68,11 @@ macro_rules! descriptor {
             #[inline]
             fn handle<'a, K: Key>(
                 &'a self,
-                table: RefMut<'a, KeyedTable<K, $value>>,
+                table: RefMut<'a, DescribedTable<K, $layout>>,
                 key: &'a K,
                 hash: u64,
             ) -> $handle<'a, K, $($h),+> {
+                let table = RefMut::map(table, |described| &mut described.table);
                 $handle::make(self, Cell { table, key, hash })
             }
         }
@@ -81,7 +84,7 @@ pub struct ValueHandle<'a, K, V> {
     cell: Cell<'a, K, V>,
 }
 
-descriptor!([V: Data] ValueState<V>, V, ValueHandle<V>);
+descriptor!([V: Data] ValueState<V>, Single<V>, ValueHandle<V>);
 
 impl<'a, K: Key, V: Data> ValueHandle<'a, K, V> {
     #[inline]
@@ -137,7 +140,7 @@ pub struct ListHandle<'a, K, V> {
     cell: Cell<'a, K, Vec<V>>,
 }
 
-descriptor!([V: Data] ListState<V>, Vec<V>, ListHandle<V>);
+descriptor!([V: Data] ListState<V>, Listed<V>, ListHandle<V>);
 
 impl<'a, K: Key, V: Data> ListHandle<'a, K, V> {
     #[inline]
@@ -179,7 +182,7 @@ pub struct MapHandle<'a, K, MK, MV> {
     cell: Cell<'a, K, KeyedTable<MK, MV>>,
 }
 
-descriptor!([MK: Key, MV: Data] MapState<MK, MV>, KeyedTable<MK, MV>, MapHandle<MK, MV>);
+descriptor!([MK: Key, MV: Data] MapState<MK, MV>, Mapped<MK, MV>, MapHandle<MK, MV>);
 
 /// The hash of a map's key. A float has none: it is refused as every key is.
 fn map_hash<MK: Key>(key: &MK) -> u64 {
@@ -249,7 +252,7 @@ pub struct ReducingHandle<'a, K, V> {
     reduce: fn(&mut V, V),
 }
 
-descriptor!([V: Data] ReducingState<V>, V, ReducingHandle<V>);
+descriptor!([V: Data] ReducingState<V>, Single<V>, ReducingHandle<V>);
 
 impl<'a, K: Key, V: Data> ReducingHandle<'a, K, V> {
     #[inline]
@@ -282,7 +285,7 @@ pub struct AggregatingHandle<'a, K, T, A: Aggregate<T>> {
     state: &'a AggregatingState<T, A>,
 }
 
-descriptor!([T: 'static, A: Aggregate<T>] AggregatingState<T, A>, A::Acc, AggregatingHandle<T, A>);
+descriptor!([T: 'static, A: Aggregate<T>] AggregatingState<T, A>, Single<A::Acc>, AggregatingHandle<T, A>);
 
 impl<'a, K: Key, T: 'static, A: Aggregate<T>> AggregatingHandle<'a, K, T, A> {
     #[inline]

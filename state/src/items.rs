@@ -4,11 +4,11 @@
 //! simply copied (as bytes) when the snapshot is taken. What becomes of them when the parallelism changes is
 //! their kind: dealt out, given to everybody, or the same everywhere.
 
-use crate::codec;
+use crate::log::Log;
 use crate::part::{Entries, Part, Written};
 use crate::schema::Shape;
 use crate::snapshot::PartKind;
-use millstream_model::{Data, Error, Result};
+use millstream_model::{Data, Result};
 
 /// See the module's text.
 #[derive(Debug)]
@@ -16,7 +16,7 @@ pub struct Items<T> {
     /// The values. After a restore: those that belong to this subtask.
     pub values: Vec<T>,
     kind: PartKind,
-    frozen: Option<std::result::Result<Written, Error>>,
+    frozen: Option<Log>,
 }
 
 impl<T> Items<T> {
@@ -50,17 +50,14 @@ impl<T: Data> Part for Items<T> {
     }
 
     fn freeze(&mut self) {
-        let mut written = Written::default();
-        let encoded = self.values.iter().try_for_each(|value| {
-            written.n_entries += 1;
-            codec::encode(value, &mut written.bytes)
-        });
-        self.frozen = Some(encoded.map(|()| written));
+        let mut log = Log::new(Box::new(Shape::of::<T>));
+        self.values.iter().for_each(|value| log.push(value));
+        self.frozen = Some(log);
     }
 
     fn write(&mut self, out: &mut Written, _: usize) -> Result<bool> {
-        if let Some(frozen) = self.frozen.take() {
-            out.append(&mut frozen?);
+        if let Some(mut log) = self.frozen.take() {
+            log.hand_over(out)?;
         }
         Ok(true)
     }

@@ -9,10 +9,13 @@ pub mod aggregate;
 mod cache;
 pub mod codec;
 pub mod dense;
+pub mod described;
 pub mod descriptor;
 pub mod failpoint;
 pub mod handle;
 pub mod items;
+pub mod layout;
+pub mod log;
 pub mod lsm;
 pub mod part;
 pub mod schema;
@@ -26,8 +29,7 @@ pub mod undo;
 pub use aggregate::Aggregate;
 pub use dense::DenseTable;
 pub use descriptor::{
-    AggregatingState, ListState, MapState, ReducingState, StateDeclaration, StateKind, StateSet,
-    ValueState,
+    AggregatingState, Declared, ListState, MapState, ReducingState, StateKind, StateSet, ValueState,
 };
 pub use items::Items;
 pub use part::{Entries, Part, Visitor, Written};

@@ -8,10 +8,10 @@
 //! written already; so every entry is written once, as it was at the barrier, by the cursor or by the first
 //! change, whichever comes first, and what is changed never waits.
 
-use crate::schema::{Schema, Shape};
+use crate::schema::{Compatibility, Schema, Shape, compatible};
 use crate::snapshot::{Assignment, PartKind};
 use crate::store::Space;
-use millstream_model::Result;
+use millstream_model::{Error, Key, Result};
 use serde::de::DeserializeOwned;
 
 /// A named piece of an operator's state. See the module's text.
@@ -107,15 +107,26 @@ impl Entries<'_> {
     ///
     /// # Errors
     /// If one cannot be decoded; the first error of `take`.
-    pub fn each<T: DeserializeOwned>(
+    pub fn each<T: DeserializeOwned + 'static>(
         &self,
         mut take: impl FnMut(u64, T) -> Result<()>,
     ) -> Result<()> {
         let reader = Schema::<T>::recorded().reader(self.shape, self.version)?;
+        self.walk(|index, bytes| {
+            let (entry, taken) = reader.read(bytes)?;
+            take(index, entry)?;
+            Ok(taken)
+        })
+    }
+
+    /// Goes through the entries: `read` is given the bytes from each on, and says how many it takes.
+    ///
+    /// # Errors
+    /// The first error of `read`.
+    pub fn walk(&self, mut read: impl FnMut(u64, &[u8]) -> Result<usize>) -> Result<()> {
         let (mut rest, mut index) = (self.bytes, self.first);
         while !rest.is_empty() {
-            let (entry, taken) = reader.read(rest)?;
-            take(index, entry)?;
+            let taken = read(index, rest)?;
             // An entry of no bytes would never end; the number of such entries is not told by their bytes.
             if taken == 0 {
                 return Ok(());
@@ -124,6 +135,39 @@ impl Entries<'_> {
             index += 1;
         }
         Ok(())
+    }
+
+    /// The shape that the keys were written in, which stand at `place` of each entry: it must be that of `K`.
+    /// Where an entry belongs depends on the bytes of its key, so a key that has changed is another key.
+    ///
+    /// # Errors
+    /// If it is not.
+    pub fn check_key<K: Key>(&self, place: usize) -> Result<()> {
+        let (written, current) = (self.shape_at(place)?, Shape::of::<K>()?);
+        if compatible(written, &current) == Compatibility::Same {
+            return Ok(());
+        }
+        Err(Error::user(format!(
+            "the keys of a state must stay as they are, because they say where it belongs; undo the change of \
+             the key, or give the state another name. Written:\n{written}\nNow:\n{current}"
+        )))
+    }
+
+    /// The shape of what stands at `place` of each entry.
+    ///
+    /// # Errors
+    /// If entries are made otherwise.
+    pub fn shape_at(&self, place: usize) -> Result<&Shape> {
+        let parts = match self.shape {
+            Shape::Tuple(parts) => parts.get(place),
+            _ => None,
+        };
+        parts.ok_or_else(|| {
+            Error::user(format!(
+                "the state was another kind of state: give it another name. Written:\n{}",
+                self.shape
+            ))
+        })
     }
 }
 

@@ -3,11 +3,11 @@
 //! Every table sits in a cell of its own, so that several states of a key can be held at once; asking
 //! twice for the same one while it is held is a mistake in the program and says so.
 
+use crate::described::{AnyTable, DescribedTable};
 use crate::descriptor::StateSet;
 use crate::handle::Descriptor;
 use crate::part::{Broadcast, Part, Visitor};
-use crate::table::KeyedTable;
-use millstream_model::{Data, Error, Key, Result};
+use millstream_model::{Error, Key, Result};
 use std::any::Any;
 use std::cell::{RefCell, RefMut};
 
@@ -18,19 +18,7 @@ pub struct KeyedStates {
 
 struct Slot {
     name: &'static str,
-    table: RefCell<Box<dyn StateTable>>,
-}
-
-/// A table of whatever type.
-pub(crate) trait StateTable: Any + Send + Part {
-    /// See [`KeyedTable::warm`].
-    fn warm(&self, hashes: &[u64]);
-}
-
-impl<K: Key, V: Data> StateTable for KeyedTable<K, V> {
-    fn warm(&self, hashes: &[u64]) {
-        KeyedTable::warm(self, hashes);
-    }
+    table: RefCell<Box<dyn AnyTable>>,
 }
 
 impl KeyedStates {
@@ -70,13 +58,13 @@ impl KeyedStates {
     pub fn new<K: Key>(set: StateSet<K>) -> Result<Self> {
         let mut slots: Vec<Slot> = Vec::new();
         for d in set.declarations() {
-            if slots.iter().any(|s| s.name == d.name) {
+            if slots.iter().any(|s| s.name == d.name()) {
                 return Err(Error::user(format!(
                     "two states of one operator are called `{}`: rename one",
-                    d.name
+                    d.name()
                 )));
             }
-            slots.push(Slot { name: d.name, table: RefCell::new((d.make)()) });
+            slots.push(Slot { name: d.name(), table: RefCell::new(d.table()) });
         }
         Ok(KeyedStates { slots })
     }
@@ -93,9 +81,9 @@ impl KeyedStates {
         key: &'a K,
         hash: u64,
     ) -> D::Handle<'a, K> {
-        let mut table: RefMut<'_, KeyedTable<K, D::Value>> = self.table(descriptor.name());
-        table.fetch(hash, key);
-        descriptor.handle(table, key, hash)
+        let mut described = self.table::<DescribedTable<K, D::Layout>>(descriptor.name());
+        described.table.fetch(hash, key);
+        descriptor.handle(described, key, hash)
     }
 
     /// Copies of the keys that have an entry in the state that `descriptor` names, in no particular but a
@@ -104,9 +92,9 @@ impl KeyedStates {
     /// # Panics
     /// As [`of`](Self::of).
     pub fn keys<K: Key, D: Descriptor>(&self, descriptor: &D) -> Vec<K> {
-        let table = self.table::<KeyedTable<K, D::Value>>(descriptor.name());
+        let described = self.table::<DescribedTable<K, D::Layout>>(descriptor.name());
         // What cannot be read ends the step; there is no way to say so.
-        table.keys().unwrap_or_else(|e| std::panic::resume_unwind(Box::new(e)))
+        described.table.keys().unwrap_or_else(|e| std::panic::resume_unwind(Box::new(e)))
     }
 
     #[inline]

@@ -12,6 +12,7 @@
 
 use crate::cache::Cache;
 use crate::codec;
+use crate::log::{EntryShape, Log};
 use crate::part::{Entries, Part, Written};
 use crate::schema::Shape;
 use crate::snapshot::PartKind;
@@ -430,12 +431,26 @@ impl<K: Key, V: Data> KeyedTable<K, V> {
         Ok(is_done)
     }
 
+    /// Fixes what the next snapshot holds, in entries of this shape.
+    pub(crate) fn freeze_as(&mut self, shape: EntryShape) {
+        let n_buckets = self.table.num_buckets();
+        let aside = self.aside.get_or_insert_with(|| Box::new(Aside { undo: None, cache: None }));
+        match &mut aside.cache {
+            Some(cache) => cache.freeze(n_buckets),
+            None => {
+                let encode = |key: &K, value: &V, log: &mut Log| log.push(&(key, value));
+                aside.undo = Some(Undo::new(n_buckets, Log::new(shape), Box::new(encode)));
+            }
+        }
+    }
+
     /// Takes all stored entries of keys for which `owns` holds.
     pub(crate) fn restore_if(
         &mut self,
         entries: &Entries<'_>,
         owns: impl Fn(u64) -> bool,
     ) -> Result<()> {
+        entries.check_key::<K>(0)?;
         entries.each(|_, (key, value): (K, V)| {
             let hash = hash_key(&key)?;
             if owns(hash) {
@@ -456,16 +471,7 @@ impl<K: Key, V: Data> Part for KeyedTable<K, V> {
     }
 
     fn freeze(&mut self) {
-        let n_buckets = self.table.num_buckets();
-        let aside = self.aside.get_or_insert_with(|| Box::new(Aside { undo: None, cache: None }));
-        match &mut aside.cache {
-            Some(cache) => cache.freeze(n_buckets),
-            None => {
-                let encode =
-                    |key: &K, value: &V, out: &mut Vec<u8>| codec::encode(&(key, value), out);
-                aside.undo = Some(Undo::new(n_buckets, Box::new(encode)));
-            }
-        }
+        self.freeze_as(Box::new(Shape::of::<(K, V)>));
     }
 
     fn write(&mut self, out: &mut Written, budget: usize) -> Result<bool> {

@@ -8,13 +8,13 @@
 //! runs it tells those that were there at the freeze from those that came later; a timer that goes before the
 //! cursor has reached it is written down first.
 
-use crate::codec;
+use crate::log::Log;
 use crate::part::{Entries, Part, Written};
 use crate::schema::Shape;
 use crate::snapshot::PartKind;
 use indexmap::IndexSet;
 use millstream_model::sabotage::{Bug, is_planted};
-use millstream_model::{Error, EventTime, Key, MIN_TIME, Result, hash_key};
+use millstream_model::{EventTime, Key, MIN_TIME, Result, hash_key};
 use std::collections::{BTreeMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 
@@ -79,8 +79,7 @@ struct Frozen {
     first_new: u64,
     /// Written are the moments before this one, and of it so many timers from the front.
     cursor: (EventTime, usize),
-    written: Written,
-    failure: Option<Error>,
+    log: Log,
 }
 
 impl Frozen {
@@ -92,23 +91,17 @@ impl Frozen {
     fn log_removal<K: Key>(&mut self, time: EventTime, moment: &Moment<K>, position: usize) {
         let last = moment.len() - 1;
         if self.is_due(time, position, moment[position].number) {
-            self.log(time, &moment[position]);
+            self.write(time, &moment[position]);
         }
         // From behind the cursor to before it.
         let number = moment[last].number;
         if self.is_due(time, last, number) && !self.is_due(time, position, number) {
-            self.log(time, &moment[last]);
+            self.write(time, &moment[last]);
         }
     }
 
-    fn log<K: Key>(&mut self, time: EventTime, timer: &Timer<K>) {
-        let entry = (time, timer.number, &timer.key);
-        match codec::encode(&entry, &mut self.written.bytes) {
-            Ok(()) => self.written.n_entries += 1,
-            Err(e) => {
-                self.failure.get_or_insert(e);
-            }
-        }
+    fn write<K: Key>(&mut self, time: EventTime, timer: &Timer<K>) {
+        self.log.push(&(time, timer.number, &timer.key));
     }
 }
 
@@ -193,7 +186,7 @@ impl<K: Key> TimerQueue<K> {
             if let Some(frozen) = &mut self.frozen {
                 for (at, timer) in moment.iter().enumerate() {
                     if frozen.is_due(time, at, timer.number) {
-                        frozen.log(time, timer);
+                        frozen.write(time, timer);
                     }
                 }
             }
@@ -206,27 +199,24 @@ impl<K: Key> TimerQueue<K> {
     /// Writes timers from the cursor on; whether all are written.
     fn write_on(&mut self, out: &mut Written, budget: usize) -> Result<bool> {
         let Some(frozen) = &mut self.frozen else { return Ok(true) };
-        out.append(&mut frozen.written);
+        frozen.log.hand_over(out)?;
         let (from, _) = frozen.cursor;
         let mut all = true;
         'moments: for (&time, moment) in self.by_time.range(from..) {
             let first = if time == from { frozen.cursor.1 } else { 0 };
             for (at, timer) in moment.iter().enumerate().skip(first) {
-                if out.bytes.len() + frozen.written.bytes.len() >= budget {
+                if out.bytes.len() + frozen.log.len() >= budget {
                     frozen.cursor = (time, at);
                     all = false;
                     break 'moments;
                 }
                 if timer.number < frozen.first_new {
-                    frozen.log(time, timer);
+                    frozen.write(time, timer);
                 }
             }
         }
-        out.append(&mut frozen.written);
-        match frozen.failure.take() {
-            Some(e) => Err(e),
-            None => Ok(all),
-        }
+        frozen.log.hand_over(out)?;
+        Ok(all)
     }
 }
 
@@ -243,8 +233,7 @@ impl<K: Key> Part for TimerQueue<K> {
         self.frozen = Some(Frozen {
             first_new: self.n_set,
             cursor: (MIN_TIME, 0),
-            written: Written::default(),
-            failure: None,
+            log: Log::new(Box::new(Shape::of::<(EventTime, u64, K)>)),
         });
     }
 
@@ -261,6 +250,7 @@ impl<K: Key> Part for TimerQueue<K> {
     }
 
     fn restore(&mut self, entries: &Entries<'_>) -> Result<()> {
+        entries.check_key::<K>(2)?;
         entries.each(|_, (time, number, key): (EventTime, u64, K)| {
             let hash = hash_key(&key)?;
             if entries.assignment.owns(hash) && !is_planted(Bug::ForgetTimers) {

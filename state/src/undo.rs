@@ -8,19 +8,19 @@
 //! The bits are allocated as zeroes, which the system hands out lazily: freezing costs nothing that grows
 //! with the table.
 
+use crate::log::Log;
 use crate::part::Written;
-use millstream_model::{Error, Result};
+use millstream_model::Result;
 
-/// Appends the bytes of an entry.
-pub type Encode<K, V> = Box<dyn Fn(&K, &V, &mut Vec<u8>) -> Result<()> + Send + Sync>;
+/// Writes an entry.
+pub type Encode<K, V> = Box<dyn Fn(&K, &V, &mut Log) + Send + Sync>;
 
 /// See the module's text.
 pub struct Undo<K, V> {
     /// Every place below has been looked at.
     cursor: usize,
     done: Vec<u64>,
-    written: Written,
-    failure: Option<Error>,
+    log: Log,
     encode: Encode<K, V>,
 }
 
@@ -28,10 +28,10 @@ pub struct Undo<K, V> {
 const EMPTY_PLACE_BYTES: usize = 2;
 
 impl<K, V> Undo<K, V> {
-    /// Nothing of a table with so many places has been written.
-    pub fn new(n_places: usize, encode: Encode<K, V>) -> Self {
+    /// Nothing of a table with so many places has been written; `encode` writes into `log`.
+    pub fn new(n_places: usize, log: Log, encode: Encode<K, V>) -> Self {
         let done = vec![0; n_places.div_ceil(64)];
-        Undo { cursor: 0, done, written: Written::default(), failure: None, encode }
+        Undo { cursor: 0, done, log, encode }
     }
 
     /// Whether what is at this place need not be written any more.
@@ -59,15 +59,7 @@ impl<K, V> Undo<K, V> {
 
     /// Writes an entry.
     pub fn log(&mut self, key: &K, value: &V) {
-        let start = self.written.bytes.len();
-        match (self.encode)(key, value, &mut self.written.bytes) {
-            Ok(()) => self.written.n_entries += 1,
-            Err(e) => {
-                // What was changed was changed rightly; it is the snapshot that fails.
-                self.written.bytes.truncate(start);
-                self.failure.get_or_insert(e);
-            }
-        }
+        (self.encode)(key, value, &mut self.log);
     }
 
     /// Starts over with a table whose entries have other places; what is done must be marked anew.
@@ -92,9 +84,9 @@ impl<K, V> Undo<K, V> {
         K: 't,
         V: 't,
     {
-        out.append(&mut self.written);
+        self.log.hand_over(out)?;
         let mut spent = out.bytes.len();
-        while self.cursor < n_places && spent < budget && self.failure.is_none() {
+        while self.cursor < n_places && spent < budget && !self.log.has_failed() {
             let place = self.cursor;
             if place.is_multiple_of(64) && self.done.get(place / 64) == Some(&u64::MAX) {
                 self.cursor += 64;
@@ -103,17 +95,14 @@ impl<K, V> Undo<K, V> {
             match at(place) {
                 Some((key, value)) if !self.is_done(place) => {
                     self.log(key, value);
-                    spent = out.bytes.len() + self.written.bytes.len();
+                    spent = out.bytes.len() + self.log.len();
                 }
                 _ => spent += EMPTY_PLACE_BYTES,
             }
             self.cursor += 1;
         }
-        out.append(&mut self.written);
-        match self.failure.take() {
-            Some(e) => Err(e),
-            None => Ok(self.cursor >= n_places),
-        }
+        self.log.hand_over(out)?;
+        Ok(self.cursor >= n_places)
     }
 }
 

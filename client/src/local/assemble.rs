@@ -116,6 +116,7 @@ pub(crate) fn assemble(
                     snapshots,
                 });
             }
+            task.check_state()?;
             if let Some(backend) = attempt.backend {
                 task = task.stored_in(backend.clone(), tasks.len());
             }

@@ -4,11 +4,11 @@
 //! time has come. While a snapshot runs, one that goes before the cursor has reached it is written down
 //! first, and those that came later are known by their numbers.
 
-use millstream_model::{Data, Error, EventTime, MIN_TIME, Result};
+use millstream_model::{Data, EventTime, MIN_TIME, Result};
 use millstream_state::part::{Entries, Written};
 use millstream_state::schema::Shape;
 use millstream_state::snapshot::PartKind;
-use millstream_state::{Part, codec};
+use millstream_state::{Part, log::Log};
 use std::collections::BTreeMap;
 
 /// See the module's text.
@@ -24,21 +24,15 @@ struct Frozen {
     last_number: u64,
     /// The first record that is not written.
     cursor: (EventTime, u64),
-    written: Written,
-    failure: Option<Error>,
+    log: Log,
 }
 
 impl Frozen {
-    fn log<T: Data>(&mut self, (time, number): (EventTime, u64), (hash, record): &(u64, T)) {
+    fn write<T: Data>(&mut self, (time, number): (EventTime, u64), (hash, record): &(u64, T)) {
         if number > self.last_number || (time, number) < self.cursor {
             return;
         }
-        match codec::encode(&(*hash, time, record), &mut self.written.bytes) {
-            Ok(()) => self.written.n_entries += 1,
-            Err(e) => {
-                self.failure.get_or_insert(e);
-            }
-        }
+        self.log.push(&(*hash, time, record));
     }
 }
 
@@ -64,7 +58,7 @@ impl<T: Data> Waiting<T> {
     pub(super) fn pop(&mut self) -> Option<(EventTime, u64, T)> {
         let (at, waiting) = self.records.pop_first()?;
         if let Some(frozen) = &mut self.frozen {
-            frozen.log(at, &waiting);
+            frozen.write(at, &waiting);
         }
         Some((at.0, waiting.0, waiting.1))
     }
@@ -83,27 +77,23 @@ impl<T: Data> Part for Waiting<T> {
         self.frozen = Some(Frozen {
             last_number: self.n_arrived,
             cursor: (MIN_TIME, 0),
-            written: Written::default(),
-            failure: None,
+            log: Log::new(Box::new(Shape::of::<(u64, EventTime, T)>)),
         });
     }
 
     fn write(&mut self, out: &mut Written, budget: usize) -> Result<bool> {
         let Some(frozen) = &mut self.frozen else { return Ok(true) };
-        out.append(&mut frozen.written);
+        frozen.log.hand_over(out)?;
         let mut all = true;
         for (&at, waiting) in self.records.range(frozen.cursor..) {
-            if out.bytes.len() + frozen.written.bytes.len() >= budget {
+            if out.bytes.len() + frozen.log.len() >= budget {
                 frozen.cursor = at;
                 all = false;
                 break;
             }
-            frozen.log(at, waiting);
+            frozen.write(at, waiting);
         }
-        out.append(&mut frozen.written);
-        if let Some(e) = frozen.failure.take() {
-            return Err(e);
-        }
+        frozen.log.hand_over(out)?;
         if all {
             self.frozen = None;
         }

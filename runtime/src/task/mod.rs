@@ -167,6 +167,17 @@ impl Task {
         self
     }
 
+    /// Makes sure that all of its state can be kept in a checkpoint, before there is one.
+    ///
+    /// # Errors
+    /// If a state is of a type that cannot.
+    pub fn check_state(&mut self) -> Result<()> {
+        if self.checkpointing.is_some() {
+            self.described = Some(snapshot::describe(&mut *self.head, &self.ids)?);
+        }
+        Ok(())
+    }
+
     /// The place of the operator whose code ran last: where a panic happened.
     pub fn current_place(&self) -> Place {
         let index = self.context.current().load(Ordering::Relaxed);

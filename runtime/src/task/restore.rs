@@ -5,6 +5,7 @@
 //! subtasks wrote, which operators were fused, or in which order the parts stand.
 
 use super::Head;
+use super::snapshot::in_state;
 use crate::chain::{ChainVisitor, Site, Stateful};
 use millstream_model::job_graph::OperatorId;
 use millstream_model::{Data, Error, Result};
@@ -197,7 +198,7 @@ impl Visitor for Fill<'_> {
                 part.kind()
             )));
         }
-        part.restore(&self.entries)
+        part.restore(&self.entries).map_err(|e| in_state(name, &e))
     }
 }
 

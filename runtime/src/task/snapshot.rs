@@ -8,7 +8,7 @@
 use super::Head;
 use crate::chain::{ChainVisitor, Site, Stateful};
 use millstream_model::job_graph::OperatorId;
-use millstream_model::{Barrier, Error, Result};
+use millstream_model::{Barrier, Domain, Error, Result};
 use millstream_state::snapshot::{OperatorSnapshot, PartSnapshot, TaskSnapshot};
 use millstream_state::store::StoreCut;
 use millstream_state::{Part, Visitor, Written};
@@ -194,11 +194,21 @@ impl Visitor for Describe<'_> {
             name: name.into(),
             kind: part.kind(),
             version: part.version(),
-            shape: part.shape()?,
+            shape: part.shape().map_err(|e| in_state(name, &e))?,
             n_entries: 0,
             n_bytes: 0,
         });
         Ok(())
+    }
+}
+
+/// The error with the name of the state that it is about.
+pub(super) fn in_state(name: &str, error: &Error) -> Error {
+    let message = format!("state `{name}`: {error}");
+    match error.domain() {
+        Domain::User => Error::user(message),
+        Domain::External => Error::external(message),
+        Domain::Internal => Error::internal(message),
     }
 }
 

@@ -6,11 +6,13 @@
 
 use super::Head;
 use super::restore::{Restore, Subtask};
+use super::snapshot::in_state;
 use crate::chain::{ChainVisitor, Site, Stateful};
 use millstream_model::job_graph::OperatorId;
 use millstream_model::key_group::range_of;
 use millstream_model::{Error, Result};
 use millstream_state::lsm::{Content, Lsm, LsmFile, Open};
+use millstream_state::schema::{Compatibility, compatible};
 use millstream_state::snapshot::{Assignment, CheckpointStorage, FileRef, TaskSnapshot};
 use millstream_state::store::{Backend, Store, part_prefix, part_range, tree_name};
 use millstream_state::{Part, Visitor};
@@ -42,6 +44,7 @@ pub(super) fn open(
             .collect(),
         None => Vec::new(),
     };
+    head.visit(&mut Unchanged { ids: subtask.ids, operator: None, trees: &trees })?;
     let fetched = backend.dir.join(format!("{}-{attempt}-{task}-restored", backend.run));
     let store = match (&trees[..], restore) {
         ([(writer, assignment)], Some(restore))
@@ -142,6 +145,45 @@ impl Visitor for Keyed<'_> {
             && let Some(id) = self.operator
         {
             self.parts.push((id, name.to_owned()));
+        }
+        Ok(())
+    }
+}
+
+/// Makes sure that what lies in trees can be read as it is: nobody migrates it when it is taken over.
+struct Unchanged<'a> {
+    ids: &'a [OperatorId],
+    operator: Option<OperatorId>,
+    trees: &'a [(&'a TaskSnapshot, Assignment)],
+}
+
+impl ChainVisitor for Unchanged<'_> {
+    fn operator(&mut self, site: &Site, operator: &mut dyn Stateful) -> Result<()> {
+        self.operator = self.ids.get(site.index()).copied();
+        operator.parts(self).map_err(|e| e.at(site.place()))
+    }
+}
+
+impl Visitor for Unchanged<'_> {
+    fn part(&mut self, name: &str, part: &mut dyn Part) -> Result<()> {
+        if self.trees.is_empty() || !part.can_attach() {
+            return Ok(());
+        }
+        let (shape, version) = (part.shape().map_err(|e| in_state(name, &e))?, part.version());
+        let operators = self.trees.iter().flat_map(|(writer, _)| &writer.operators);
+        let parts = operators.filter(|o| Some(o.id) == self.operator).flat_map(|o| &o.parts);
+        for written in parts.filter(|written| written.name == name) {
+            if written.version != version
+                || compatible(&written.shape, &shape) != Compatibility::Same
+            {
+                return Err(Error::user(format!(
+                    "state `{name}` has changed since the checkpoint was taken, and checkpoints of this \
+                     `state-backend` hold it in files that are taken over as they are: go on from a \
+                     savepoint of the release before, or undo the change. \
+                     Written (version {}):\n{}\nNow (version {version}):\n{shape}",
+                    written.version, written.shape
+                )));
+            }
         }
         Ok(())
     }

@@ -7,7 +7,7 @@ use millstream_model::{Data, EventTime, Key, Result, hash_key};
 use millstream_state::part::{Entries, Written};
 use millstream_state::schema::Shape;
 use millstream_state::snapshot::PartKind;
-use millstream_state::{DenseTable, Part, codec};
+use millstream_state::{DenseTable, Part};
 use std::collections::BTreeMap;
 use std::ops::{Bound, Index, IndexMut};
 
@@ -161,9 +161,10 @@ impl<K: Key, V: 'static, A: Data> Part for SlotsPart<'_, K, V, A> {
         let content = self.content;
         self.slots.unwritten.clear();
         for (&start, &slot) in &self.slots.by_start {
-            self.slots.tables[slot].freeze_with(Box::new(move |key, value, out| {
-                codec::encode(&(start, key, content(value)), out)
-            }));
+            self.slots.tables[slot].freeze_with(
+                Box::new(Shape::of::<(EventTime, K, A)>),
+                Box::new(move |key, value, log| log.push(&(start, key, content(value)))),
+            );
         }
     }
 
@@ -188,6 +189,7 @@ impl<K: Key, V: 'static, A: Data> Part for SlotsPart<'_, K, V, A> {
     }
 
     fn restore(&mut self, entries: &Entries<'_>) -> Result<()> {
+        entries.check_key::<K>(1)?;
         entries.each(|_, (start, key, content): (EventTime, K, A)| {
             let hash = hash_key(&key)?;
             if entries.assignment.owns(hash) {

@@ -14,15 +14,17 @@ use serde::de::{
     DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, IntoDeserializer, MapAccess,
     SeqAccess, VariantAccess, Visitor,
 };
-use std::any::type_name;
+use std::any::{TypeId, type_name};
+use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::{LazyLock, Mutex, PoisonError};
 
 /// Each run sees a variant, tries a sample or leaves out a field.
 const MAX_RUNS: usize = 100_000;
 
 impl Shape {
-    /// The shape of a type, found by running its `deserialize` once per variant and per field at least: ask
-    /// once, not per record.
+    /// The shape of a type, found by running its `deserialize` once per variant and per field at least, and
+    /// known from then on.
     ///
     /// ```
     /// use millstream_state::schema::Shape;
@@ -36,7 +38,19 @@ impl Shape {
     /// If the type does not say what it reads (`untagged`, `flatten`, `serde_json::Value`), reads it
     /// depending on other values, or refuses all sample values: it must implement
     /// [`StateSchema`](super::StateSchema) then.
-    pub fn of<T: DeserializeOwned>() -> Result<Shape> {
+    pub fn of<T: DeserializeOwned + 'static>() -> Result<Shape> {
+        // A type has one shape: it is asked for by every subtask and for every block that is read.
+        static KNOWN: LazyLock<Mutex<HashMap<TypeId, Shape>>> = LazyLock::new(Mutex::default);
+        let known = || KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(shape) = known().get(&TypeId::of::<T>()) {
+            return Ok(shape.clone());
+        }
+        let shape = Shape::record::<T>()?;
+        known().insert(TypeId::of::<T>(), shape.clone());
+        Ok(shape)
+    }
+
+    fn record<T: DeserializeOwned>() -> Result<Shape> {
         let mut draft = Draft::new();
         for _ in 0..MAX_RUNS {
             let root = Recorder { draft: &mut draft, node: 0, is_closing: false };

@@ -54,7 +54,7 @@ impl<V> Schema<V> {
     /// The schema of a type whose shape serde tells, version 0.
     pub const fn recorded() -> Self
     where
-        V: DeserializeOwned,
+        V: DeserializeOwned + 'static,
     {
         Schema { shape: Shape::of::<V>, version: 0, migration: None }
     }

@@ -8,6 +8,7 @@ mod endings;
 mod memory;
 mod recovery;
 mod results;
+mod schema;
 
 use millstream::prelude::*;
 use std::fmt::Debug;

@@ -14,7 +14,7 @@ enum Expr {
     Map(HashMap<u8, Option<Box<Expr>>>),
 }
 
-fn reads<T: DeserializeOwned>(bytes: &[u8], written: &Shape) -> bool {
+fn reads<T: DeserializeOwned + 'static>(bytes: &[u8], written: &Shape) -> bool {
     let skipped = encoded_len(bytes, written);
     let read = decode_as::<T>(bytes, written);
     if let Ok((_, taken)) = &read {

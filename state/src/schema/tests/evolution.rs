@@ -6,8 +6,8 @@ use serde::Deserialize;
 /// Values of `Old` are read as values of `New`.
 fn becomes<Old, New>(old: Old, new: New, how: Compatibility)
 where
-    Old: Serialize + DeserializeOwned,
-    New: Serialize + DeserializeOwned + PartialEq + Debug,
+    Old: Serialize + DeserializeOwned + 'static,
+    New: Serialize + DeserializeOwned + 'static + PartialEq + Debug,
 {
     let written = shape::<Old>();
     assert_eq!(compatible(&written, &shape::<New>()), how, "{written}\n{}", shape::<New>());
@@ -19,7 +19,7 @@ where
 }
 
 /// `Old` cannot become `New`; both shapes are shown.
-fn cannot_become<Old: DeserializeOwned, New: DeserializeOwned>(reason: &str) {
+fn cannot_become<Old: DeserializeOwned + 'static, New: DeserializeOwned + 'static>(reason: &str) {
     let written = shape::<Old>();
     let Compatibility::Refused(why) = compatible(&written, &shape::<New>()) else {
         panic!("{written} became {}", shape::<New>())

@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fmt::Debug;
 
-fn shape<T: DeserializeOwned>() -> Shape {
+fn shape<T: DeserializeOwned + 'static>() -> Shape {
     Shape::of::<T>().unwrap()
 }
 
@@ -22,7 +22,7 @@ fn bytes<T: Serialize>(value: &T) -> Vec<u8> {
 }
 
 /// What holds for every value of every type: its shape admits it, tells its length, and reads it.
-fn holds<T: Serialize + DeserializeOwned + PartialEq + Debug>(value: &T) {
+fn holds<T: Serialize + DeserializeOwned + 'static + PartialEq + Debug>(value: &T) {
     let shape = shape::<T>();
     assert_eq!(compatible(&shape, &shape), Compatibility::Same, "{shape}");
     shape.admits(value).unwrap();

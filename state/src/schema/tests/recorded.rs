@@ -291,7 +291,7 @@ impl StateSchema for Iban {
 
 #[test]
 fn what_cannot_be_recorded_is_refused_with_the_place_and_the_remedy() {
-    fn refusal<T: DeserializeOwned>() -> String {
+    fn refusal<T: DeserializeOwned + 'static>() -> String {
         Shape::of::<T>().unwrap_err().to_string()
     }
     for (refusal, place) in [
@@ -348,7 +348,7 @@ enum Shifted {
 
 #[test]
 fn what_is_written_otherwise_than_read_is_refused() {
-    fn refusal<T: Serialize + DeserializeOwned>(value: &T) -> String {
+    fn refusal<T: Serialize + DeserializeOwned + 'static>(value: &T) -> String {
         shape::<T>().admits(value).unwrap_err().to_string()
     }
     shape::<Skipping>().admits(&Skipping { note: Some(1) }).unwrap();
