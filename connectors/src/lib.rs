@@ -5,6 +5,8 @@
 //! Nothing is opened before the job runs, so building a graph has no side effects.
 
 pub mod collection;
+pub mod conformance;
+mod durable;
 pub mod encode;
 pub mod file;
 pub mod generator;

@@ -1,5 +1,9 @@
 //! A clock that stands still and a reader's surroundings, so that the tests here need no task and no waiting.
 
+mod crash;
+
+pub(crate) use crash::crash_everywhere;
+
 use millstream_model::{Batch, EventTime, Result};
 use millstream_runtime::TaskContext;
 use millstream_runtime::context::{Clock, JobContext, OperatorContext};

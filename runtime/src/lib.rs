@@ -19,3 +19,4 @@ pub mod watermark;
 pub mod window;
 
 pub use context::{Clock, SystemClock, TaskContext};
+pub use millstream_state::failpoint;

@@ -11,6 +11,18 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// All failpoints, for tests that go through them; a test holds the list to the source.
 pub const NAMES: &[&str] = &[
+    "file.after-commit",
+    "file.after-create",
+    "file.after-delete",
+    "file.after-finish",
+    "file.after-stage",
+    "file.after-sync",
+    "file.before-commit",
+    "file.before-create",
+    "file.before-delete",
+    "file.before-finish",
+    "file.before-stage",
+    "file.before-sync",
     "manifest.after-publish",
     "manifest.before-publish",
     "storage.after-create",

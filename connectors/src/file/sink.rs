@@ -1,41 +1,67 @@
-//! The file sink: a folder with one file per subtask.
+//! The file sink: a folder of files that appear under their names when they are complete, and not before.
 //!
-//! A subtask writes `.part-<n>.inprogress` and gives it its name `part-<n>` when it is complete and on the
-//! disk, so whoever reads `part-*` never sees half a file, not even after a crash. A subtask without
-//! records leaves no file.
+//! Whoever reads `part-*` never sees half a file, not even after a crash; and in a job that takes checkpoints,
+//! never a record that a recovery could bring a second time. What is being written has a hidden name. A
+//! barrier completes the files of every subtask and *stages* them under other hidden names; when the checkpoint
+//! is complete they get the names that readers look for (see [`parts`] for the names). A recovery commits what
+//! the checkpoint holds as staged and deletes what else is hidden. Without checkpoints all of that happens at
+//! the end of the input.
+//!
+//! Files are synced by the task that writes them, at the barrier: rolling by size keeps what is left to be
+//! synced then small.
 
-use super::input::unreadable;
+mod parts;
+mod writer;
+
+use crate::durable::{failed, make_folder};
 use crate::encode::{ByDisplay, Encode, ToCsv, ToJson, ToLines};
-use millstream_model::{Batch, Error, Result};
+use millstream_model::{Error, EventTime, Result};
 use millstream_runtime::context::OperatorContext;
-use millstream_runtime::operator::{Sink, SinkStart, SinkWriter};
-use std::fs::{self, File};
-use std::io::{self, Write};
+use millstream_runtime::operator::{Committer, Sink, SinkStart, SinkWriter};
+use parts::{Parts, Stage};
+use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use writer::{FileCommitter, FileWriter};
 
-/// Bytes that are given to a file at a time.
-const BLOCK: usize = 256 * 1024;
-
-/// Writes records into the files `part-0`, `part-1`, … of a folder.
+/// Writes records into files of a folder: `part-0`, `part-1`, … by subtask; in a job that takes checkpoints
+/// `part-<checkpoint>-<subtask>-<k>`, each of which appears when that checkpoint is complete.
+///
+/// Every sink needs a folder of its own. A subtask without records leaves no file.
 ///
 /// ```
 /// # use millstream_connectors::FileSink;
 /// use std::fmt::Write;
+/// use std::time::Duration;
 ///
 /// let lines = FileSink::lines("out/words");
 /// let rows = FileSink::csv("out/flights").with_header().overwrite();
 /// let pairs = FileSink::formatted("out/counts", |(word, n): &(String, u64), out| write!(out, "{word},{n}"));
+/// let events = FileSink::json("out/events").roll_at_bytes(128 << 20).roll_after(Duration::from_secs(60));
 /// ```
 #[derive(Clone, Debug)]
 pub struct FileSink<E> {
     dir: PathBuf,
     overwrite: bool,
+    rolling: Rolling,
     encode: E,
+    /// Whether a run began in the folder, so that everything in it is of this run.
+    has_begun: Arc<AtomicBool>,
+}
+
+/// When a file is complete although no checkpoint asks for it.
+#[derive(Clone, Copy, Debug, Default)]
+struct Rolling {
+    at_bytes: Option<u64>,
+    after_ms: Option<EventTime>,
 }
 
 impl<E> FileSink<E> {
     fn new(dir: impl Into<PathBuf>, encode: E) -> Self {
-        FileSink { dir: dir.into(), overwrite: false, encode }
+        let (dir, has_begun) = (dir.into(), Arc::default());
+        FileSink { dir, overwrite: false, rolling: Rolling::default(), encode, has_begun }
     }
 
     /// Accepts a folder that is not empty and removes the files of earlier runs from it: `part-*`,
@@ -43,6 +69,22 @@ impl<E> FileSink<E> {
     #[must_use]
     pub fn overwrite(mut self) -> Self {
         self.overwrite = true;
+        self
+    }
+
+    /// Begins another file when one has this many bytes: it is longer by what a batch brought at most. A
+    /// file never goes on behind a checkpoint, with or without this.
+    #[must_use]
+    pub fn roll_at_bytes(mut self, n: u64) -> Self {
+        self.rolling.at_bytes = Some(n);
+        self
+    }
+
+    /// Begins another file when one is this old (by the clock) and more comes or the input falls silent.
+    /// Without checkpoints all files still appear at the end.
+    #[must_use]
+    pub fn roll_after(mut self, age: Duration) -> Self {
+        self.rolling.after_ms = Some(age.as_millis().try_into().unwrap_or(EventTime::MAX));
         self
     }
 }
@@ -88,44 +130,52 @@ impl FileSink<ToCsv> {
     }
 }
 
-/// Whether a file is a sink's, complete or not.
-fn is_part(name: &str) -> bool {
-    let part = |rest: &str| !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_digit());
-    let complete = name.strip_prefix("part-").is_some_and(part);
-    let rest = name.strip_prefix(".part-").and_then(|rest| rest.strip_suffix(".inprogress"));
-    complete || rest.is_some_and(part)
-}
-
-/// Makes sure that `dir` is there and holds no results of another run.
-fn prepare(dir: &Path, overwrite: bool) -> Result<()> {
-    fs::create_dir_all(dir).map_err(|e| unreadable(dir, "cannot be made a folder", e))?;
-    let listed = |e| unreadable(dir, "cannot be listed", e);
-    for entry in fs::read_dir(dir).map_err(listed)? {
-        let name = entry.map_err(listed)?.file_name();
-        let name = name.to_string_lossy();
-        if !overwrite {
-            return Err(Error::user(format!(
-                "the output folder `{}` is not empty (it holds `{name}`): choose another one, empty it, or replace what earlier runs wrote with `overwrite`",
-                dir.display()
-            )));
-        }
-        if is_part(&name) {
-            let path = dir.join(&*name);
-            fs::remove_file(&path).map_err(|e| unreadable(&path, "cannot be removed", e))?;
-        }
+/// Makes sure that `dir` is there and holds nothing, or nothing of other runs.
+fn begin(dir: &Path, overwrite: bool) -> Result<()> {
+    if overwrite {
+        return parts::remove(dir, |_| true);
     }
-    Ok(())
+    let listed = |e| failed(dir, "cannot be listed", e);
+    match fs::read_dir(dir).map_err(listed)?.next() {
+        None => Ok(()),
+        Some(entry) => Err(Error::user(format!(
+            "the output folder `{}` is not empty (it holds `{}`): choose another one, empty it, or replace what earlier runs wrote with `overwrite`",
+            dir.display(),
+            entry.map_err(listed)?.file_name().to_string_lossy()
+        ))),
+    }
 }
 
 impl<T, E: Encode<T>> Sink<T> for FileSink<E> {
     fn prepare(&self, start: &SinkStart) -> Result<()> {
-        let goes_on = matches!(start, SinkStart::Recovering(_));
-        prepare(&self.dir, self.overwrite || goes_on)
+        let dir = &*self.dir;
+        make_folder(dir).map_err(|e| failed(dir, "cannot be made a folder", e))?;
+        match start {
+            SinkStart::Fresh => begin(dir, self.overwrite)?,
+            // Every checkpoint stages something, so none was completed: the job begins again. What was
+            // finished without checkpoints is in the way only if this very sink did not begin here.
+            SinkStart::Recovering(staged) if staged.is_empty() => {
+                parts::remove(dir, Stage::is_hidden)?;
+                begin(dir, self.overwrite || self.has_begun.load(Ordering::Relaxed))?;
+            }
+            SinkStart::Recovering(staged) => {
+                parts::refuse_later(dir, staged)?;
+                parts::commit(dir, staged)?;
+                return parts::remove(dir, Stage::is_hidden);
+            }
+        }
+        self.has_begun.store(true, Ordering::Relaxed);
+        Ok(())
     }
 
     fn writer(&self, context: &OperatorContext) -> Result<Box<dyn SinkWriter<T>>> {
-        let part = Part::new(&self.dir, context.subtask());
-        Ok(Box::new(FileWriter { encode: self.encode.clone(), buffer: Vec::new(), part }))
+        let parts = Parts::new(&self.dir, context.subtask());
+        let (encode, rolling) = (self.encode.clone(), self.rolling);
+        Ok(Box::new(FileWriter::new(encode, parts, rolling, context.clone())))
+    }
+
+    fn committer(&self) -> Option<Box<dyn Committer>> {
+        Some(Box::new(FileCommitter::new(&self.dir)))
     }
 
     fn name(&self) -> String {
@@ -133,173 +183,5 @@ impl<T, E: Encode<T>> Sink<T> for FileSink<E> {
     }
 }
 
-/// One subtask's file.
-struct Part {
-    dir: PathBuf,
-    unfinished: PathBuf,
-    complete: PathBuf,
-    /// Opened with the first bytes.
-    file: Option<File>,
-}
-
-impl Part {
-    fn new(dir: &Path, subtask: usize) -> Self {
-        Part {
-            dir: dir.to_owned(),
-            unfinished: dir.join(format!(".part-{subtask}.inprogress")),
-            complete: dir.join(format!("part-{subtask}")),
-            file: None,
-        }
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let file = match &mut self.file {
-            Some(file) => file,
-            None => self.file.insert(File::create(&self.unfinished)?),
-        };
-        file.write_all(bytes)
-    }
-
-    /// Puts the file under its name; on the disk before anybody can see it.
-    fn publish(&mut self) -> io::Result<()> {
-        if let Some(file) = self.file.take() {
-            file.sync_all()?;
-            fs::rename(&self.unfinished, &self.complete)?;
-            File::open(&self.dir)?.sync_all()?;
-        }
-        Ok(())
-    }
-}
-
-struct FileWriter<E> {
-    encode: E,
-    buffer: Vec<u8>,
-    part: Part,
-}
-
-impl<E> FileWriter<E> {
-    fn write_buffer(&mut self) -> Result<()> {
-        let written = self.part.write(&self.buffer);
-        self.buffer.clear();
-        written.map_err(|e| unreadable(&self.part.unfinished, "cannot be written", e))
-    }
-}
-
-impl<T, E: Encode<T>> SinkWriter<T> for FileWriter<E> {
-    fn write(&mut self, batch: &mut Batch<T>) -> Result<()> {
-        self.encode.encode(&batch.values, &mut self.buffer)?;
-        batch.clear();
-        if self.buffer.len() >= BLOCK { self.write_buffer() } else { Ok(()) }
-    }
-
-    fn finish(&mut self) -> Result<()> {
-        if !self.buffer.is_empty() {
-            self.write_buffer()?;
-        }
-        self.part.publish().map_err(|e| unreadable(&self.part.complete, "cannot be completed", e))
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::testing::Surroundings;
-    use std::collections::BTreeMap;
-
-    fn content(dir: &Path) -> BTreeMap<String, String> {
-        let entries = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap());
-        entries
-            .map(|e| {
-                let name = e.file_name().into_string().unwrap();
-                (name, fs::read_to_string(e.path()).unwrap())
-            })
-            .collect()
-    }
-
-    fn files<const N: usize>(files: [(&str, &str); N]) -> BTreeMap<String, String> {
-        files.map(|(name, text)| (name.into(), text.into())).into()
-    }
-
-    #[test]
-    fn each_subtask_with_records_leaves_a_file() {
-        let dir = tempfile::tempdir().unwrap();
-        let dir = dir.path().join("a/b");
-        let sink = FileSink::lines(&dir);
-        Sink::<u32>::prepare(&sink, &SinkStart::Fresh).unwrap();
-        Surroundings::new(0, 3).write_all(&sink, &[&[1, 2], &[3]]).unwrap();
-        Surroundings::new(1, 3).write_all::<u32, _>(&sink, &[]).unwrap();
-        Surroundings::new(2, 3).write_all(&sink, &[&[4]]).unwrap();
-        assert_eq!(content(&dir), files([("part-0", "1\n2\n3\n"), ("part-2", "4\n")]));
-    }
-
-    #[test]
-    fn a_file_is_seen_only_when_complete() {
-        let dir = tempfile::tempdir().unwrap();
-        let sink = FileSink::csv(dir.path());
-        let at = Surroundings::new(7, 8);
-        let mut writer = sink.writer(&at.operator).unwrap();
-        let long = "x".repeat(BLOCK);
-        writer.write(&mut Batch::of(vec![(1, long.clone())])).unwrap();
-        writer.write(&mut Batch::of(vec![(2, "y".into())])).unwrap();
-        let names = |dir| content(dir).into_keys().collect::<Vec<_>>();
-        assert_eq!(names(dir.path()), [".part-7.inprogress"]);
-        writer.finish().unwrap();
-        assert_eq!(content(dir.path()), files([("part-7", &format!("1,{long}\n2,y\n"))]));
-    }
-
-    #[test]
-    fn formats() {
-        let dir = tempfile::tempdir().unwrap();
-        let at = Surroundings::new(0, 1);
-        let written = |sink: &dyn Fn(&Path)| {
-            sink(dir.path());
-            fs::read_to_string(dir.path().join("part-0")).unwrap()
-        };
-        let rows: &[(u32, &str)] = &[(1, "a"), (2, "b")];
-        let row = |(n, s): &(u32, &str), out: &mut String| {
-            use std::fmt::Write;
-            write!(out, "{n}:{s}")
-        };
-        let formatted = |dir: &Path| at.write_all(&FileSink::formatted(dir, row), &[rows]).unwrap();
-        assert_eq!(written(&formatted), "1:a\n2:b\n");
-        let csv = |dir: &Path| at.write_all(&FileSink::csv(dir).delimiter(b'\t'), &[rows]).unwrap();
-        assert_eq!(written(&csv), "1\ta\n2\tb\n");
-        let json = |dir: &Path| at.write_all(&FileSink::json(dir), &[rows]).unwrap();
-        assert_eq!(written(&json), "[1,\"a\"]\n[2,\"b\"]\n");
-    }
-
-    #[test]
-    fn results_of_another_run_are_not_touched_unless_asked() {
-        let dir = tempfile::tempdir().unwrap();
-        let sink = FileSink::lines(dir.path());
-        fs::write(dir.path().join("part-0"), "old").unwrap();
-        let error = Sink::<u8>::prepare(&sink, &SinkStart::Fresh).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            format!(
-                "the output folder `{}` is not empty (it holds `part-0`): choose another one, empty it, or replace what earlier runs wrote with `overwrite`",
-                dir.path().display()
-            )
-        );
-        for name in ["part-11", ".part-3.inprogress", "part-x", "notes.txt", ".part-.inprogress"] {
-            fs::write(dir.path().join(name), "").unwrap();
-        }
-        Sink::<u8>::prepare(&sink.overwrite(), &SinkStart::Fresh).unwrap();
-        let kept = files([("part-x", ""), ("notes.txt", ""), (".part-.inprogress", "")]);
-        assert_eq!(content(dir.path()), kept);
-    }
-
-    #[test]
-    fn a_file_in_the_way_is_named() {
-        let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("out");
-        fs::write(&file, "").unwrap();
-        let error = Sink::<u8>::prepare(&FileSink::lines(&file), &SinkStart::Fresh)
-            .unwrap_err()
-            .to_string();
-        assert!(
-            error.starts_with(&format!("`{}` cannot be made a folder: ", file.display())),
-            "{error}"
-        );
-    }
-}
+mod tests;

@@ -5,6 +5,7 @@
 //! count emits with which record), only what does not is compared.
 
 mod endings;
+mod exactly_once;
 mod memory;
 mod recovery;
 mod results;

@@ -8,11 +8,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-const N: u64 = 60_000;
+pub(super) const N: u64 = 60_000;
 const N_KEYS: u64 = 501;
 
 /// An environment that takes checkpoints into `dir`.
-fn environment(way: Way, dir: &Path, more: &[(&str, &str)]) -> Environment {
+pub(super) fn environment(way: Way, dir: &Path, more: &[(&str, &str)]) -> Environment {
     let dir = dir.display().to_string();
     let mut settings = vec![
         ("checkpoint-dir", dir.as_str()),
@@ -31,15 +31,15 @@ fn backends() -> impl Iterator<Item = [(&'static str, &'static str); 2]> {
 
 /// Fails so often, every so many records, in whichever subtask that happens to be.
 #[derive(Clone)]
-struct Failing {
+pub(super) struct Failing {
     every: u64,
     n_failures: u64,
     n_seen: Arc<AtomicU64>,
-    n_failed: Arc<AtomicU64>,
+    pub(super) n_failed: Arc<AtomicU64>,
 }
 
 impl Failing {
-    fn new(n_failures: u64) -> Self {
+    pub(super) fn new(n_failures: u64) -> Self {
         let every = N / (n_failures + 1);
         Failing { every, n_failures, n_seen: Arc::default(), n_failed: Arc::default() }
     }
