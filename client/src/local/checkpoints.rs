@@ -230,9 +230,10 @@ impl Checkpoints {
         for_job
     }
 
+    /// Tells every task; receivers before senders, so that none misses who is gone before it may go.
     fn tell(&self, command: Command) {
         if let Some(attempt) = &self.running {
-            attempt.controls.iter().for_each(|control| control.send(command));
+            attempt.controls.iter().rev().for_each(|control| control.send(command));
         }
     }
 
