@@ -4,7 +4,7 @@
 //! (when one begins, when it is complete, what is given up) is the coordinator's alone.
 
 use super::assemble::Begin;
-use super::restoring;
+use super::{restoring, stopped};
 use crate::config::Config;
 use crossbeam_channel::Sender;
 use millstream_jobmanager::checkpoint::{Coordinator, Effect, Input};
@@ -108,6 +108,7 @@ impl Checkpoints {
         let mut kept = Vec::new();
         if let Some(own) = &own {
             let id = own.manifest.id;
+            stopped::forget_before(&*storage, id)?;
             coordinator.step(0, Input::Restored { checkpoint: id }, &mut Vec::new());
             completed.insert(id, own.clone());
             kept.push(&*own.manifest);
@@ -270,7 +271,12 @@ impl Checkpoints {
             Effect::NotifyAborted(checkpoint) => {
                 self.tell(Command::Notice(Notice::Aborted(checkpoint)));
             }
-            Effect::Discard { checkpoint } | Effect::Subsume { checkpoint } => {
+            Effect::Discard { checkpoint } => {
+                self.completed.remove(&checkpoint);
+                unmarked(stopped::forget(&*self.storage, checkpoint));
+                self.clean();
+            }
+            Effect::Subsume { checkpoint } => {
                 self.completed.remove(&checkpoint);
                 self.clean();
             }
@@ -342,6 +348,17 @@ impl Checkpoints {
             tasks,
         };
         write_manifest(&*target.storage, &target.folder, &manifest)?;
+        match (kind, requested) {
+            // What it commits must not be committed again from a checkpoint before it.
+            (SnapshotKind::Stop { .. }, Some(requested)) => {
+                let savepoint = requested.request.dir.join(&target.folder);
+                stopped::mark(&*self.storage, checkpoint, &savepoint)?;
+            }
+            (SnapshotKind::Checkpoint, _) => {
+                unmarked(stopped::forget_before(&*self.storage, checkpoint));
+            }
+            _ => {}
+        }
         let restore = Restore {
             storage: target.storage,
             manifest: Arc::new(manifest),
@@ -364,6 +381,13 @@ impl Checkpoints {
         if let Err(error) = sweep(&*self.storage, &kept, &pending) {
             tracing::warn!(%error, "old checkpoints could not be deleted");
         }
+    }
+}
+
+/// Tells that the mark of a stop could not be deleted.
+fn unmarked(deleted: Result<()>) {
+    if let Err(error) = deleted {
+        tracing::warn!(%error, "the mark of an earlier stop could not be deleted");
     }
 }
 

@@ -208,6 +208,10 @@ impl JobHandle {
     }
 
     fn snapshot(&self, kind: SnapshotKind, dir: PathBuf) -> Result<PathBuf> {
+        // It is written down where it lies, for runs that begin elsewhere.
+        let dir = std::path::absolute(&dir).map_err(|e| {
+            Error::user(format!("`{}` is no folder for a savepoint", dir.display())).caused_by(e)
+        })?;
         let (reply, answer) = unbounded();
         let gone = || Error::user("the job has ended, so it cannot take a savepoint");
         self.inbox.send(Order::Snapshot(Request { kind, dir, reply })).map_err(|_| gone())?;

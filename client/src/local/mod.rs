@@ -9,6 +9,7 @@ mod checkpoints;
 mod handle;
 mod restoring;
 mod shell;
+mod stopped;
 
 pub(crate) use assemble::{Attempt, Begin, assemble};
 pub(crate) use checkpoints::{Checkpoints, OpenStorage, Request, vertices};

@@ -5,6 +5,7 @@
 
 use super::assemble::Begin;
 use super::checkpoints::{EPOCH, OpenStorage, locate};
+use super::stopped::{self, Stopped};
 use crate::config::{Config, RestoreFrom};
 use millstream_model::job_graph::{JobGraph, OperatorId};
 use millstream_model::{Error, Result};
@@ -40,36 +41,79 @@ pub(super) fn begin(
     open_storage: &OpenStorage,
 ) -> Result<(Begin, Option<Restore>)> {
     match &config.restore {
-        None => match completed(&**storage)?.last() {
+        None => match earlier_run(&**storage)? {
             None => Ok((Begin::Fresh, None)),
-            Some(folder) => Err(Error::user(format!(
-                "there are checkpoints of an earlier run, the newest is `{}`: go on from it with `restore \
-                 latest`, choose another `checkpoint-dir`, or delete them",
-                storage.locate(folder)
+            Some(what) => Err(Error::user(format!(
+                "{what}: go on from it with `restore latest`, choose another `checkpoint-dir`, or delete \
+                 what is there"
             ))),
         },
-        Some(RestoreFrom::Latest) => {
-            let Some(found) = latest(&**storage, config.allow_older)? else {
-                return Ok((Begin::Anew, None));
-            };
-            for (folder, error) in &found.skipped {
-                tracing::warn!(%folder, %error, "a damaged checkpoint is passed over, as allowed");
-            }
-            let restore = fitting(config, graph, Arc::clone(storage), &found.folder)?;
-            Ok((Begin::At(restore.clone()), Some(restore)))
-        }
+        Some(RestoreFrom::Latest) => go_on(config, graph, storage, open_storage),
         Some(RestoreFrom::Path(path)) => {
-            if let Some(folder) = completed(&**storage)?.last() {
+            let whole = std::path::absolute(path).unwrap_or_else(|_| path.clone());
+            let is_stop = |stop: &Stopped| stop.savepoint == *path || stop.savepoint == whole;
+            let goes_on = completed(&**storage)?.is_empty()
+                && stopped::newest(&**storage)?.as_ref().is_some_and(is_stop);
+            if !goes_on && let Some(what) = earlier_run(&**storage)? {
                 return Err(Error::user(format!(
-                    "there are checkpoints of an earlier run, the newest is `{}`: choose another \
-                     `checkpoint-dir`, or delete them",
-                    storage.locate(folder)
+                    "{what}: choose another `checkpoint-dir`, or delete what is there"
                 )));
             }
             let (storage, folder) = locate(path, open_storage)?;
             Ok((Begin::At(fitting(config, graph, storage, &folder)?), None))
         }
     }
+}
+
+/// What an earlier run has left to go on from.
+fn earlier_run(storage: &dyn CheckpointStorage) -> Result<Option<String>> {
+    if let Some(folder) = completed(storage)?.last() {
+        return Ok(Some(format!(
+            "there are checkpoints of an earlier run, the newest is `{}`",
+            storage.locate(folder)
+        )));
+    }
+    let stopped = stopped::newest(storage)?;
+    Ok(stopped.map(|stopped| {
+        format!("an earlier run was stopped with the savepoint `{}`", stopped.savepoint.display())
+    }))
+}
+
+/// From the newest checkpoint, or from the savepoint that the job was stopped with after it.
+fn go_on(
+    config: &Config,
+    graph: &JobGraph,
+    storage: &Arc<dyn CheckpointStorage>,
+    open_storage: &OpenStorage,
+) -> Result<(Begin, Option<Restore>)> {
+    let number = |folder: &String| parse_checkpoint_folder(folder).map(|(id, _)| id);
+    let newest = completed(&**storage)?.last().and_then(number);
+    if let Some(stopped) = stopped::newest(&**storage)?.filter(|s| Some(s.checkpoint) > newest) {
+        let place = stopped.savepoint.display();
+        let restore = locate(&stopped.savepoint, open_storage)
+            .and_then(|(storage, folder)| fitting(config, graph, storage, &folder));
+        match restore {
+            Ok(restore) => return Ok((Begin::At(restore), None)),
+            Err(error) if config.allow_older => {
+                tracing::warn!(%place, %error, "the savepoint is passed over, as allowed");
+            }
+            Err(error) => {
+                return Err(Error::user(format!(
+                    "the job was stopped with the savepoint `{place}`, and what came before it would be \
+                     committed again from an older checkpoint: put it back, or restore it from where it is"
+                ))
+                .caused_by(error));
+            }
+        }
+    }
+    let Some(found) = latest(&**storage, config.allow_older)? else {
+        return Ok((Begin::Anew, None));
+    };
+    for (folder, error) in &found.skipped {
+        tracing::warn!(%folder, %error, "a damaged checkpoint is passed over, as allowed");
+    }
+    let restore = fitting(config, graph, Arc::clone(storage), &found.folder)?;
+    Ok((Begin::At(restore.clone()), Some(restore)))
 }
 
 /// The number of the next checkpoint: no other in the storage was ever begun with it or a higher one.
@@ -83,7 +127,8 @@ pub(super) fn next_id(storage: &dyn CheckpointStorage, begin: &Begin) -> Result<
         Some(id.0 + 1)
     });
     debug_assert_eq!(EPOCH, 0, "numbers alone keep the folders of a process apart");
-    Ok(begun.max().unwrap_or(0).max(restored))
+    let stopped = stopped::marks(storage)?.into_iter().map(|id| id.0 + 1);
+    Ok(begun.chain(stopped).max().unwrap_or(0).max(restored))
 }
 
 /// Reads a checkpoint and makes sure that the job can go on from it.

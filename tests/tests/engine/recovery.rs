@@ -256,6 +256,68 @@ fn a_cancelled_job_goes_on_from_its_last_checkpoint_with_another_parallelism() {
     }
 }
 
+/// Runs a job with checkpoints in `dir` for a while; where the savepoint is that it was stopped with, and how many
+/// records it had counted then.
+fn stopped(dir: &Path) -> (std::path::PathBuf, u64) {
+    let env = environment(TWO, &dir.join("checkpoints"), &[]);
+    let counts = counting(&env);
+    let job = env.execute_async("first").unwrap();
+    until("a checkpoint was taken", || job.status().last_checkpoint.is_some());
+    let savepoint = job.stop_with_savepoint(dir.join("savepoints"), false).unwrap();
+    job.wait().unwrap();
+    let names = names_in(&dir.join("checkpoints"));
+    assert!(names.iter().any(|name| name.starts_with("chk-")), "no checkpoint before: {names:?}");
+    (savepoint, counts.take().len() as u64)
+}
+
+const TWO: Way = Way { driver: "cooperative", batch_size: 7, parallelism: 2, chaining: true };
+
+fn counting(env: &Environment) -> Collected<(u64, u64)> {
+    env.source(Generator::new(N, |i| i).rate(400_000), Watermarks::none())
+        .uid("numbers")
+        .key_by(|i| i % N_KEYS)
+        .count()
+        .uid("counts")
+        .collect()
+}
+
+fn names_in(dir: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(dir).unwrap().flatten();
+    entries.map(|entry| entry.file_name().into_string().unwrap()).collect()
+}
+
+#[test]
+fn the_newest_is_the_savepoint_that_the_job_was_stopped_with() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_, counted) = stopped(dir.path());
+    let env = environment(TWO, &dir.path().join("checkpoints"), &[("restore", "latest")]);
+    let counts = counting(&env);
+    env.execute("second").unwrap();
+    assert_eq!(counts.take().len() as u64, N - counted);
+    // It is not in the way of the checkpoints that came after it.
+    let names = names_in(&dir.path().join("checkpoints"));
+    assert!(names.iter().all(|name| name.starts_with("chk-")), "{names:?}");
+}
+
+#[test]
+fn a_savepoint_that_is_gone_is_not_replaced_by_an_older_checkpoint() {
+    let dir = tempfile::tempdir().unwrap();
+    let (savepoint, counted) = stopped(dir.path());
+    let elsewhere = dir.path().join("elsewhere");
+    std::fs::rename(&savepoint, &elsewhere).unwrap();
+    let env = environment(TWO, &dir.path().join("checkpoints"), &[("restore", "latest")]);
+    let counts = counting(&env);
+    let error = env.execute("second").unwrap_err().to_string();
+    assert!(error.contains(&savepoint.display().to_string()), "{error}");
+    assert!(counts.take().is_empty());
+
+    std::fs::rename(&elsewhere, &savepoint).unwrap();
+    let env = environment(TWO, &dir.path().join("checkpoints"), &[("restore", "latest")]);
+    let counts = counting(&env);
+    env.execute("third").unwrap();
+    assert_eq!(counts.take().len() as u64, N - counted);
+}
+
 #[test]
 fn without_a_folder_there_is_no_savepoint() {
     let env = Environment::local();
