@@ -6,11 +6,13 @@
 
 use crate::chain::Output;
 use crate::context::OperatorContext;
-use millstream_model::{EventTime, Key, Result};
+use millstream_model::{Data, EventTime, Key, Result};
 use millstream_state::handle::Descriptor;
-use millstream_state::{KeyedStates, StateSet, TimerQueue};
+use millstream_state::{
+    KeyedStates, OperatorListState, OperatorStateSet, OperatorStates, StateSet, TimerQueue,
+};
 use serde::{Deserialize, Serialize};
-use std::cell::RefCell;
+use std::cell::{RefCell, RefMut};
 use std::marker::PhantomData;
 
 /// Names a side output and the type of its records. A constant, used where records are emitted and where
@@ -94,6 +96,7 @@ pub struct ProcessContext<'a> {
     pub(crate) time: EventTime,
     pub(crate) watermark: EventTime,
     pub(crate) operator: &'a OperatorContext,
+    pub(crate) states: Option<&'a OperatorStates>,
 }
 
 impl ProcessContext<'_> {
@@ -113,18 +116,33 @@ impl ProcessContext<'_> {
     pub fn operator(&self) -> &OperatorContext {
         self.operator
     }
+    /// The elements of a declared operator state of this subtask. Several states may be held at once.
+    ///
+    /// # Panics
+    /// If the state is not in `STATES` or is held already; the job ends with that message.
+    pub fn operator_state<T: Data>(&self, state: &OperatorListState<T>) -> RefMut<'_, Vec<T>> {
+        match self.states {
+            Some(states) => states.of(state),
+            None => panic!("functions with broadcast states have no operator states of their own"),
+        }
+    }
 }
 
-/// Any number of outputs per record, side outputs, a life cycle; no keyed state.
+/// Any number of outputs per record, side outputs, a life cycle, operator state; no keyed state.
+///
+/// What it holds in fields is lost when the job fails. So it keeps what must survive in operator states, or
+/// emits it in [`before_snapshot`](ProcessFunction::before_snapshot).
 pub trait ProcessFunction<I>: Clone + Send + 'static {
     /// What it emits.
     type Out;
-    /// Called once per subtask before the first record.
+    /// The operator states it uses: `const STATES: OperatorStateSet = operator_states![BUFFER];`
+    const STATES: OperatorStateSet = OperatorStateSet::NONE;
+    /// Called once per subtask before the first record; its states have been restored.
     ///
     /// # Errors
     /// Whatever prevents the job from starting.
-    fn open(&mut self, context: &OperatorContext) -> Result<()> {
-        let _ = context;
+    fn open(&mut self, ctx: &mut ProcessContext<'_>) -> Result<()> {
+        let _ = ctx;
         Ok(())
     }
     /// Processes one record.
@@ -137,12 +155,29 @@ pub trait ProcessFunction<I>: Clone + Send + 'static {
         ctx: &mut ProcessContext<'_>,
         out: &mut Collector<'_, Self::Out>,
     ) -> Result<()>;
+    /// Called before a snapshot is taken: what is emitted here belongs to the time before the snapshot, as do
+    /// changes of states.
+    ///
+    /// # Errors
+    /// Whatever must end the job.
+    fn before_snapshot(
+        &mut self,
+        ctx: &mut ProcessContext<'_>,
+        out: &mut Collector<'_, Self::Out>,
+    ) -> Result<()> {
+        let _ = (ctx, out);
+        Ok(())
+    }
     /// Called once after the last record; may still emit.
     ///
     /// # Errors
     /// Whatever prevents a clean end.
-    fn end(&mut self, out: &mut Collector<'_, Self::Out>) -> Result<()> {
-        let _ = out;
+    fn end(
+        &mut self,
+        ctx: &mut ProcessContext<'_>,
+        out: &mut Collector<'_, Self::Out>,
+    ) -> Result<()> {
+        let _ = (ctx, out);
         Ok(())
     }
 }

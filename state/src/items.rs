@@ -6,22 +6,27 @@
 
 use crate::log::Log;
 use crate::part::{Entries, Part, Written};
-use crate::schema::Shape;
+use crate::schema::{Schema, Shape};
 use crate::snapshot::PartKind;
 use millstream_model::{Data, Result};
 
 /// See the module's text.
-#[derive(Debug)]
 pub struct Items<T> {
     /// The values. After a restore: those that belong to this subtask.
     pub values: Vec<T>,
     kind: PartKind,
+    schema: Schema<T>,
     frozen: Option<Log>,
 }
 
-impl<T> Items<T> {
+impl<T: Data> Items<T> {
     fn new(kind: PartKind) -> Self {
-        Items { values: Vec::new(), kind, frozen: None }
+        Items::described(kind, Schema::recorded())
+    }
+
+    /// Values with a schema.
+    pub fn described(kind: PartKind, schema: Schema<T>) -> Self {
+        Items { values: Vec::new(), kind, schema, frozen: None }
     }
 
     /// Values that are dealt out to all subtasks.
@@ -46,11 +51,16 @@ impl<T: Data> Part for Items<T> {
     }
 
     fn shape(&self) -> Result<Shape> {
-        Shape::of::<T>()
+        self.schema.shape()
+    }
+
+    fn version(&self) -> u32 {
+        self.schema.version_number()
     }
 
     fn freeze(&mut self) {
-        let mut log = Log::new(Box::new(Shape::of::<T>));
+        let schema = self.schema;
+        let mut log = Log::new(Box::new(move || schema.shape()));
         self.values.iter().for_each(|value| log.push(value));
         self.frozen = Some(log);
     }
@@ -68,7 +78,9 @@ impl<T: Data> Part for Items<T> {
 
     fn restore(&mut self, entries: &Entries<'_>) -> Result<()> {
         let (kind, assignment) = (self.kind, entries.assignment);
-        entries.each(|index, value| {
+        let reader = self.schema.reader(entries.shape, entries.version)?;
+        entries.walk(|index, bytes| {
+            let (value, taken) = reader.read(bytes)?;
             let belongs = match kind {
                 PartKind::Split => assignment.is_dealt(index as usize),
                 PartKind::Union => true,
@@ -78,7 +90,7 @@ impl<T: Data> Part for Items<T> {
             if belongs {
                 self.values.push(value);
             }
-            Ok(())
+            Ok(taken)
         })
     }
 }

@@ -17,6 +17,7 @@ pub mod items;
 pub mod layout;
 pub mod log;
 pub mod lsm;
+pub mod operator_state;
 pub mod part;
 pub mod schema;
 pub mod snapshot;
@@ -32,6 +33,7 @@ pub use descriptor::{
     AggregatingState, Declared, ListState, MapState, ReducingState, StateKind, StateSet, ValueState,
 };
 pub use items::Items;
+pub use operator_state::{OperatorListState, OperatorStateSet, OperatorStates};
 pub use part::{Entries, Part, Visitor, Written};
 pub use states::KeyedStates;
 pub use table::KeyedTable;

@@ -308,26 +308,28 @@ impl<T: Data> DataStream<T> {
         self.add_operator("map_with", Location::caller(), make, |_| {})
     }
 
-    /// Runs a process function: any number of outputs, side outputs, a life cycle.
+    /// Runs a process function: any number of outputs, side outputs, a life cycle, operator state.
     ///
     /// ```
     /// # use millstream::prelude::*;
     /// /// Passes on what is larger than everything before.
-    /// #[derive(Clone, Default)]
-    /// struct Records {
-    ///     best: u64,
-    /// }
+    /// #[derive(Clone)]
+    /// struct Records;
+    ///
+    /// const BEST: OperatorListState<u64> = OperatorListState::split("best");
     ///
     /// impl ProcessFunction<u64> for Records {
     ///     type Out = (u64, EventTime);
+    ///     const STATES: OperatorStateSet = operator_states![BEST];
     ///     fn process(
     ///         &mut self,
     ///         n: u64,
     ///         ctx: &mut ProcessContext<'_>,
     ///         out: &mut Collector<'_, Self::Out>,
     ///     ) -> Result<()> {
-    ///         if n > self.best {
-    ///             self.best = n;
+    ///         let mut best = ctx.operator_state(&BEST);
+    ///         if best.iter().all(|best| n > *best) {
+    ///             *best = vec![n];
     ///             out.emit((n, ctx.timestamp()));
     ///         }
     ///         Ok(())
@@ -337,7 +339,7 @@ impl<T: Data> DataStream<T> {
     /// # fn main() -> Result<()> {
     /// let env = Environment::local();
     /// let jumps = env.from_collection(vec![3, 1, 7]).watermarks(Watermarks::monotonous().on(|n| *n as EventTime));
-    /// let best = jumps.parallelism(1).process(Records::default()).parallelism(1);
+    /// let best = jumps.parallelism(1).process(Records).parallelism(1);
     /// assert_eq!(best.execute_and_collect("jumps")?, [(3, 3), (7, 7)]);
     /// # Ok(())
     /// # }
@@ -348,7 +350,7 @@ impl<T: Data> DataStream<T> {
         F: ProcessFunction<T> + Sync,
         F::Out: Data,
     {
-        let make = move |c: &OpContext| Ok(Process::new(function.clone(), c.operator.clone()));
+        let make = move |c: &OpContext| Process::new(function.clone(), c.operator.clone());
         self.add_operator("process", Location::caller(), make, |_| {})
     }
 }

@@ -24,8 +24,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// Words a subtask counts by itself before it passes the sums on.
 const MAX_WORDS: usize = 10_000;
 
-/// Counts words of a subtask. The counts are in no state, so they are passed on before they get old; at the
-/// end all of them are.
+/// Counts words of a subtask. The counts are in no state, so they are passed on before a snapshot of the job
+/// is taken: none is lost or counted twice if the job fails.
 #[derive(Clone, Default)]
 struct CountLocally {
     counts: HashMap<Text, u64>,
@@ -37,14 +37,26 @@ impl ProcessFunction<Text> for CountLocally {
     fn process(
         &mut self,
         word: Text,
-        _: &mut ProcessContext<'_>,
+        ctx: &mut ProcessContext<'_>,
         out: &mut Collector<'_, Self::Out>,
     ) -> Result<()> {
         *self.counts.entry(word).or_default() += 1;
-        if self.counts.len() >= MAX_WORDS { self.end(out) } else { Ok(()) }
+        if self.counts.len() >= MAX_WORDS { self.end(ctx, out) } else { Ok(()) }
     }
 
-    fn end(&mut self, out: &mut Collector<'_, Self::Out>) -> Result<()> {
+    fn before_snapshot(
+        &mut self,
+        ctx: &mut ProcessContext<'_>,
+        out: &mut Collector<'_, Self::Out>,
+    ) -> Result<()> {
+        self.end(ctx, out)
+    }
+
+    fn end(
+        &mut self,
+        _: &mut ProcessContext<'_>,
+        out: &mut Collector<'_, Self::Out>,
+    ) -> Result<()> {
         self.counts.drain().for_each(|count| out.emit(count));
         Ok(())
     }

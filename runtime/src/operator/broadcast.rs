@@ -50,7 +50,7 @@ where
         let (watermark, operator, broadcast) = (self.watermark, &self.context, &self.broadcast);
         while let Some((value, time, _)) = records.next_record() {
             out.set_time(time);
-            let process = ProcessContext { time, watermark, operator };
+            let process = ProcessContext { time, watermark, operator, states: None };
             let mut context = BroadcastContext { process, broadcast };
             self.function.process(value, &mut context, &mut Collector::new(out))?;
             if out.is_blocked() && !records.is_empty() {
@@ -64,7 +64,7 @@ where
         let (watermark, operator, broadcast) = (self.watermark, &self.context, &self.broadcast);
         while let Some((value, time, _)) = records.next_record() {
             out.set_time(time);
-            let process = ProcessContext { time, watermark, operator };
+            let process = ProcessContext { time, watermark, operator, states: None };
             let mut context = BroadcastUpdateContext { process, broadcast };
             self.function.process_broadcast(value, &mut context, &mut Collector::new(out))?;
             if out.is_blocked() && !records.is_empty() {
@@ -176,7 +176,7 @@ where
         while let Some((value, time, _)) = records.next_record() {
             out.set_time(time);
             let mut context = KeyedBroadcastUpdateContext {
-                process: ProcessContext { time, watermark: *watermark, operator },
+                process: ProcessContext { time, watermark: *watermark, operator, states: None },
                 broadcast: &self.broadcast,
                 states,
                 timers,
