@@ -1,7 +1,7 @@
 # The commands of this repository; `make` alone lists them. What they need from the system is in ci/packages.txt.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fmt doc bench bench-flink rocksdb rocksdb-env packages rust
+.PHONY: help demo test check fmt doc bench bench-flink crash rocksdb rocksdb-env packages rust
 
 help: ## this list
 	@echo "Millstream: streaming jobs in Rust."
@@ -11,6 +11,7 @@ help: ## this list
 	@echo "Variables:"
 	@echo "  MILLSTREAM_DATA=DIR   the full data set for the tests (default: ../shared/data, used if it is there)"
 	@echo "  ROWS=w2,q5  QUICK=1   for the benchmarks: only these rows; small inputs"
+	@echo "  N=100  SEED=7         for crash: so many runs; the first is told by this number"
 
 demo: packages rust ## install what is missing, build, run the flights job on the sample
 	cargo run --release -p millstream-examples --bin flights
@@ -32,6 +33,9 @@ bench: packages rust ## measure: records/s, records per CPU-second, ratio to a h
 
 bench-flink: packages rust ## the same workloads on Flink, and the ratios
 	cargo run --profile bench -p millstream-benches --bin bench -- flink
+
+crash: packages rust ## kill the queries again and again (N=20 runs), then at every failpoint; adds to SOAK.md
+	eval "$$(ci/rocksdb)" && cargo run --release -p millstream-tests --features rocksdb --bin crash -- $(or $(N),20) $(SEED)
 
 rocksdb: packages rust ## compile RocksDB, once (ten minutes); it stays in ~/.cache
 	@ci/rocksdb >/dev/null

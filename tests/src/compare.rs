@@ -74,8 +74,22 @@ impl fmt::Display for Difference {
 /// Compares the lines of all `part-*` files in `parts_dir` with those of the CSV file `expected` (plain or `.gz`) after
 /// its header. Answers how many lines there are. A `parts_dir` that does not exist is a result without lines.
 pub fn compare_sorted(parts_dir: &Path, expected: &Path) -> Result<usize, Mismatch> {
-    let wanted = read(expected)?;
-    let mut wanted = lines(&wanted);
+    let parts = part_files(parts_dir)?;
+    let parts = parts.iter().map(|part| read(part)).collect::<Result<Vec<_>, _>>()?;
+    let actual: Vec<&[u8]> = parts.iter().flat_map(|part| lines(part)).collect();
+    match compare_lines(&read(expected)?, actual) {
+        Ok(n) => Ok(n),
+        Err(difference) => Err(Mismatch::Lines(difference)),
+    }
+}
+
+/// Compares lines, in whatever order, with those of the CSV text `expected` after its header. Answers how many there
+/// are.
+///
+/// # Errors
+/// The lines by which they differ.
+pub fn compare_lines(expected: &[u8], mut actual: Vec<&[u8]>) -> Result<usize, Difference> {
+    let mut wanted = lines(expected);
     if !wanted.is_empty() {
         wanted.remove(0);
     }
@@ -83,15 +97,9 @@ pub fn compare_sorted(parts_dir: &Path, expected: &Path) -> Result<usize, Mismat
     while wanted.last().is_some_and(|line| line.is_empty()) {
         wanted.pop();
     }
-    let parts = part_files(parts_dir)?;
-    let parts = parts.iter().map(|part| read(part)).collect::<Result<Vec<_>, _>>()?;
-    let mut actual: Vec<&[u8]> = parts.iter().flat_map(|part| lines(part)).collect();
     wanted.sort_unstable();
     actual.sort_unstable();
-    if wanted == actual {
-        return Ok(actual.len());
-    }
-    Err(Mismatch::Lines(difference(&wanted, &actual)))
+    if wanted == actual { Ok(actual.len()) } else { Err(difference(&wanted, &actual)) }
 }
 
 /// The file of `dir` with the expected lines of result `name`: `name.csv` or `name.csv.gz`.
@@ -124,7 +132,11 @@ pub fn lines(content: &[u8]) -> Vec<&[u8]> {
     lines
 }
 
-fn part_files(dir: &Path) -> Result<Vec<PathBuf>, Mismatch> {
+/// The files `part-*` of `dir`; none if there is no such folder.
+///
+/// # Errors
+/// The folder cannot be read.
+pub fn part_files(dir: &Path) -> Result<Vec<PathBuf>, Mismatch> {
     let unreadable = |error| Mismatch::Unreadable(dir.to_owned(), error);
     let entries = match std::fs::read_dir(dir) {
         Ok(entries) => entries,

@@ -4,5 +4,8 @@
 //! more. Nothing depends on this package, so it may panic freely: a panic here is a failed test.
 
 pub mod compare;
+pub mod crash;
 pub mod data;
 pub mod program;
+pub mod queries;
+pub mod soak;

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::PathBuf;
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{OnceLock, mpsc};
 use std::thread;
 use std::time::Duration;
@@ -41,24 +41,61 @@ pub fn example(name: &str) -> Command {
     Command::new(built.get(name).unwrap_or_else(|| panic!("{name} is not among {PROGRAMS:?}")))
 }
 
+/// A process that was started.
+#[derive(Debug)]
+pub struct Running {
+    command: String,
+    child: Child,
+    stdout: mpsc::Receiver<String>,
+    stderr: mpsc::Receiver<String>,
+}
+
+/// Starts `command`.
+///
+/// # Panics
+/// When it cannot be started.
+pub fn start(command: &mut Command) -> Running {
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let stdout = read_aside(child.stdout.take().expect("stdout is piped"));
+    let stderr = read_aside(child.stderr.take().expect("stderr is piped"));
+    Running { command: format!("{command:?}"), child, stdout, stderr }
+}
+
+impl Running {
+    /// Waits until the process ends.
+    ///
+    /// # Errors
+    /// The process itself, when it still runs after `patience`.
+    pub fn wait(mut self, patience: Duration) -> Result<Finished, Running> {
+        // Both pipes end when the process does, so waiting for them is waiting for the process, with a deadline.
+        let Ok(stdout) = self.stdout.recv_timeout(patience) else { return Err(self) };
+        let stderr = self.stderr.recv().unwrap_or_default();
+        let status = self.child.wait().expect("a child can be waited for");
+        Ok(Finished { status, stdout, stderr })
+    }
+
+    /// Kills the process (SIGKILL: it notices nothing) and answers what it said before; its status tells whether it
+    /// had ended by itself.
+    pub fn kill(mut self) -> Finished {
+        self.child.kill().expect("a child can be killed");
+        let status = self.child.wait().expect("a child can be waited for");
+        let stdout = self.stdout.recv().unwrap_or_default();
+        let stderr = self.stderr.recv().unwrap_or_default();
+        Finished { status, stdout, stderr }
+    }
+}
+
 /// Runs `command` to its end.
 ///
 /// # Panics
 /// When it cannot be started, or has not ended after `deadline` (it is killed then).
 pub fn run(command: &mut Command, deadline: Duration) -> Finished {
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
-    let stdout = read_aside(child.stdout.take().expect("stdout is piped"));
-    let stderr = read_aside(child.stderr.take().expect("stderr is piped"));
-    // Both pipes end when the process does, so waiting for them is waiting for the process, with a deadline.
-    let Ok(stdout) = stdout.recv_timeout(deadline) else {
-        child.kill().and_then(|()| child.wait()).expect("a running child can be killed");
-        let stderr = stderr.recv().unwrap_or_default();
-        panic!("{command:?} was still running after {deadline:?}; it said:\n{stderr}");
-    };
-    let stderr = stderr.recv().unwrap_or_default();
-    let status = child.wait().expect("a child can be waited for");
-    Finished { status, stdout, stderr }
+    start(command).wait(deadline).unwrap_or_else(|running| {
+        let command = running.command.clone();
+        let stderr = running.kill().stderr;
+        panic!("{command} was still running after {deadline:?}; it said:\n{stderr}")
+    })
 }
 
 /// Reads `pipe` on a thread of its own, so that a full pipe never holds up the process; sends the text when it ends.
@@ -80,6 +117,9 @@ fn build() -> BTreeMap<String, PathBuf> {
     cargo.args(["build", "--workspace", "--message-format=json-render-diagnostics", "--profile"]);
     cargo.arg(profile());
     cargo.args(PROGRAMS.iter().flat_map(|name| ["--bin", name]));
+    if cfg!(feature = "rocksdb") {
+        cargo.args(["--features", "rocksdb"]);
+    }
     let output = cargo.output().unwrap_or_else(|error| panic!("{cargo:?}: {error}"));
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{cargo:?} failed:\n{said}");
@@ -95,11 +135,12 @@ fn build() -> BTreeMap<String, PathBuf> {
     artifacts.collect()
 }
 
-/// The profile of the running test, by the folder its executable lies in (`<profile>/deps/`).
+/// The profile of the running test or program, by the folder its executable lies in (`<profile>/deps/` or
+/// `<profile>/`).
 fn profile() -> String {
     let test = std::env::current_exe().expect("a test knows its executable");
-    let folder = test.ancestors().nth(2).and_then(|dir| dir.file_name());
-    match folder.and_then(|name| name.to_str()) {
+    let mut folders = test.ancestors().skip(1).filter_map(|dir| dir.file_name()?.to_str());
+    match folders.find(|name| *name != "deps") {
         Some("debug") => "dev".into(),
         Some(other) => other.into(),
         None => panic!("{} is not where cargo puts tests", test.display()),

@@ -1,6 +1,7 @@
 //! Every workspace-wide test, in one binary: each further one would link the whole engine once more.
 
 mod compile_fail;
+mod crash;
 mod engine;
 mod explain;
 mod queries;

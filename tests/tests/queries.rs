@@ -12,75 +12,40 @@ use std::time::Duration;
 use millstream_tests::compare::{compare_sorted, expected_file, lines, read};
 use millstream_tests::data::{DATA_VARIABLE, DEFAULT, data_dir, sample_dir, skip, workspace_root};
 use millstream_tests::program::{Finished, example, run};
+use millstream_tests::queries::{QUERIES, Query, SAMPLE};
 
 /// Several times what the slowest query takes in a debug build on a loaded machine.
 const DEADLINE: Duration = Duration::from_secs(480);
 
-struct Query {
-    id: &'static str,
-    results: &'static [&'static str],
+fn parallelisms(query: &Query) -> &'static [usize] {
+    if query.id == "O8" { &[2] } else { &[1, 2, 4] }
 }
 
-const QUERIES: [Query; 13] = [
-    Query { id: "O1", results: &["O1_carrier_tumbling_1h"] },
-    Query { id: "O2", results: &["O2_origin_tumbling_1h_late5m", "O2_late_records"] },
-    Query { id: "O3", results: &["O3_interval_join_turnaround"] },
-    Query { id: "O4", results: &["O4_host_sessions_30m"] },
-    Query { id: "O5", results: &["O5_top5_urls_sliding_10m_1m"] },
-    Query { id: "O6", results: &["O6_kjv_word_count"] },
-    Query { id: "O7", results: &["O7_wiki_channel_tumbling_5m"] },
-    Query { id: "O8", results: &["O8_us_dest_tumbling_6h"] },
-    Query { id: "O9", results: &["O9_apache_status_tumbling_1h_bound60s", "O9_late_records"] },
-    Query { id: "B1", results: &["B1_firings", "B1_dropped_records"] },
-    Query { id: "B2", results: &["B2_asof_join_weather"] },
-    Query { id: "B3", results: &["B3_alerts"] },
-    Query { id: "B4", results: &["B4_count_windows"] },
-];
-
-/// The queries that the repository's sample (flights and the first book of the Bible) can answer.
-const SAMPLE: [&str; 7] = ["O1", "O2", "O3", "O6", "B1", "B2", "B4"];
-
-impl Query {
-    fn of(id: &str) -> &'static Query {
-        QUERIES.iter().find(|query| query.id == id).expect("a query of the list")
+/// Runs the query and compares all its results; answers what differs.
+fn check(
+    query: &Query,
+    data: &Path,
+    expected: &[(&str, PathBuf)],
+    parallelism: usize,
+) -> Vec<String> {
+    let out = tempfile::tempdir().expect("a folder for the results");
+    let ended = queries(query.id, data, out.path(), &["--parallelism", &parallelism.to_string()]);
+    let case = format!("{} at parallelism {parallelism}", query.id);
+    if !ended.status.success() {
+        return vec![format!("{case} ended with {}:\n{}", ended.status, ended.stderr)];
     }
-
-    fn parallelisms(&self) -> &'static [usize] {
-        if self.id == "O8" { &[2] } else { &[1, 2, 4] }
-    }
-
-    /// Each result's name and the file that says what is expected; an error names the first result without a file.
-    fn expected(&self, dir: &Path) -> Result<Vec<(&'static str, PathBuf)>, String> {
-        let file = |name: &&'static str| {
-            let file = expected_file(dir, name);
-            file.map(|file| (*name, file))
-                .ok_or_else(|| format!("no {name}.csv in {}", dir.display()))
-        };
-        self.results.iter().map(file).collect()
-    }
-
-    /// Runs the query and compares all its results; answers what differs.
-    fn check(&self, data: &Path, expected: &[(&str, PathBuf)], parallelism: usize) -> Vec<String> {
-        let out = tempfile::tempdir().expect("a folder for the results");
-        let ended =
-            queries(self.id, data, out.path(), &["--parallelism", &parallelism.to_string()]);
-        let case = format!("{} at parallelism {parallelism}", self.id);
-        if !ended.status.success() {
-            return vec![format!("{case} ended with {}:\n{}", ended.status, ended.stderr)];
+    let mut problems = Vec::new();
+    for (name, file) in expected {
+        if let Err(mismatch) = compare_sorted(&out.path().join(name), file) {
+            problems.push(format!("{case}, {name}: {mismatch}"));
         }
-        let mut problems = Vec::new();
-        for (name, file) in expected {
-            if let Err(mismatch) = compare_sorted(&out.path().join(name), file) {
-                problems.push(format!("{case}, {name}: {mismatch}"));
-            }
-        }
-        for name in file_names(out.path()) {
-            if !self.results.contains(&name.as_str()) {
-                problems.push(format!("{case}: {name} is no result of this query"));
-            }
-        }
-        problems
     }
+    for name in file_names(out.path()) {
+        if !query.results.contains(&name.as_str()) {
+            problems.push(format!("{case}: {name} is no result of this query"));
+        }
+    }
+    problems
 }
 
 fn queries(id: &str, data: &Path, out: &Path, more: &[&str]) -> Finished {
@@ -107,16 +72,14 @@ fn full(id: &str) {
     let query = Query::of(id);
     let data = data_dir();
     let mut problems = Vec::new();
-    for &parallelism in query.parallelisms() {
+    for &parallelism in parallelisms(query) {
         let Some(data) = &data else {
             let reason = format!("no data set in {DEFAULT} ({DATA_VARIABLE} names its folder)");
             skip(&format!("{id} at parallelism {parallelism}"), &reason);
             continue;
         };
-        let root =
-            if id.starts_with('B') { workspace_root().join("tests/data") } else { data.clone() };
-        match query.expected(&root.join("expected")) {
-            Ok(expected) => problems.extend(query.check(data, &expected, parallelism)),
+        match query.expected(&query.expected_dir(data)) {
+            Ok(expected) => problems.extend(check(query, data, &expected, parallelism)),
             Err(problem) => problems.push(problem),
         }
     }
@@ -146,8 +109,8 @@ fn sample() {
     for query in SAMPLE.map(Query::of) {
         match query.expected(&data.join("expected")) {
             Ok(expected) => {
-                let runs = query.parallelisms().iter();
-                problems.extend(runs.flat_map(|&p| query.check(&data, &expected, p)));
+                let runs = parallelisms(query).iter();
+                problems.extend(runs.flat_map(|&p| check(query, &data, &expected, p)));
             }
             Err(problem) => problems.push(problem),
         }

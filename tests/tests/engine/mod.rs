@@ -11,6 +11,7 @@ mod operator_state;
 mod recovery;
 mod results;
 mod schema;
+mod stalls;
 
 use millstream::prelude::*;
 use std::fmt::Debug;
