@@ -24,6 +24,8 @@
 mod harness;
 mod input;
 mod pipeline;
+#[cfg(test)]
+mod restores;
 mod script;
 mod snapshot;
 mod surroundings;
