@@ -7,8 +7,8 @@
 pub use crate::stream::{DataStream, KeyedStream, OperatorSettings};
 pub use crate::{Environment, ExplainFormat, JobState};
 pub use millstream_connectors::{
-    BadRecord, FileSink, FileSource, Generator, OnError, Paced, Print, SocketSink, SocketSource,
-    parse_with,
+    BadRecord, FileSink, FileSource, Generator, LogSink, LogSource, OnError, Paced, Print,
+    SocketSink, SocketSource, parse_with,
 };
 pub use millstream_model::time::{days, hours, millis, mins, secs};
 pub use millstream_model::{Data, Error, EventTime, Key, MAX_TIME, NO_TIME, Result, Text};

@@ -1,4 +1,4 @@
-//! Sources and sinks: files, sockets, collections, generators.
+//! Sources and sinks: files, logs, sockets, collections, generators.
 //!
 //! A connector is a builder that implements [`Source`] or [`Sink`] of the runtime and nothing else: it is
 //! made on the user's side, shared by all subtasks, and gives each of them a reader or a writer of its own.
@@ -11,6 +11,7 @@ pub mod encode;
 pub mod file;
 pub mod generator;
 mod lines;
+pub mod log;
 pub mod malformed;
 pub mod paced;
 pub mod sink;
@@ -21,6 +22,7 @@ mod testing;
 pub use collection::{FromIter, FromVec, from_iter, from_vec};
 pub use file::{FileSink, FileSource};
 pub use generator::{Generator, Scheduled};
+pub use log::{LogSink, LogSource};
 pub use malformed::{BadRecord, OnError, parse_with};
 pub use paced::Paced;
 pub use sink::{Collect, Discard, Print};

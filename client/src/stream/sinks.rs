@@ -7,7 +7,7 @@ use super::DataStream;
 use super::settings::{OperatorSettings, configure};
 use crate::environment::Environment;
 use crate::graph::{NodeId, OpContext, Outs};
-use millstream_connectors::{Collect, Discard, FileSink, Print, SocketSink};
+use millstream_connectors::{Collect, Discard, FileSink, LogSink, Print, SocketSink};
 use millstream_model::{Data, Result};
 use millstream_runtime::chain::Push;
 use millstream_runtime::operator::{Sink, SinkLink, SinkStart};
@@ -181,6 +181,27 @@ impl<T: Data> DataStream<T> {
     #[track_caller]
     pub fn write_json(self, dir: impl Into<PathBuf>) -> SinkHandle {
         self.sink(FileSink::json(dir))
+    }
+
+    /// Writes a log in a folder, which [`read_log`](crate::Environment::read_log) reads: between jobs that take
+    /// checkpoints, each record exactly once. The folder must be empty or absent; [`LogSink`] has partitions,
+    /// keys, and adding to a log.
+    ///
+    /// ```
+    /// # use millstream::prelude::*;
+    /// # fn main() -> Result<()> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let log = dir.path().join("log");
+    /// let env = Environment::local();
+    /// env.from_iter(|| (1..=3u64).map(|n| (n, n * n))).write_log(&log).parallelism(1);
+    /// env.execute("squares")?;
+    /// assert_eq!(env.read_log::<(u64, u64)>(&log).execute_and_collect("read")?, [(1, 1), (2, 4), (3, 9)]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[track_caller]
+    pub fn write_log(self, dir: impl Into<PathBuf>) -> SinkHandle {
+        self.sink(LogSink::new(dir))
     }
 
     /// Writes a line a record to the server at `address` (`host:port`), over one connection unless

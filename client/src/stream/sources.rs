@@ -8,7 +8,7 @@
 use super::{DataStream, OperatorSettings};
 use crate::environment::Environment;
 use crate::graph::{Make, Node, OpContext, PortOf, RawOuts, SourceTraits};
-use millstream_connectors::{FileSource, Generator, SocketSource, from_iter, from_vec};
+use millstream_connectors::{FileSource, Generator, LogSource, SocketSource, from_iter, from_vec};
 use millstream_model::{Data, Result, Text};
 use millstream_runtime::source::{Source, SourceHead, SplitContext};
 use millstream_runtime::task::Head;
@@ -218,6 +218,27 @@ impl Environment {
     pub fn read_json_lines<T: Data>(&self, path: impl Into<PathBuf>) -> DataStream<T> {
         self.named_source("json lines", FileSource::json_lines(path), Watermarks::none())
             .parallelism(1)
+    }
+
+    /// The records of a log that [`write_log`](DataStream::write_log) wrote: those that are committed when the
+    /// job starts. One subtask reads them unless `.parallelism(…)` says otherwise: as many as the log has
+    /// partitions can. [`LogSource`] can also follow a log that is still being written.
+    ///
+    /// ```
+    /// # use millstream::prelude::*;
+    /// # fn main() -> Result<()> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let log = dir.path().join("log");
+    /// let env = Environment::local();
+    /// env.from_collection(vec!["a".to_string(), "b".to_string()]).write_log(&log).parallelism(1);
+    /// env.execute("write")?;
+    /// assert_eq!(env.read_log::<String>(&log).execute_and_collect("read")?, ["a", "b"]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[track_caller]
+    pub fn read_log<T: Data>(&self, dir: impl Into<PathBuf>) -> DataStream<T> {
+        self.named_source("log", LogSource::new::<T>(dir), Watermarks::none()).parallelism(1)
     }
 
     /// The lines that the server at `address` (`host:port`) sends, until it closes the connection; read by

@@ -5,7 +5,7 @@ use super::Surroundings;
 use crate::conformance::Place;
 use millstream_model::{Batch, CheckpointId, Result};
 use millstream_runtime::failpoint;
-use millstream_runtime::operator::{Sink, SinkStart, Staged};
+use millstream_runtime::operator::{Sink, SinkStart, SinkWriter, Staged};
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -58,39 +58,56 @@ impl Complete {
     }
 }
 
-/// Two subtasks write, stage, and commit if `dir` is given to note the checkpoint in.
-fn checkpoint<P: Place>(sink: &P::Sink, from: &Complete, dir: Option<&Path>) -> Result<Complete> {
-    let mut complete =
-        Complete { id: from.id + 1, position: from.position + N, staged: Vec::new() };
-    for subtask in 0..2 {
-        let at = Surroundings::new(subtask as usize, 2);
-        let mut writer = sink.writer(&at.operator)?;
-        writer.open(&at.operator)?;
-        let first = from.position + N / 2 * subtask;
-        for n in first..first + N / 2 {
-            writer.write(&mut Batch::of(vec![n]))?;
+/// Two subtasks that write from a checkpoint on.
+struct Attempt<'s, S> {
+    sink: &'s S,
+    writers: Vec<Box<dyn SinkWriter<u64>>>,
+    at: Complete,
+}
+
+impl<'s, S: Sink<u64>> Attempt<'s, S> {
+    fn start(sink: &'s S, at: Complete) -> Result<Self> {
+        let mut writers = Vec::new();
+        for subtask in 0..2 {
+            let surroundings = Surroundings::new(subtask, 2);
+            let mut writer = sink.writer(&surroundings.operator)?;
+            writer.open(&surroundings.operator)?;
+            writers.push(writer);
         }
-        complete.staged.extend(writer.stage(CheckpointId(complete.id))?);
+        Ok(Attempt { sink, writers, at })
     }
-    if let Some(dir) = dir {
-        complete.store(dir);
-        sink.committer().unwrap().commit(&complete.staged)?;
+
+    /// Writes and stages; commits, if `dir` is given to note the checkpoint in.
+    fn checkpoint(&mut self, dir: Option<&Path>) -> Result<()> {
+        let (id, mut position) = (self.at.id + 1, self.at.position);
+        let mut staged = Vec::new();
+        for writer in &mut self.writers {
+            for _ in 0..N / 2 {
+                writer.write(&mut Batch::of(vec![position]))?;
+                position += 1;
+            }
+            staged.extend(writer.stage(CheckpointId(id))?);
+        }
+        if let Some(dir) = dir {
+            self.at = Complete { id, position, staged };
+            self.at.store(dir);
+            self.sink.committer().unwrap().commit(&self.at.staged)?;
+        }
+        Ok(())
     }
-    Ok(complete)
 }
 
 /// Checkpoints, one of them never completed, and a recovery.
 fn story<P: Place>(place: &P, dir: &Path) -> Result<()> {
     let sink = place.sink();
     sink.prepare(&SinkStart::Fresh)?;
-    let mut complete = Complete::default();
-    for _ in 0..2 {
-        complete = checkpoint::<P>(&sink, &complete, Some(dir))?;
-    }
-    checkpoint::<P>(&sink, &complete, None)?;
-    sink.prepare(&SinkStart::Recovering(complete.staged.clone()))?;
-    checkpoint::<P>(&sink, &complete, Some(dir))?;
-    Ok(())
+    let mut attempt = Attempt::start(&sink, Complete::default())?;
+    attempt.checkpoint(Some(dir))?;
+    attempt.checkpoint(Some(dir))?;
+    attempt.checkpoint(None)?;
+    let at = attempt.at;
+    sink.prepare(&SinkStart::Recovering(at.staged.clone()))?;
+    Attempt::start(&sink, at)?.checkpoint(Some(dir))
 }
 
 /// Whether the story dies at the `n`-th time it passes a failpoint. What it left is recovered.
@@ -116,6 +133,8 @@ fn crashes<P: Place>(this_test: &str, name: &str, n: usize, make: impl Fn(&Path)
         assert_eq!(visible, (0..complete.position).collect::<Vec<_>>(), "{name}:{n}");
     };
     look(&complete);
-    look(&checkpoint::<P>(&sink, &complete, Some(dir.path())).unwrap());
+    let mut attempt = Attempt::start(&sink, complete).unwrap();
+    attempt.checkpoint(Some(dir.path())).unwrap();
+    look(&attempt.at);
     died
 }

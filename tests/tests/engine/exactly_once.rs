@@ -86,3 +86,71 @@ fn files_go_on_after_a_savepoint_with_another_parallelism() {
         assert_each_once(written(&out), N, (before, after, n_before));
     }
 }
+
+/// What is committed in a log of numbers.
+fn logged(dir: &Path) -> Vec<u64> {
+    Environment::local().read_log::<u64>(dir).execute_and_collect("read").unwrap()
+}
+
+#[test]
+fn logs_hold_every_record_once_however_often_the_job_fails() {
+    for way in Way::few() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = dir.path().join("log");
+        let env = environment(way, &dir.path().join("checkpoints"), &[]);
+        env.source(Generator::new(N, |i| i).rate(200_000), Watermarks::none())
+            .map_with(Failing::new(3))
+            .rebalance()
+            .sink(LogSink::new(&log).partitions(3).key(|n: &u64| *n));
+        env.execute("failing").unwrap_or_else(|e| panic!("{way:?}: {e}"));
+        assert_each_once(logged(&log), N, way);
+    }
+}
+
+/// One job writes a log, another follows it, both fail, and the second is stopped and goes on with other subtasks.
+#[test]
+fn a_chain_of_jobs_through_a_log_is_exactly_once() {
+    for (before, after) in [(1, 3), (3, 2)] {
+        let way =
+            |parallelism| Way { driver: "cooperative", batch_size: 7, parallelism, chaining: true };
+        let dir = tempfile::tempdir().unwrap();
+        let (log, out) = (dir.path().join("log"), dir.path().join("out"));
+        let copy = |env: &Environment| {
+            env.source(LogSource::new::<u64>(&log).follow(), Watermarks::none())
+                .uid("log")
+                .map_with(Failing::new(4))
+                .rebalance()
+                .sink(FileSink::lines(&out))
+                .uid("files");
+        };
+        let writing = environment(way(2), &dir.path().join("writing"), &[]);
+        writing
+            .source(Generator::new(N, |i| i).rate(100_000), Watermarks::none())
+            .map_with(Failing::new(3))
+            .sink(LogSink::new(&log).partitions(4).key(|n: &u64| *n));
+        let writer = writing.execute_async("writing").unwrap();
+        until("there is a log", || log.join("meta").exists());
+
+        let first = environment(way(before), &dir.path().join("first"), &[]);
+        copy(&first);
+        let reader = first.execute_async("first").unwrap();
+        until("output was committed", || !written(&out).is_empty());
+        let mut savepoint = reader.stop_with_savepoint(dir.path().join("savepoints"), false);
+        // It may just have failed, as planned.
+        while savepoint.is_err() {
+            savepoint = reader.stop_with_savepoint(dir.path().join("savepoints"), false);
+        }
+        reader.wait().unwrap();
+
+        let savepoint = savepoint.unwrap().display().to_string();
+        let settings = [("restore", savepoint.as_str())];
+        let second = environment(way(after), &dir.path().join("second"), &settings);
+        copy(&second);
+        let reader = second.execute_async("second").unwrap();
+        writer.wait().unwrap();
+        until("everything has come through", || written(&out).len() as u64 >= N);
+        reader.cancel();
+        reader.wait().unwrap();
+        assert_each_once(written(&out), N, (before, after));
+    }
+}

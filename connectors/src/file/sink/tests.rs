@@ -137,8 +137,8 @@ impl Place for Folder {
 #[test]
 fn records_are_visible_exactly_once_in_every_history() {
     let rolling = Rolling { at_bytes: Some(5), after_ms: None };
-    check(|| Folder::new(rolling), 3, 60, 7).unwrap();
-    check(|| Folder::new(Rolling::default()), 3, 60, 8).unwrap();
+    check(|| Folder::new(rolling), 3, 15, 7).unwrap();
+    check(|| Folder::new(Rolling::default()), 3, 15, 8).unwrap();
 }
 
 #[test]
