@@ -28,8 +28,8 @@ pub use millstream_runtime::metrics::{
 pub use millstream_runtime::operator::{AsyncCall, Retry};
 pub use millstream_runtime::watermark::{WatermarkGenerator, WatermarkRule, Watermarks};
 pub use millstream_state::{
-    Aggregate, AggregatingState, ListState, MapState, OperatorListState, OperatorStateSet,
-    ReducingState, StateSet, ValueState, operator_states, states,
+    Aggregate, AggregatingState, Expiring, ListState, MapState, OperatorListState,
+    OperatorStateSet, ReducingState, StateSet, Ttl, ValueState, operator_states, states,
 };
 
 pub use crate::aggregates::{Count, Max, Min, Sum};

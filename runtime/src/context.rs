@@ -3,7 +3,8 @@
 use crate::metrics::{Accumulator, AccumulatorHandle, Counter, Gauge, HistogramHandle, Registry};
 use crate::task::Waker;
 use crate::watermark::Alignment;
-use millstream_model::{CheckpointMode, EventTime, MAX_TIME, Place};
+use millstream_model::{CheckpointMode, EventTime, Key, MAX_TIME, Place, Result};
+use millstream_state::{KeyedStates, StateSet, ttl};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
@@ -217,6 +218,12 @@ impl OperatorContext {
     /// Processing time in milliseconds since the epoch.
     pub fn now_ms(&self) -> EventTime {
         self.task.now_ms()
+    }
+
+    /// Empty tables for these states, with this operator's clock.
+    pub(crate) fn states<K: Key>(&self, set: StateSet<K>) -> Result<KeyedStates> {
+        let task = self.task.clone();
+        KeyedStates::new(set, &(Arc::new(move || task.now_ms()) as ttl::Clock))
     }
 
     /// The task this operator runs in.

@@ -11,6 +11,7 @@ use millstream_model::{Data, Key, Result, hash_key};
 use millstream_state::described::AnyTable;
 use millstream_state::handle::{Descriptor, MapHandle};
 use millstream_state::schema::Schema;
+use millstream_state::ttl::Clock;
 use millstream_state::{Declared, KeyedStates, MapState, StateKind, StateSet};
 use std::cell::RefCell;
 use std::convert::identity;
@@ -50,8 +51,8 @@ impl<K: Key, V: Data> Declared<()> for BroadcastState<K, V> {
         Declared::<()>::kind(&self.0)
     }
 
-    fn table(&self) -> Box<dyn AnyTable> {
-        Declared::<()>::table(&self.0)
+    fn table(&self, clock: Clock) -> Box<dyn AnyTable> {
+        Declared::<()>::table(&self.0, clock)
     }
 }
 

@@ -7,7 +7,8 @@ use crate::schema::Shape;
 use crate::snapshot::PartKind;
 use crate::store::Space;
 use crate::table::KeyedTable;
-use millstream_model::{Key, Result, hash_key};
+use crate::ttl::Clock;
+use millstream_model::{EventTime, Key, Result, hash_key};
 use std::any::Any;
 
 /// A table of whatever type.
@@ -20,12 +21,65 @@ pub trait AnyTable: Any + Send + Part {
 pub struct DescribedTable<K, L: Layout> {
     pub(crate) table: KeyedTable<K, L::Content>,
     layout: L,
+    clock: Clock,
+    hand: Hand,
 }
+
+/// Where the search for what has expired stands: at a bucket, and at a place in what that holds.
+#[derive(Default)]
+struct Hand {
+    bucket: usize,
+    place: usize,
+}
+
+/// Buckets looked at with every access to a state that expires: with more than one, the search comes round
+/// before as many entries as there are have been added.
+const N_BUCKETS_SEARCHED: usize = 4;
+/// Places looked at in what one key holds, at most, with every access.
+const N_PLACES_SEARCHED: usize = 64;
 
 impl<K: Key, L: Layout> DescribedTable<K, L> {
     /// An empty one.
-    pub fn new(layout: L) -> Self {
-        DescribedTable { table: KeyedTable::default(), layout }
+    pub fn new(layout: L, clock: Clock) -> Self {
+        DescribedTable { table: KeyedTable::default(), layout, clock, hand: Hand::default() }
+    }
+
+    /// Processing time.
+    pub(crate) fn now(&self) -> EventTime {
+        (self.clock)()
+    }
+
+    /// Whether and when values expire.
+    pub(crate) fn lifetime(&self) -> L::Lifetime {
+        self.layout.lifetime()
+    }
+
+    /// Looks for what has expired in a few places, and removes it.
+    pub(crate) fn search_expired(&mut self, now: EventTime) {
+        for _ in 0..N_BUCKETS_SEARCHED {
+            if self.hand.bucket >= self.table.n_buckets() {
+                self.hand = Hand::default();
+            }
+            let Some((key, content)) = self.table.at_bucket(self.hand.bucket) else {
+                self.hand = Hand { bucket: self.hand.bucket + 1, place: 0 };
+                continue;
+            };
+            let places = self.hand.place..self.hand.place + N_PLACES_SEARCHED;
+            let is_last = places.end >= L::n_places(content);
+            if L::is_stale(content, places.clone(), now) {
+                let (key, hash) = (key.clone(), hash_key(key).unwrap_or_default());
+                // By the ways that snapshots and stores learn of.
+                let content = self.table.get_mut(hash, |k| *k == key);
+                if content.is_some_and(|content| L::trim(content, places.clone(), now)) {
+                    self.table.remove(hash, |k| *k == key);
+                }
+            }
+            if !is_last {
+                self.hand.place = places.end;
+                return;
+            }
+            self.hand = Hand { bucket: self.hand.bucket + 1, place: 0 };
+        }
     }
 }
 
@@ -71,12 +125,15 @@ impl<K: Key, L: Layout> Part for DescribedTable<K, L> {
 
     fn restore(&mut self, entries: &Entries<'_>) -> Result<()> {
         entries.check_key::<K>(0)?;
-        let read = self.layout.reader(entries.shape_at(1)?, entries.version)?;
+        let now = self.now();
+        let read = self.layout.reader(entries.shape_at(1)?, entries.version, now)?;
         entries.walk(|_, bytes| {
             let (key, key_bytes) = codec::decode::<K>(bytes)?;
             let (content, content_bytes) = read(&bytes[key_bytes..])?;
             let hash = hash_key(&key)?;
-            if entries.assignment.owns(hash) {
+            if entries.assignment.owns(hash)
+                && let Some(content) = content
+            {
                 self.table.insert(hash, key, content);
             }
             Ok(key_bytes + content_bytes)

@@ -8,6 +8,7 @@ use crate::aggregate::Aggregate;
 use crate::described::{AnyTable, DescribedTable};
 use crate::layout::{Listed, Mapped, Single};
 use crate::schema::Schema;
+use crate::ttl::{Clock, Ttl};
 use millstream_model::{Data, Key};
 use std::marker::PhantomData;
 
@@ -59,6 +60,13 @@ macro_rules! described {
                 self
             }
 
+            /// The same state, but its values (of a list: each element; of a map: the value of each key) go by
+            /// themselves after a time. See [`Ttl`].
+            #[must_use]
+            pub const fn ttl(self, ttl: Ttl) -> Expiring<Self> {
+                Expiring { state: self, ttl }
+            }
+
             pub(crate) fn layout(&self) -> $layout {
                 <$layout>::new(self.schema)
             }
@@ -73,8 +81,23 @@ macro_rules! described {
                 StateKind::$kind
             }
 
-            fn table(&self) -> Box<dyn AnyTable> {
-                Box::new(DescribedTable::<K, _>::new(self.layout()))
+            fn table(&self, clock: Clock) -> Box<dyn AnyTable> {
+                Box::new(DescribedTable::<K, _>::new(self.layout(), clock))
+            }
+        }
+
+        impl<K: Key, $($p)+> Declared<K> for Expiring<$state> {
+            fn name(&self) -> &'static str {
+                self.state.name
+            }
+
+            fn kind(&self) -> StateKind {
+                StateKind::$kind
+            }
+
+            fn table(&self, clock: Clock) -> Box<dyn AnyTable> {
+                let layout = self.state.layout().expiring(self.ttl);
+                Box::new(DescribedTable::<K, _>::new(layout, clock))
             }
         }
     };
@@ -120,6 +143,20 @@ impl<T, A: Aggregate<T>> AggregatingState<T, A> {
 described!([V: Data] ReducingState<V>, V, Reducing, Single<V>);
 described!([T: 'static, A: Aggregate<T>] AggregatingState<T, A>, A::Acc, Aggregating, Single<A::Acc>);
 
+/// A state whose values go by themselves.
+///
+/// ```
+/// use millstream_model::time::hours;
+/// use millstream_state::{Expiring, StateSet, Ttl, ValueState, states};
+///
+/// const LAST: Expiring<ValueState<u64>> = ValueState::new("last").ttl(Ttl::after(hours(24)));
+/// const STATES: StateSet<String> = states![LAST];
+/// ```
+pub struct Expiring<D> {
+    pub(crate) state: D,
+    ttl: Ttl,
+}
+
 /// A descriptor as the engine sees it, whatever its type, for keys of type `K`.
 pub trait Declared<K> {
     /// The state's name.
@@ -128,8 +165,8 @@ pub trait Declared<K> {
     /// The state's kind.
     fn kind(&self) -> StateKind;
 
-    /// An empty table for it.
-    fn table(&self) -> Box<dyn AnyTable>;
+    /// An empty table for it, with the clock by which values expire.
+    fn table(&self, clock: Clock) -> Box<dyn AnyTable>;
 }
 
 /// The states of one function. Made by `states!`.

@@ -185,7 +185,7 @@ pub struct MapHandle<'a, K, MK, MV> {
 descriptor!([MK: Key, MV: Data] MapState<MK, MV>, Mapped<MK, MV>, MapHandle<MK, MV>);
 
 /// The hash of a map's key. A float has none: it is refused as every key is.
-fn map_hash<MK: Key>(key: &MK) -> u64 {
+pub(crate) fn map_hash<MK: Key>(key: &MK) -> u64 {
     match hash_key(key) {
         Ok(hash) => hash,
         Err(e) => panic!("a key of a map state cannot be used: {e}"),
@@ -310,7 +310,9 @@ impl<'a, K: Key, T: 'static, A: Aggregate<T>> AggregatingHandle<'a, K, T, A> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ttl::Clock;
     use crate::{KeyedStates, StateSet, states};
+    use std::sync::Arc;
 
     const COUNT: ValueState<u64> = ValueState::new("count");
     const SEEN: ListState<String> = ListState::new("seen");
@@ -320,7 +322,7 @@ mod tests {
 
     #[test]
     fn several_states_of_a_key_are_held_at_once() {
-        let states = KeyedStates::new(STATES).unwrap();
+        let states = KeyedStates::new(STATES, &(Arc::new(|| 0i64) as Clock)).unwrap();
         for (key, n) in [("a", 3), ("b", 1), ("a", 2)] {
             let key = key.to_string();
             let hash = hash_key(&key).unwrap();
@@ -344,7 +346,7 @@ mod tests {
     #[test]
     #[should_panic(expected = "state `other` is not declared")]
     fn an_undeclared_state_is_named() {
-        let states = KeyedStates::new(STATES).unwrap();
+        let states = KeyedStates::new(STATES, &(Arc::new(|| 0i64) as Clock)).unwrap();
         const OTHER: ValueState<u8> = ValueState::new("other");
         states.of(&OTHER, &String::new(), 0);
     }
@@ -352,7 +354,7 @@ mod tests {
     #[test]
     #[should_panic(expected = "state `count` is already held")]
     fn a_state_held_twice_is_named() {
-        let states = KeyedStates::new(STATES).unwrap();
+        let states = KeyedStates::new(STATES, &(Arc::new(|| 0i64) as Clock)).unwrap();
         let key = String::new();
         let _first = states.of(&COUNT, &key, 0);
         states.of(&COUNT, &key, 0);

@@ -1,22 +1,30 @@
 //! Layouts: what a state holds under one key, and how its bytes are described and read.
 //!
 //! A schema speaks of the type that the program knows: the value, the element of a list, the value of a map.
-//! What stands around it is the same for all types, so it is described here, once, and what a schema can read
-//! (old versions, old shapes) can be read inside of lists and maps too.
+//! What stands around it is the same for all types, so it is described here, once: the collection, and the
+//! time at which an element expires. What a schema can read (old versions, old shapes) can be read inside of
+//! all of them, and a state may begin or cease to expire as its type may change.
 
 use crate::codec;
-use crate::schema::{Schema, Shape};
+use crate::schema::{Reader, Schema, Shape};
 use crate::table::KeyedTable;
-use millstream_model::{Data, Error, Key, Result, hash_key};
+use crate::ttl::{Forever, Lifetime, Ttl, as_timed};
+use millstream_model::{Data, Error, EventTime, Key, Result, hash_key};
 use std::marker::PhantomData;
 
-/// Reads what a key holds from the beginning of some bytes; also how many bytes it took.
-pub type ReadContent<'w, C> = Box<dyn Fn(&[u8]) -> Result<(C, usize)> + 'w>;
+/// Reads what a key holds from the beginning of some bytes (`None`: all of it has expired); also how many bytes
+/// it took.
+pub type ReadContent<'w, C> = Box<dyn Fn(&[u8]) -> Result<(Option<C>, usize)> + 'w>;
 
 /// See the module's text.
 pub trait Layout: Copy + Send + Sync + 'static {
     /// What a key holds.
     type Content: Data;
+    /// Whether and when it expires.
+    type Lifetime: Lifetime;
+
+    /// Whether and when it expires.
+    fn lifetime(&self) -> Self::Lifetime;
 
     /// Its shape.
     ///
@@ -27,7 +35,7 @@ pub trait Layout: Copy + Send + Sync + 'static {
     /// What the program calls this version of the schema's type.
     fn version(&self) -> u32;
 
-    /// How it is read if it was written in this shape and version.
+    /// How it is read at this processing time, if it was written in this shape and version.
     ///
     /// # Errors
     /// If it cannot be.
@@ -35,110 +43,210 @@ pub trait Layout: Copy + Send + Sync + 'static {
         &'w self,
         written: &'w Shape,
         version: u32,
+        now: EventTime,
     ) -> Result<ReadContent<'w, Self::Content>>;
+
+    /// Number of places that are looked at to find what has expired.
+    fn n_places(content: &Self::Content) -> usize;
+
+    /// Whether something has expired in these places.
+    fn is_stale(content: &Self::Content, places: std::ops::Range<usize>, now: EventTime) -> bool;
+
+    /// Removes what has expired in these places; whether nothing is left at all.
+    fn trim(content: &mut Self::Content, places: std::ops::Range<usize>, now: EventTime) -> bool;
+}
+
+/// Elements: what a schema describes, in a lifetime.
+pub struct Elements<V, L> {
+    schema: Schema<V>,
+    lifetime: L,
 }
 
 /// A value.
-pub struct Single<V>(Schema<V>);
+pub struct Single<V, L = Forever>(Elements<V, L>);
 
 /// A list of values.
-pub struct Listed<V>(Schema<V>);
+pub struct Listed<V, L = Forever>(Elements<V, L>);
 
 /// A map to values.
-pub struct Mapped<MK, MV>(Schema<MV>, PhantomData<fn() -> MK>);
+pub struct Mapped<MK, MV, L = Forever>(Elements<MV, L>, PhantomData<fn() -> MK>);
 
-impl<V> Single<V> {
-    /// The layout of a value with this schema.
-    pub fn new(schema: Schema<V>) -> Self {
-        Single(schema)
+impl<V, L: Copy> Clone for Elements<V, L> {
+    fn clone(&self) -> Self {
+        *self
     }
 }
 
-impl<V> Listed<V> {
-    /// The layout of a list whose elements have this schema.
-    pub fn new(schema: Schema<V>) -> Self {
-        Listed(schema)
-    }
-}
+impl<V, L: Copy> Copy for Elements<V, L> {}
 
-impl<MK, MV> Mapped<MK, MV> {
-    /// The layout of a map whose values have this schema.
-    pub fn new(schema: Schema<MV>) -> Self {
-        Mapped(schema, PhantomData)
-    }
-}
+macro_rules! layout {
+    ($($layout:ident<$($p:ident),+> of $element:ident $(, $more:expr)?;)*) => {$(
+        impl<$($p),+> $layout<$($p),+, Forever> {
+            /// The layout of what lives forever, with this schema.
+            pub fn new(schema: Schema<$element>) -> Self {
+                $layout(Elements { schema, lifetime: Forever } $(, $more)?)
+            }
 
-macro_rules! copy {
-    ($($layout:ident<$($p:ident),+>)*) => {
-        $(impl<$($p),+> Clone for $layout<$($p),+> {
+            /// The same for what expires.
+            pub(crate) fn expiring(self, ttl: Ttl) -> $layout<$($p),+, Ttl> {
+                $layout(Elements { schema: self.0.schema, lifetime: ttl } $(, $more)?)
+            }
+        }
+
+        impl<$($p),+, L: Copy> Clone for $layout<$($p),+, L> {
             fn clone(&self) -> Self {
                 *self
             }
         }
-        impl<$($p),+> Copy for $layout<$($p),+> {})*
-    };
+
+        impl<$($p),+, L: Copy> Copy for $layout<$($p),+, L> {}
+    )*};
 }
 
-copy!(Single<V> Listed<V> Mapped<MK, MV>);
-
-impl<V: Data> Layout for Single<V> {
-    type Content = V;
-
-    fn shape(&self) -> Result<Shape> {
-        self.0.shape()
-    }
-
-    fn version(&self) -> u32 {
-        self.0.version_number()
-    }
-
-    fn reader<'w>(&'w self, written: &'w Shape, version: u32) -> Result<ReadContent<'w, V>> {
-        let reader = self.0.reader(written, version)?;
-        Ok(Box::new(move |bytes| reader.read(bytes)))
-    }
+layout! {
+    Single<V> of V;
+    Listed<V> of V;
+    Mapped<MK, MV> of MV, PhantomData;
 }
 
-impl<V: Data> Layout for Listed<V> {
-    type Content = Vec<V>;
-
+impl<V: Data, L: Lifetime> Elements<V, L> {
     fn shape(&self) -> Result<Shape> {
-        Ok(Shape::List(Box::new(self.0.shape()?)))
-    }
-
-    fn version(&self) -> u32 {
-        self.0.version_number()
-    }
-
-    fn reader<'w>(&'w self, written: &'w Shape, version: u32) -> Result<ReadContent<'w, Vec<V>>> {
-        let Shape::List(item) = written else { return Err(other_kind("a list", written)) };
-        let reader = self.0.reader(item, version)?;
-        Ok(Box::new(move |bytes| {
-            let mut list = Vec::new();
-            let taken = read_items(bytes, |bytes| {
-                let (item, taken) = reader.read(bytes)?;
-                list.push(item);
-                Ok(taken)
-            })?;
-            Ok((list, taken))
-        }))
-    }
-}
-
-impl<MK: Key, MV: Data> Layout for Mapped<MK, MV> {
-    type Content = KeyedTable<MK, MV>;
-
-    fn shape(&self) -> Result<Shape> {
-        Ok(Shape::List(Box::new(Shape::pair(Shape::of::<MK>()?, self.0.shape()?))))
-    }
-
-    fn version(&self) -> u32 {
-        self.0.version_number()
+        Ok(L::shape(self.schema.shape()?))
     }
 
     fn reader<'w>(
         &'w self,
         written: &'w Shape,
         version: u32,
+        now: EventTime,
+    ) -> Result<ElementReader<'w, V, L>> {
+        let timed = as_timed(written);
+        let reader = self.schema.reader(timed.unwrap_or(written), version)?;
+        Ok(ElementReader { is_timed: timed.is_some(), reader, lifetime: self.lifetime, now })
+    }
+}
+
+/// Reads elements, which expired when they were written, or did not.
+struct ElementReader<'w, V, L> {
+    is_timed: bool,
+    reader: Reader<'w, V>,
+    lifetime: L,
+    now: EventTime,
+}
+
+impl<V: Data, L: Lifetime> ElementReader<'_, V, L> {
+    fn read(&self, bytes: &[u8]) -> Result<(Option<L::Held<V>>, usize)> {
+        let (expires_at, time_bytes) = if self.is_timed {
+            let (at, taken) = codec::decode(bytes)?;
+            (Some(at), taken)
+        } else {
+            (None, 0)
+        };
+        let (value, value_bytes) = self.reader.read(&bytes[time_bytes..])?;
+        Ok((self.lifetime.hold(value, expires_at, self.now), time_bytes + value_bytes))
+    }
+}
+
+macro_rules! of_elements {
+    () => {
+        type Lifetime = L;
+
+        fn lifetime(&self) -> L {
+            self.0.lifetime
+        }
+
+        fn version(&self) -> u32 {
+            self.0.schema.version_number()
+        }
+    };
+}
+
+impl<V: Data, L: Lifetime> Layout for Single<V, L> {
+    type Content = L::Held<V>;
+    of_elements!();
+
+    fn shape(&self) -> Result<Shape> {
+        self.0.shape()
+    }
+
+    fn reader<'w>(
+        &'w self,
+        written: &'w Shape,
+        version: u32,
+        now: EventTime,
+    ) -> Result<ReadContent<'w, Self::Content>> {
+        let reader = self.0.reader(written, version, now)?;
+        Ok(Box::new(move |bytes| reader.read(bytes)))
+    }
+
+    fn n_places(_: &Self::Content) -> usize {
+        1
+    }
+
+    fn is_stale(held: &Self::Content, _: std::ops::Range<usize>, now: EventTime) -> bool {
+        L::is_over(held, now)
+    }
+
+    fn trim(held: &mut Self::Content, _: std::ops::Range<usize>, now: EventTime) -> bool {
+        L::is_over(held, now)
+    }
+}
+
+impl<V: Data, L: Lifetime> Layout for Listed<V, L> {
+    type Content = Vec<L::Held<V>>;
+    of_elements!();
+
+    fn shape(&self) -> Result<Shape> {
+        Ok(Shape::List(Box::new(self.0.shape()?)))
+    }
+
+    fn reader<'w>(
+        &'w self,
+        written: &'w Shape,
+        version: u32,
+        now: EventTime,
+    ) -> Result<ReadContent<'w, Self::Content>> {
+        let Shape::List(item) = written else { return Err(other_kind("a list", written)) };
+        let reader = self.0.reader(item, version, now)?;
+        Ok(Box::new(move |bytes| {
+            let mut list = Vec::new();
+            let taken = read_items(bytes, |bytes| {
+                let (item, taken) = reader.read(bytes)?;
+                list.extend(item);
+                Ok(taken)
+            })?;
+            Ok(((!list.is_empty()).then_some(list), taken))
+        }))
+    }
+
+    /// Elements are appended, so the oldest stand first.
+    fn n_places(_: &Self::Content) -> usize {
+        1
+    }
+
+    fn is_stale(list: &Self::Content, _: std::ops::Range<usize>, now: EventTime) -> bool {
+        list.first().is_none_or(|held| L::is_over(held, now))
+    }
+
+    fn trim(list: &mut Self::Content, _: std::ops::Range<usize>, now: EventTime) -> bool {
+        list.retain(|held| !L::is_over(held, now));
+        list.is_empty()
+    }
+}
+
+impl<MK: Key, MV: Data, L: Lifetime> Layout for Mapped<MK, MV, L> {
+    type Content = KeyedTable<MK, L::Held<MV>>;
+    of_elements!();
+
+    fn shape(&self) -> Result<Shape> {
+        Ok(Shape::List(Box::new(Shape::pair(Shape::of::<MK>()?, self.0.shape()?))))
+    }
+
+    fn reader<'w>(
+        &'w self,
+        written: &'w Shape,
+        version: u32,
+        now: EventTime,
     ) -> Result<ReadContent<'w, Self::Content>> {
         let pair = match written {
             Shape::List(item) => item.as_pair(),
@@ -146,17 +254,40 @@ impl<MK: Key, MV: Data> Layout for Mapped<MK, MV> {
         };
         let Some((key, value)) = pair else { return Err(other_kind("a map", written)) };
         let keys = Schema::<MK>::recorded().reader(key, 0)?;
-        let values = self.0.reader(value, version)?;
+        let values = self.0.reader(value, version, now)?;
         Ok(Box::new(move |bytes| {
             let mut map = KeyedTable::default();
             let taken = read_items(bytes, |bytes| {
                 let (key, key_bytes) = keys.read(bytes)?;
                 let (value, value_bytes) = values.read(&bytes[key_bytes..])?;
-                map.insert(hash_key(&key)?, key, value);
+                if let Some(value) = value {
+                    map.insert(hash_key(&key)?, key, value);
+                }
                 Ok(key_bytes + value_bytes)
             })?;
-            Ok((map, taken))
+            Ok(((!map.is_empty()).then_some(map), taken))
         }))
+    }
+
+    fn n_places(map: &Self::Content) -> usize {
+        map.n_buckets()
+    }
+
+    fn is_stale(map: &Self::Content, places: std::ops::Range<usize>, now: EventTime) -> bool {
+        map.is_empty() || map.in_buckets(places).any(|(_, held)| L::is_over(held, now))
+    }
+
+    fn trim(map: &mut Self::Content, places: std::ops::Range<usize>, now: EventTime) -> bool {
+        let over: Vec<MK> = map
+            .in_buckets(places)
+            .filter(|(_, held)| L::is_over(held, now))
+            .map(|(key, _)| key.clone())
+            .collect();
+        for key in over {
+            // A key in the map has been hashed before.
+            map.remove(hash_key(&key).unwrap_or_default(), |k| *k == key);
+        }
+        map.is_empty()
     }
 }
 

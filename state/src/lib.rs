@@ -11,6 +11,7 @@ pub mod codec;
 pub mod dense;
 pub mod described;
 pub mod descriptor;
+pub mod expiring;
 pub mod failpoint;
 pub mod handle;
 pub mod items;
@@ -25,12 +26,14 @@ pub mod states;
 pub mod store;
 pub mod table;
 pub mod timers;
+pub mod ttl;
 pub mod undo;
 
 pub use aggregate::Aggregate;
 pub use dense::DenseTable;
 pub use descriptor::{
-    AggregatingState, Declared, ListState, MapState, ReducingState, StateKind, StateSet, ValueState,
+    AggregatingState, Declared, Expiring, ListState, MapState, ReducingState, StateKind, StateSet,
+    ValueState,
 };
 pub use items::Items;
 pub use operator_state::{OperatorListState, OperatorStateSet, OperatorStates};
@@ -38,6 +41,7 @@ pub use part::{Entries, Part, Visitor, Written};
 pub use states::KeyedStates;
 pub use table::KeyedTable;
 pub use timers::TimerQueue;
+pub use ttl::Ttl;
 
 #[cfg(test)]
 mod freeze_tests;

@@ -7,9 +7,11 @@ use crate::described::{AnyTable, DescribedTable};
 use crate::descriptor::StateSet;
 use crate::handle::Descriptor;
 use crate::part::{Broadcast, Part, Visitor};
+use crate::ttl::Clock;
 use millstream_model::{Error, Key, Result};
 use std::any::Any;
 use std::cell::{RefCell, RefMut};
+use std::sync::Arc;
 
 /// The tables of one operator subtask. See the module's text.
 pub struct KeyedStates {
@@ -51,11 +53,11 @@ impl KeyedStates {
         Ok(())
     }
 
-    /// Empty tables for a set of declared states.
+    /// Empty tables for a set of declared states; `clock` is that by which values expire.
     ///
     /// # Errors
     /// If two states bear the same name.
-    pub fn new<K: Key>(set: StateSet<K>) -> Result<Self> {
+    pub fn new<K: Key>(set: StateSet<K>, clock: &Clock) -> Result<Self> {
         let mut slots: Vec<Slot> = Vec::new();
         for d in set.declarations() {
             if slots.iter().any(|s| s.name == d.name()) {
@@ -64,7 +66,7 @@ impl KeyedStates {
                     d.name()
                 )));
             }
-            slots.push(Slot { name: d.name(), table: RefCell::new(d.table()) });
+            slots.push(Slot { name: d.name(), table: RefCell::new(d.table(Arc::clone(clock))) });
         }
         Ok(KeyedStates { slots })
     }

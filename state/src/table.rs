@@ -368,6 +368,28 @@ impl<K: Key, V> KeyedTable<K, V> {
         }
     }
 
+    /// Number of buckets: places in which entries stand or may stand.
+    pub(crate) fn n_buckets(&self) -> usize {
+        self.table.num_buckets()
+    }
+
+    /// The entry in a bucket.
+    pub(crate) fn at_bucket(&self, bucket: usize) -> Option<(&K, &V)> {
+        if bucket >= self.table.num_buckets() {
+            return None;
+        }
+        self.table.get_bucket(bucket).map(|e| (&e.0, &e.1))
+    }
+
+    /// The entries in some buckets.
+    pub(crate) fn in_buckets(
+        &self,
+        buckets: std::ops::Range<usize>,
+    ) -> impl Iterator<Item = (&K, &V)> {
+        let end = buckets.end.min(self.table.num_buckets());
+        (buckets.start..end).filter_map(|bucket| self.at_bucket(bucket))
+    }
+
     /// All entries, in no particular but a repeatable order; of a table over a store, those that are in
     /// memory.
     pub fn iter(&self) -> impl Iterator<Item = (&K, &V)> {

@@ -33,7 +33,7 @@ impl<F> BroadcastProcess<F> {
     where
         F: BroadcastProcessFunction<I, B>,
     {
-        let broadcast = KeyedStates::new(F::BROADCAST)?;
+        let broadcast = context.states(F::BROADCAST)?;
         Ok(BroadcastProcess { function, broadcast, watermark: MIN_TIME, context })
     }
 }
@@ -119,8 +119,8 @@ impl<K: Key, I, F> KeyedBroadcastProcess<K, I, F> {
     where
         F: KeyedBroadcastProcessFunction<K, I, B>,
     {
-        let states = KeyedStates::new(F::STATES)?;
-        let broadcast = KeyedStates::new(F::BROADCAST)?;
+        let states = context.states(F::STATES)?;
+        let broadcast = context.states(F::BROADCAST)?;
         Ok(KeyedBroadcastProcess {
             function,
             selector,

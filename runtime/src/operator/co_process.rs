@@ -6,7 +6,7 @@ use crate::context::OperatorContext;
 use crate::function::{Collector, KeyedCoProcessFunction, TimeDomain};
 use crate::keyed::KeySelector;
 use millstream_model::{EventTime, Key, Result};
-use millstream_state::{KeyedStates, Visitor};
+use millstream_state::Visitor;
 use std::sync::Arc;
 
 /// Runs a [`KeyedCoProcessFunction`].
@@ -28,7 +28,7 @@ impl<K: Key, L, R, F: KeyedCoProcessFunction<K, L, R>> KeyedCoProcess<K, L, R, F
         right: Arc<dyn KeySelector<R, K>>,
         context: OperatorContext,
     ) -> Result<Self> {
-        let states = KeyedStates::new(F::STATES)?;
+        let states = context.states(F::STATES)?;
         Ok(KeyedCoProcess { function, left, right, store: Store::new(states, context) })
     }
 }

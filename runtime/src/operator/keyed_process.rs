@@ -104,7 +104,7 @@ impl<K: Key, I, F: KeyedProcessFunction<K, I>> KeyedProcess<K, I, F> {
         selector: Arc<dyn KeySelector<I, K>>,
         context: OperatorContext,
     ) -> Result<Self> {
-        let states = KeyedStates::new(F::STATES)?;
+        let states = context.states(F::STATES)?;
         Ok(KeyedProcess { function, selector, store: Store::new(states, context) })
     }
 }

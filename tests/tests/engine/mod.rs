@@ -12,6 +12,7 @@ mod recovery;
 mod results;
 mod schema;
 mod stalls;
+mod ttl;
 
 use millstream::prelude::*;
 use std::fmt::Debug;
