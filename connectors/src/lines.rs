@@ -171,8 +171,19 @@ pub(crate) struct LineParser<F> {
 }
 
 impl<F: LineFormat> LineParser<F> {
-    pub(crate) fn new(format: F) -> Self {
-        LineParser { format, chunk: Chunk::Valid(Text::EMPTY), at: 0, line_number: 0 }
+    /// A parser that begins behind so many lines.
+    pub(crate) fn new(format: F, line_number: u64) -> Self {
+        LineParser { format, chunk: Chunk::Valid(Text::EMPTY), at: 0, line_number }
+    }
+
+    /// How much of the chunk has been gone through.
+    pub(crate) fn n_parsed(&self) -> usize {
+        let len = match &self.chunk {
+            Chunk::Valid(text) => text.len(),
+            Chunk::Mixed(bytes) => bytes.len(),
+        };
+        // The last line of a file needs no end.
+        self.at.min(len)
     }
 
     /// Takes the next chunk. The one before must have been gone through.
@@ -254,7 +265,7 @@ mod tests {
 
     /// Cuts `input` given in pieces of `piece` bytes.
     fn cut(input: &[u8], piece: usize) -> Vec<Text> {
-        let (mut buffer, mut parser) = (LineBuffer::default(), LineParser::new(AsText));
+        let (mut buffer, mut parser) = (LineBuffer::default(), LineParser::new(AsText, 0));
         let mut lines = Vec::new();
         for piece in input.chunks(piece).chain([&[][..]]) {
             buffer.space()[..piece.len()].copy_from_slice(piece);
@@ -301,7 +312,7 @@ mod tests {
 
     #[test]
     fn a_line_that_is_no_utf8_leaves_its_neighbours_alone() {
-        let mut parser = LineParser::new(AsString);
+        let mut parser = LineParser::new(AsString, 0);
         parser.feed(b"good\nb\xffd\r\nalso good\n");
         assert_eq!(parser.record("f"), Some(Ok("good".into())));
         let bad = parser.record("f").unwrap().unwrap_err();
@@ -313,7 +324,7 @@ mod tests {
 
     #[test]
     fn json_errors_name_the_column() {
-        let mut parser = LineParser::new(AsJson::<Vec<u8>>::default());
+        let mut parser = LineParser::new(AsJson::<Vec<u8>>::default(), 0);
         parser.feed(b"[1, 2]\n  \n[1, x]\n[1\n[300]\n");
         assert_eq!(parser.record("f"), Some(Ok(vec![1, 2])));
         let cause = |record: Option<Result<_, BadRecord>>| {

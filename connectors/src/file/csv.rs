@@ -5,7 +5,7 @@
 //! that a bad record can be shown as it stands in the file, with the line it really begins on.
 
 use super::input::{Input, Origin};
-use super::source::{FileFormat, FileInput, FileSource, Records};
+use super::source::{Fields, FileFormat, FileInput, FileSource, Position, Records};
 use crate::malformed::BadRecord;
 use csv::{ByteRecord, ErrorKind, Reader, ReaderBuilder};
 use memchr::memchr_iter;
@@ -57,18 +57,28 @@ impl<T: Data> FileFormat for AsCsv<T> {
     type Records = CsvRecords<T>;
 
     fn records(&self, file: FileInput) -> Result<CsvRecords<T>> {
-        let FileInput { origin, input, skip_lines } = file;
-        let input = Trail::new(input, skip_lines).map_err(|e| origin.failure(0, e))?;
+        let FileInput { origin, input, position, skip_lines } = file;
+        let input = Trail::new(input, position.n_lines, skip_lines);
+        let input = input.map_err(|e| origin.failure(position.n_lines, e))?;
         let reader = ReaderBuilder::new()
             .delimiter(self.delimiter)
-            .has_headers(self.has_headers)
+            .has_headers(false)
+            .flexible(true)
             .buffer_capacity(BLOCK)
             .from_reader(input);
+        let (headers, n_fields) = match position.fields {
+            Fields::Unknown => (None, None),
+            Fields::Count(n) => (None, Some(n)),
+            Fields::Names(names) => {
+                (Some(ByteRecord::from(names.clone())), Some(names.len() as u64))
+            }
+        };
         Ok(CsvRecords {
             origin,
             reader,
-            headers: None,
+            headers,
             has_headers: self.has_headers,
+            n_fields,
             record: ByteRecord::new(),
             due_at: BLOCK as u64,
             records: PhantomData,
@@ -83,6 +93,8 @@ pub struct CsvRecords<T> {
     /// Read with the first record.
     headers: Option<ByteRecord>,
     has_headers: bool,
+    /// As many as the header has, or the first record.
+    n_fields: Option<u64>,
     record: ByteRecord,
     /// The position at which others get their turn.
     due_at: u64,
@@ -94,17 +106,28 @@ impl<T: Data> Records for CsvRecords<T> {
 
     fn next(&mut self) -> Result<Option<Result<T, BadRecord>>> {
         if self.has_headers && self.headers.is_none() {
-            match self.reader.byte_headers() {
-                Ok(headers) => self.headers = Some(headers.clone()),
+            match self.reader.read_byte_record(&mut self.record) {
+                Ok(true) => {
+                    self.n_fields = Some(self.record.len() as u64);
+                    self.headers = Some(self.record.clone());
+                }
+                Ok(false) => return Ok(None),
                 Err(e) => return self.refuse(e).map(|bad| Some(Err(bad))),
             }
         }
-        let read = match self.reader.read_byte_record(&mut self.record) {
+        match self.reader.read_byte_record(&mut self.record) {
             Ok(false) => return Ok(None),
-            Ok(true) => self.record.deserialize(self.headers.as_ref()),
-            Err(e) => Err(e),
-        };
-        match read {
+            Ok(true) => {}
+            Err(e) => return self.refuse(e).map(|bad| Some(Err(bad))),
+        }
+        let n_fields = self.record.len() as u64;
+        let expected = *self.n_fields.get_or_insert(n_fields);
+        if n_fields != expected {
+            let first = if self.has_headers { "header" } else { "first record" };
+            let cause = format!("{} where the {first} has {expected}", count(n_fields));
+            return Ok(Some(Err(self.bad(cause))));
+        }
+        match self.record.deserialize(self.headers.as_ref()) {
             Ok(record) => Ok(Some(Ok(record))),
             Err(e) => self.refuse(e).map(|bad| Some(Err(bad))),
         }
@@ -118,6 +141,16 @@ impl<T: Data> Records for CsvRecords<T> {
         }
         due
     }
+
+    fn position(&self) -> Position {
+        let fields = match (&self.headers, self.n_fields) {
+            (Some(headers), _) => Fields::Names(headers.iter().map(<[u8]>::to_vec).collect()),
+            (None, Some(n)) => Fields::Count(n),
+            (None, None) => Fields::Unknown,
+        };
+        let (trail, at) = (self.reader.get_ref(), self.reader.position().byte());
+        Position { offset: trail.base + at, n_lines: trail.n_lines_before(at), fields }
+    }
 }
 
 impl<T> CsvRecords<T> {
@@ -129,21 +162,23 @@ impl<T> CsvRecords<T> {
             ErrorKind::Io(cause) => {
                 return Err(self.origin.failure(self.reader.get_ref().n_lines(), cause));
             }
-            ErrorKind::UnequalLengths { expected_len, len, .. } => {
-                let first = if self.has_headers { "header" } else { "first record" };
-                format!("{} where the {first} has {expected_len}", n_fields(len))
-            }
             ErrorKind::Deserialize { err, .. } => self.explain(&err),
             _ => shown,
         };
+        Ok(self.bad(cause))
+    }
+
+    /// The record just read, with what is wrong with it.
+    #[cold]
+    fn bad(&self, cause: String) -> BadRecord {
         let start = self.record.position().map_or(0, |position| position.byte());
         let (line_number, text) = self.reader.get_ref().show(start, self.reader.position().byte());
-        Ok(BadRecord {
+        BadRecord {
             origin: Some(self.origin.name.clone()),
             line_number: Some(line_number),
             text,
             cause,
-        })
+        }
     }
 
     fn explain(&self, error: &csv::DeserializeError) -> String {
@@ -167,7 +202,7 @@ impl<T> CsvRecords<T> {
     }
 }
 
-fn n_fields(n: u64) -> String {
+fn count(n: u64) -> String {
     if n == 1 { "1 field".into() } else { format!("{n} fields") }
 }
 
@@ -180,18 +215,29 @@ struct Trail {
     /// Position of `recent`, and the number of the line it begins in.
     start: u64,
     line: u64,
+    /// Where in the file position 0 is.
+    base: u64,
 }
 
 impl Trail {
-    /// The input after its first `skip_lines` lines.
-    fn new(input: Input, skip_lines: u64) -> io::Result<Self> {
+    /// The input, which begins behind `n_lines` lines, without those of the first `skip_lines` that are left.
+    fn new(input: Input, n_lines: u64, skip_lines: u64) -> io::Result<Self> {
+        let mut base = input.start;
         let mut input = BufReader::with_capacity(BLOCK, input);
         let mut skipped = Vec::new();
-        for _ in 0..skip_lines {
+        for _ in n_lines..skip_lines {
             skipped.clear();
-            input.read_until(b'\n', &mut skipped)?;
+            base += input.read_until(b'\n', &mut skipped)? as u64;
         }
-        Ok(Trail { input, recent: Vec::new(), n_before: 0, start: 0, line: skip_lines + 1 })
+        let line = n_lines.max(skip_lines) + 1;
+        Ok(Trail { input, recent: Vec::new(), n_before: 0, start: 0, line, base })
+    }
+
+    /// Lines of the file that end before a position.
+    fn n_lines_before(&self, position: u64) -> u64 {
+        let n = usize::try_from(position.saturating_sub(self.start)).unwrap_or(usize::MAX);
+        let recent = &self.recent[..n.min(self.recent.len())];
+        self.line - 1 + memchr_iter(b'\n', recent).count() as u64
     }
 
     /// Complete lines read so far.

@@ -6,7 +6,7 @@
 use flate2::bufread::MultiGzDecoder;
 use millstream_model::{Error, Result};
 use std::fs::{self, File};
-use std::io::{self, BufReader, Cursor, Read};
+use std::io::{self, BufReader, Cursor, Read, Seek, SeekFrom};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -145,6 +145,15 @@ pub(super) struct Origin {
 }
 
 impl Origin {
+    /// A file that ends before what was read of it.
+    pub(super) fn shrank(&self, was: u64, is: u64) -> Error {
+        Error::external(format!(
+            "`{}` is another file than the checkpoint knows: {was} bytes of it were there, and now it has {is}. \
+             Put the file back, or begin anew",
+            self.name
+        ))
+    }
+
     /// What a failed read means, `line` being the last line that could be read.
     pub(super) fn failure(&self, line: u64, cause: io::Error) -> Error {
         let what = match cause.kind() {
@@ -168,15 +177,32 @@ impl Origin {
 pub(super) struct Input {
     bytes: Box<dyn Read + Send>,
     stored: Arc<AtomicU64>,
+    /// Where the bytes begin, counted in uncompressed bytes.
+    pub(super) start: u64,
+    /// Length of the file as it is stored.
+    pub(super) size_bytes: u64,
 }
 
 impl Input {
-    pub(super) fn open(path: &Path) -> Result<(Origin, Input)> {
-        let opened =
-            File::open(path).and_then(|mut file| Ok((head(&mut file, GZIP_MAGIC.len())?, file)));
-        let (magic, file) = opened.map_err(|e| unreadable(path, "cannot be opened", e))?;
+    /// Opens a file at an offset, counted in uncompressed bytes.
+    pub(super) fn open(path: &Path, offset: u64) -> Result<(Origin, Input)> {
+        let open = || {
+            let mut file = File::open(path)?;
+            let size_bytes = file.metadata()?.len();
+            let magic = head(&mut file, GZIP_MAGIC.len())?;
+            Ok((file, magic, size_bytes))
+        };
+        let (mut file, mut magic, size_bytes) =
+            open().map_err(|e| unreadable(path, "cannot be opened", e))?;
         let is_gzip = magic == GZIP_MAGIC;
         let origin = Origin { path: path.to_owned(), name: path.display().to_string(), is_gzip };
+        if offset > 0 && !is_gzip {
+            if offset > size_bytes {
+                return Err(origin.shrank(offset, size_bytes));
+            }
+            file.seek(SeekFrom::Start(offset)).map_err(|e| origin.failure(0, e))?;
+            magic.clear();
+        }
         let stored = Arc::new(AtomicU64::new(0));
         let counted = Counted { inner: Cursor::new(magic).chain(file), n: Arc::clone(&stored) };
         let mut bytes: Box<dyn Read + Send> = if is_gzip {
@@ -185,11 +211,23 @@ impl Input {
         } else {
             Box::new(counted)
         };
-        let start = head(&mut bytes, BYTE_ORDER_MARK.len()).map_err(|e| origin.failure(0, e))?;
-        if start != BYTE_ORDER_MARK {
-            bytes = Box::new(Cursor::new(start).chain(bytes));
+        let mut start = offset;
+        if offset == 0 {
+            let first =
+                head(&mut bytes, BYTE_ORDER_MARK.len()).map_err(|e| origin.failure(0, e))?;
+            if first == BYTE_ORDER_MARK {
+                start = first.len() as u64;
+            } else {
+                bytes = Box::new(Cursor::new(first).chain(bytes));
+            }
+        } else if is_gzip {
+            let dropped = io::copy(&mut (&mut bytes).take(offset), &mut io::sink());
+            let n = dropped.map_err(|e| origin.failure(0, e))?;
+            if n < offset {
+                return Err(origin.shrank(offset, n));
+            }
         }
-        Ok((origin, Input { bytes, stored }))
+        Ok((origin, Input { bytes, stored, start, size_bytes }))
     }
 
     /// Bytes taken from the file so far, as they are stored.

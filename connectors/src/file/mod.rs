@@ -12,7 +12,10 @@ mod source;
 pub use self::csv::{AsCsv, CsvRecords};
 pub use crate::lines::{AsJson, AsString, AsText, LineFormat};
 pub use sink::FileSink;
-pub use source::{FileFormat, FileInput, FileResults, FileSource, FileSplit, LineRecords, Records};
+pub use source::{
+    Fields, FileFormat, FileInput, FileResults, FileSource, FileSplit, LineRecords, Position,
+    Records,
+};
 
 #[cfg(test)]
 mod tests;

@@ -35,13 +35,38 @@ pub struct FileSource<F> {
     on_error: OnError,
 }
 
-/// A file to be read.
+/// A file to be read, and where in it to begin.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileSplit {
     /// Where it is.
     pub path: PathBuf,
-    /// How many records of it have been read.
-    pub n_read: u64,
+    /// How long it was when it was last opened. It may have grown since; one that has shrunk is another file.
+    pub size_bytes: u64,
+    /// The next record.
+    pub position: Position,
+}
+
+/// A place between two records of a file.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Position {
+    /// Offset in uncompressed bytes.
+    pub offset: u64,
+    /// Lines before it.
+    pub n_lines: u64,
+    /// What the beginning of the file said about the fields of its records, if it does.
+    pub fields: Fields,
+}
+
+/// What is known of the fields of a file's records.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Fields {
+    /// Nothing, or nothing yet.
+    #[default]
+    Unknown,
+    /// How many there are.
+    Count(u64),
+    /// Their names.
+    Names(Vec<Vec<u8>>),
 }
 
 impl<F> FileSource<F> {
@@ -109,7 +134,8 @@ impl<F: FileFormat> FileSource<F> {
     }
 
     fn find(&self) -> Result<Vec<FileSplit>> {
-        Ok(find(&self.path)?.into_iter().map(|path| FileSplit { path, n_read: 0 }).collect())
+        let split = |path| FileSplit { path, size_bytes: 0, position: Position::default() };
+        Ok(find(&self.path)?.into_iter().map(split).collect())
     }
 
     fn reader<P: Policy<F::Record> + 'static>(
@@ -118,13 +144,9 @@ impl<F: FileFormat> FileSource<F> {
         context: &SplitContext,
         policy: P,
     ) -> Result<Box<dyn SplitReader<P::Out, FileSplit>>> {
-        let (origin, input) = Input::open(&split.path)?;
-        let mut records =
-            self.format.records(FileInput { origin, input, skip_lines: self.skip_lines })?;
-        for _ in 0..split.n_read {
-            records.next()?;
-        }
-        Ok(Box::new(FileReader { records, split, policy, batch_size: context.batch_size }))
+        let (format, skip_lines) = (self.format.clone(), self.skip_lines);
+        let batch_size = context.batch_size;
+        Ok(Box::new(FileReader { format, skip_lines, records: None, split, policy, batch_size }))
     }
 
     /// Lines of the whole, judged by the beginning of the first file; `None` if that cannot be read.
@@ -132,7 +154,7 @@ impl<F: FileFormat> FileSource<F> {
         let files = find(&self.path).ok()?;
         let sizes = files.iter().map(|path| path.metadata().map_or(0, |meta| meta.len()));
         let total: u64 = sizes.sum();
-        let (_, input) = Input::open(files.first()?).ok()?;
+        let (_, input) = Input::open(files.first()?, 0).ok()?;
         let mut sample = Vec::new();
         let mut input = input.take(SAMPLE);
         input.read_to_end(&mut sample).ok()?;
@@ -190,10 +212,11 @@ impl<F: FileFormat> Source for FileResults<F> {
     }
 }
 
-/// A file that was opened, and how many lines of it to leave out.
+/// A file that was opened at a position, and how many lines from its beginning to leave out.
 pub struct FileInput {
     pub(super) origin: Origin,
     pub(super) input: Input,
+    pub(super) position: Position,
     pub(super) skip_lines: u64,
 }
 
@@ -221,26 +244,50 @@ pub trait Records: Send + 'static {
     fn next(&mut self) -> Result<Option<Result<Self::Record, BadRecord>>>;
     /// Whether enough was read to let others have their turn.
     fn is_due(&mut self) -> bool;
+    /// The place behind the last record that was given.
+    fn position(&self) -> Position;
 }
 
-struct FileReader<R, P> {
-    records: R,
+/// Opens its file when it is first read.
+struct FileReader<F: FileFormat, P> {
+    format: F,
+    skip_lines: u64,
+    records: Option<F::Records>,
+    /// Where it began.
     split: FileSplit,
     policy: P,
     batch_size: usize,
 }
 
-impl<R: Records, P: Policy<R::Record>> SplitReader<P::Out, FileSplit> for FileReader<R, P> {
+impl<F: FileFormat, P> FileReader<F, P> {
+    fn open(&mut self) -> Result<F::Records> {
+        let position = self.split.position.clone();
+        let (origin, input) = Input::open(&self.split.path, position.offset)?;
+        if input.size_bytes < self.split.size_bytes {
+            return Err(origin.shrank(self.split.size_bytes, input.size_bytes));
+        }
+        self.split.size_bytes = input.size_bytes;
+        self.format.records(FileInput { origin, input, position, skip_lines: self.skip_lines })
+    }
+}
+
+impl<F: FileFormat, P: Policy<F::Record>> SplitReader<P::Out, FileSplit> for FileReader<F, P> {
     fn read(&mut self, out: &mut Batch<P::Out>) -> Result<ReadStatus> {
+        if self.records.is_none() {
+            self.records = Some(self.open()?);
+        }
+        let Some(records) = &mut self.records else { return Ok(ReadStatus::More) };
         for _ in 0..self.batch_size {
-            match self.records.next()? {
-                Some(record) => {
-                    self.split.n_read += 1;
-                    self.policy.take(record, &mut out.values)?;
+            match records.next()? {
+                Some(record) => self.policy.take(record, &mut out.values)?,
+                None => {
+                    // The file is closed; whoever asks again is told the same.
+                    self.split.position = records.position();
+                    self.records = None;
+                    return Ok(ReadStatus::End);
                 }
-                None => return Ok(ReadStatus::End),
             }
-            if self.records.is_due() {
+            if records.is_due() {
                 break;
             }
         }
@@ -248,7 +295,9 @@ impl<R: Records, P: Policy<R::Record>> SplitReader<P::Out, FileSplit> for FileRe
     }
 
     fn split(&self) -> FileSplit {
-        self.split.clone()
+        let position = self.records.as_ref().map(Records::position);
+        let position = position.unwrap_or_else(|| self.split.position.clone());
+        FileSplit { position, ..self.split.clone() }
     }
 }
 
@@ -256,9 +305,21 @@ impl<F: LineFormat> FileFormat for F {
     type Record = F::Record;
     type Records = LineRecords<F>;
     fn records(&self, file: FileInput) -> Result<LineRecords<F>> {
-        let FileInput { origin, input, skip_lines } = file;
-        let (buffer, parser) = (LineBuffer::default(), LineParser::new(self.clone()));
-        Ok(LineRecords { origin, input, buffer, parser, skip_lines, n_chunks: 0 })
+        let FileInput { origin, input, position, skip_lines } = file;
+        let (start, n_lines) = (input.start, position.n_lines);
+        let (buffer, parser) = (LineBuffer::default(), LineParser::new(self.clone(), n_lines));
+        let (chunk_start, chunk_len) = (start, 0);
+        let n_chunks = 0;
+        Ok(LineRecords {
+            origin,
+            input,
+            buffer,
+            parser,
+            chunk_start,
+            chunk_len,
+            skip_lines,
+            n_chunks,
+        })
     }
 }
 
@@ -271,6 +332,9 @@ pub struct LineRecords<F> {
     input: Input,
     buffer: LineBuffer,
     parser: LineParser<F>,
+    /// Where in the file the chunk being parsed begins, and how long it is.
+    chunk_start: u64,
+    chunk_len: u64,
     skip_lines: u64,
     n_chunks: u32,
 }
@@ -281,6 +345,8 @@ impl<F: LineFormat> LineRecords<F> {
         loop {
             if let Some(chunk) = self.buffer.chunk() {
                 self.n_chunks += 1;
+                self.chunk_start += self.chunk_len;
+                self.chunk_len = chunk.len() as u64;
                 self.parser.feed(chunk);
                 return Ok(true);
             }
@@ -319,5 +385,10 @@ impl<F: LineFormat> Records for LineRecords<F> {
             self.n_chunks = 0;
         }
         due
+    }
+
+    fn position(&self) -> Position {
+        let offset = self.chunk_start + self.parser.n_parsed() as u64;
+        Position { offset, n_lines: self.parser.line_number(), fields: Fields::Unknown }
     }
 }

@@ -4,7 +4,7 @@ use crate::testing::Surroundings;
 use crate::{BadRecord, FileSource, OnError};
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use millstream_runtime::source::Source;
+use millstream_runtime::source::{ReadStatus, Source};
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::io::Write;
@@ -268,5 +268,65 @@ fn damaged_gzip_is_named() {
             error,
             "`FILE`, after line 100000: the compressed data is damaged: `gzip -t` checks it; get or make the file again: corrupt gzip stream does not have a matching checksum"
         );
+    }
+}
+
+/// Reads a source, closing and opening every file again after each batch of `n`.
+fn read_in_pieces<S: Source>(source: &S, n: usize) -> Vec<S::Out> {
+    let at = Surroundings::new(0, 1).batch_size(n);
+    let mut all = Vec::new();
+    for mut split in source.discover(1).unwrap() {
+        loop {
+            let mut reader = source.open(split, &at.split()).unwrap();
+            let mut batch = millstream_model::Batch::default();
+            let status = reader.read(&mut batch).unwrap();
+            all.append(&mut batch.values);
+            split = reader.split();
+            if status == ReadStatus::End {
+                break;
+            }
+        }
+    }
+    all
+}
+
+#[test]
+fn reading_goes_on_right_behind_the_last_record() {
+    let lines = "\u{feff}# skipped\nä\n\r\nb\r\n\n\nlast";
+    let rows = "# skipped\ncarrier,delay\r\nAA,1\r\n\"U\nA\",\r\n\r\nDL,x\nWN\n\n-,3,4\nB6,2";
+    for encode in [|text: &str| text.as_bytes().to_vec(), |text: &str| gzip(text.as_bytes())] {
+        for n in 1..4 {
+            let (_dir, path) = file(encode(lines));
+            let source = FileSource::lines(&path).skip_lines(1);
+            assert_eq!(read_in_pieces(&source, n), read(&source), "by {n}");
+            let (_dir, path) = file(encode(rows));
+            let source = FileSource::csv_results::<Flight>(&path);
+            assert_eq!(read_in_pieces(&source, n), read(&source), "by {n}");
+            let source = FileSource::csv::<Flight>(&path).skip_lines(1).results();
+            let whole = read(&source);
+            assert_eq!((whole.len(), whole.iter().filter(|r| r.is_err()).count()), (6, 3));
+            assert_eq!(read_in_pieces(&source, n), whole, "by {n}");
+            let source = FileSource::csv::<(String, String)>(&path).skip_lines(1).without_headers();
+            let source = source.results();
+            assert_eq!(read_in_pieces(&source, n), read(&source), "by {n}");
+            let (_dir, path) = file(encode("1\n\n2\nx\n 3\n\n"));
+            let source = FileSource::json_lines_results::<u32>(&path);
+            assert_eq!(read_in_pieces(&source, n), read(&source), "by {n}");
+        }
+    }
+}
+
+#[test]
+fn a_file_that_shrank_is_another_file() {
+    for encode in [|text: &str| text.as_bytes().to_vec(), |text: &str| gzip(text.as_bytes())] {
+        let (_dir, path) = file(encode(&"line\n".repeat(100)));
+        let (source, at) = (FileSource::lines(&path), Surroundings::new(0, 1).batch_size(50));
+        let mut reader = at.open(&source).unwrap().remove(0);
+        reader.read(&mut Default::default()).unwrap();
+        let split = reader.split();
+        fs::write(&path, encode(&"line\n".repeat(20))).unwrap();
+        let mut reader = source.open(split, &at.split()).unwrap();
+        let error = reader.read(&mut Default::default()).unwrap_err().to_string();
+        assert!(error.contains("is another file than the checkpoint knows"), "{error}");
     }
 }

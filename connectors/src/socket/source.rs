@@ -102,7 +102,7 @@ impl<F: LineFormat> Source for SocketSource<F> {
             .name(format!("millstream-socket-{address}"))
             .spawn(move || thread.run(sender))?;
         Ok(Box::new(SocketReader {
-            parser: LineParser::new(self.format.clone()),
+            parser: LineParser::new(self.format.clone(), 0),
             policy: Plain::new(self.on_error, &context.operator),
             address,
             receiver,
