@@ -512,7 +512,10 @@ pub static ROWS: &[Row] = &[
         about: "checkpoints every 5 s while 200,000 keys of 512 bytes are rewritten at 100,000/s",
         full: 2_200_000,
         quick: 500_000,
-        known: &[known(500_000, 500_000, 0x000b_a22a_b94a), known(2_200_000, 2_200_000, 0x0033_3b73_85dd)],
+        known: &[
+            known(500_000, 500_000, 0x000b_a22a_b94a),
+            known(2_200_000, 2_200_000, 0x0033_3b73_85dd),
+        ],
         about_what: Measure::Checkpoints,
         state: EVERY_5_SECONDS,
         ..PLAIN
@@ -522,7 +525,10 @@ pub static ROWS: &[Row] = &[
         about: "the same with 2,000,000 keys",
         full: 4_000_000,
         quick: 500_000,
-        known: &[known(500_000, 500_000, 0x001d_1a90_d170), known(4_000_000, 4_000_000, 0x03a3_5b7b_bd0a)],
+        known: &[
+            known(500_000, 500_000, 0x001d_1a90_d170),
+            known(4_000_000, 4_000_000, 0x03a3_5b7b_bd0a),
+        ],
         about_what: Measure::Checkpoints,
         state: EVERY_5_SECONDS,
         flink: flink(
@@ -538,7 +544,10 @@ pub static ROWS: &[Row] = &[
         about: "the same with 8,000,000 keys at 400,000/s",
         full: 16_000_000,
         quick: 2_000_000,
-        known: &[known(2_000_000, 2_000_000, 0x01d1_a93a_ddc0), known(16_000_000, 16_000_000, 0x3a36_03dc_a5c9)],
+        known: &[
+            known(2_000_000, 2_000_000, 0x01d1_a93a_ddc0),
+            known(16_000_000, 16_000_000, 0x3a36_03dc_a5c9),
+        ],
         about_what: Measure::Checkpoints,
         state: EVERY_5_SECONDS,
         ..PLAIN

@@ -69,6 +69,8 @@ pub(crate) struct Config {
     pub(crate) progress: ShowProgress,
     pub(crate) checkpoints: CheckpointConfig,
     pub(crate) checkpoint_mode: CheckpointMode,
+    /// How long barriers wait before they overtake, if they do.
+    pub(crate) aligned_timeout_us: Option<i64>,
     pub(crate) checkpoint_dir: Option<PathBuf>,
     pub(crate) restore: Option<RestoreFrom>,
     pub(crate) allow_non_restored: bool,
@@ -98,6 +100,7 @@ impl Default for Config {
             progress: ShowProgress::Auto,
             checkpoints: CheckpointConfig::default(),
             checkpoint_mode: CheckpointMode::default(),
+            aligned_timeout_us: None,
             checkpoint_dir: None,
             restore: None,
             allow_non_restored: false,
@@ -116,6 +119,14 @@ impl Config {
         match self.driver {
             DriverKind::Cooperative => Driver::Cooperative { workers: self.workers },
             DriverKind::Threads => Driver::ThreadPerSubtask,
+        }
+    }
+
+    /// How barriers travel.
+    pub(crate) fn mode(&self) -> CheckpointMode {
+        match (self.checkpoint_mode, self.aligned_timeout_us) {
+            (CheckpointMode::ExactlyOnce, Some(_)) => CheckpointMode::Timed,
+            (mode, _) => mode,
         }
     }
 

@@ -211,6 +211,17 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
         },
     },
     OptionSpec {
+        key: "checkpoint-aligned-timeout",
+        values: "a duration",
+        default: "none: they wait as long as it takes",
+        doc: "With `checkpoint-mode=exactly-once`: a barrier that has waited for so long at a task overtakes from there on, as with `unaligned`.",
+        set: |c, v| {
+            let us = i64::try_from(duration_ms(v)?).ok().and_then(|ms| ms.checked_mul(1000));
+            c.aligned_timeout_us = Some(us.ok_or("use a shorter time")?);
+            Ok(())
+        },
+    },
+    OptionSpec {
         key: "checkpoint-min-pause",
         values: "a duration",
         default: "`0ms`",

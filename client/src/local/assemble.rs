@@ -114,6 +114,7 @@ pub(crate) fn assemble(
                     vertex: v,
                     control,
                     snapshots,
+                    aligned_timeout_us: program.config.aligned_timeout_us,
                 });
             }
             task.check_state()?;
@@ -229,7 +230,7 @@ impl Assembly<'_> {
             |ship| matches!(ship, Ship::Hash | Ship::Rebalance | Ship::Shuffle | Ship::Global);
         let all = self.program.compiled.graph.inputs_of(v).all(|(_, e)| can_overtake(e.ship));
         match self.mode {
-            CheckpointMode::Unaligned if !all => CheckpointMode::ExactlyOnce,
+            mode if mode.may_overtake() && !all => CheckpointMode::ExactlyOnce,
             mode => mode,
         }
     }

@@ -36,7 +36,7 @@ pub(crate) fn launch(program: Program) -> Result<JobHandle> {
     let (checkpoints, begin) =
         Checkpoints::open(&program.config, &program.compiled.graph, &local_storage(), &clock)?;
     let backend = backend::open(&program.config)?;
-    let mode = checkpoints.is_some().then_some(program.config.checkpoint_mode);
+    let mode = checkpoints.is_some().then(|| program.config.mode());
     let job = Arc::new(JobContext {
         name: program.compiled.graph.name.clone(),
         parameters: program.config.parameters.clone(),

@@ -60,4 +60,13 @@ pub enum CheckpointMode {
     AtLeastOnce,
     /// Each record counts once: a barrier overtakes what is queued, which becomes part of the snapshot.
     Unaligned,
+    /// Each record counts once: channels wait for each other, and when that takes too long the barrier overtakes.
+    Timed,
+}
+
+impl CheckpointMode {
+    /// Whether barriers may overtake.
+    pub fn may_overtake(self) -> bool {
+        matches!(self, CheckpointMode::Unaligned | CheckpointMode::Timed)
+    }
 }

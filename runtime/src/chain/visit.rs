@@ -5,7 +5,7 @@
 
 use super::Site;
 use millstream_model::sabotage::{Bug, is_planted};
-use millstream_model::{CheckpointId, EventTime, MIN_TIME, Result};
+use millstream_model::{Barrier, CheckpointId, EventTime, MIN_TIME, Result};
 use millstream_state::{Items, Part, Visitor};
 
 /// What an operator is told about checkpoints.
@@ -34,6 +34,10 @@ pub trait Stateful {
     /// If what was restored cannot be gone on from.
     fn restored(&mut self) -> Result<()> {
         Ok(())
+    }
+    /// A barrier that waits here has waited for too long: it overtakes, if it may.
+    fn turn(&mut self, barrier: Barrier) {
+        let _ = barrier;
     }
     /// A checkpoint was completed or given up.
     ///

@@ -21,6 +21,8 @@ pub struct BarrierAligner {
     pending: Option<Barrier>,
     /// The newest checkpoint heard of, whatever became of it.
     newest: Option<CheckpointId>,
+    /// The newest checkpoint whose barrier overtakes although it began to wait.
+    turned: Option<CheckpointId>,
 }
 
 /// What a channel did about the pending barrier.
@@ -59,7 +61,7 @@ impl BarrierAligner {
     /// An aligner for so many channels, all open.
     pub fn new(n_channels: usize, mode: CheckpointMode) -> Self {
         let channels = vec![Channel::Missing; n_channels];
-        BarrierAligner { mode, channels, pending: None, newest: None }
+        BarrierAligner { mode, channels, pending: None, newest: None, turned: None }
     }
 
     /// A barrier came through a channel. One that is older than the newest checkpoint heard of is ignored.
@@ -100,6 +102,35 @@ impl BarrierAligner {
         Alignment { abandoned, passage: Passage::Nothing }
     }
 
+    /// Waiting for this barrier has taken too long, here or at a sender: from now on it overtakes. Only in the
+    /// mode that allows it, and not for a savepoint.
+    pub fn turn(&mut self, barrier: Barrier) -> Alignment {
+        let is_old = self.newest > Some(barrier.checkpoint);
+        if self.mode != CheckpointMode::Timed || is_old || self.overtakes(barrier) {
+            return Alignment::default();
+        }
+        if barrier.kind.is_savepoint() {
+            return Alignment::default();
+        }
+        self.turned = Some(barrier.checkpoint);
+        let passage = if self.is_pending(barrier.checkpoint) {
+            Passage::Overtake(barrier)
+        } else {
+            Passage::Nothing
+        };
+        Alignment { abandoned: None, passage }
+    }
+
+    /// Whether a barrier overtakes because waiting for it took too long.
+    pub fn has_turned(&self, barrier: Barrier) -> bool {
+        self.turned == Some(barrier.checkpoint)
+    }
+
+    /// The barrier that channels wait for.
+    pub fn waiting_for(&self) -> Option<Barrier> {
+        self.pending.filter(|barrier| self.aligns(*barrier))
+    }
+
     /// Whether what arrives on a channel must wait: it belongs after the pending barrier.
     #[inline]
     pub fn is_blocked(&self, channel: usize) -> bool {
@@ -123,11 +154,17 @@ impl BarrierAligner {
 
     /// A savepoint must not depend on how the job was run, so it is aligned in every mode.
     fn aligns(&self, barrier: Barrier) -> bool {
-        barrier.kind.is_savepoint() || self.mode == CheckpointMode::ExactlyOnce
+        let waits = matches!(self.mode, CheckpointMode::ExactlyOnce | CheckpointMode::Timed);
+        barrier.kind.is_savepoint() || (waits && !self.overtakes(barrier))
     }
 
     fn overtakes(&self, barrier: Barrier) -> bool {
-        !barrier.kind.is_savepoint() && self.mode == CheckpointMode::Unaligned
+        let overtakes = match self.mode {
+            CheckpointMode::Unaligned => true,
+            CheckpointMode::Timed => self.turned == Some(barrier.checkpoint),
+            CheckpointMode::ExactlyOnce | CheckpointMode::AtLeastOnce => false,
+        };
+        overtakes && !barrier.kind.is_savepoint()
     }
 
     fn is_pending(&self, checkpoint: CheckpointId) -> bool {

@@ -122,6 +122,8 @@ pub struct Gate<T> {
     in_flight: InFlight<T>,
     /// Messages of each channel that were taken out of the queue.
     n_taken: Vec<u64>,
+    /// Where the last barrier that came through the queue stood in each channel.
+    barriers: Vec<Option<(CheckpointId, u64)>>,
     /// What follows what was just handed out.
     next: VecDeque<Arrival<T>>,
     /// The channel whose sender was woken last.
@@ -194,6 +196,7 @@ pub fn connect<T: Data>(
         mode,
         in_flight: InFlight::new(),
         n_taken: vec![0; n],
+        barriers: vec![None; n],
         next: VecDeque::new(),
         last_woken: 0,
     };
@@ -381,8 +384,7 @@ impl<T: Data> Gate<T> {
     fn take_signal(&mut self, channel: usize, number: u64, signal: Signal) {
         let change = match signal {
             Signal::Barrier(barrier) => {
-                let alignment = self.aligner.barrier(channel, barrier);
-                self.pass(alignment);
+                self.take_barrier(channel, number, barrier);
                 return;
             }
             Signal::Idle => self.valve.idle(channel),
@@ -403,6 +405,31 @@ impl<T: Data> Gate<T> {
         self.next.extend(change.signal.map(Arrival::Signal));
     }
 
+    /// Takes a barrier that came through the queue.
+    fn take_barrier(&mut self, channel: usize, number: u64, barrier: Barrier) {
+        self.barriers[channel] = Some((barrier.checkpoint, number));
+        if self.in_flight.is_recording(barrier.checkpoint) {
+            self.in_flight.limit(channel, number);
+        }
+        let alignment = self.aligner.barrier(channel, barrier);
+        self.pass(alignment);
+    }
+
+    /// Waiting for this barrier has taken too long: it overtakes what is queued.
+    pub fn turn(&mut self, barrier: Barrier) {
+        let alignment = self.aligner.turn(barrier);
+        if let Passage::Overtake(barrier) = alignment.passage {
+            self.record(barrier);
+            self.in_flight.free();
+        }
+        self.pass(alignment);
+    }
+
+    /// The barrier that channels wait for.
+    pub fn waiting_for(&self) -> Option<Barrier> {
+        self.aligner.waiting_for()
+    }
+
     /// Takes the barriers that overtook.
     fn take_urgent(&mut self) {
         let urgent = {
@@ -411,6 +438,7 @@ impl<T: Data> Gate<T> {
             std::mem::take(&mut *urgent)
         };
         for (channel, barrier, n_before) in urgent {
+            self.turn(barrier);
             let alignment = self.aligner.barrier(channel, barrier);
             if let Passage::Complete(barrier) | Passage::Overtake(barrier) = alignment.passage
                 && !self.in_flight.is_recording(barrier.checkpoint)
@@ -427,17 +455,28 @@ impl<T: Data> Gate<T> {
     /// Begins to record what belongs before a barrier that overtakes, unless that has begun: also when it
     /// came through another input of the task.
     pub fn record(&mut self, barrier: Barrier) {
-        if self.mode == CheckpointMode::Unaligned
-            && !barrier.kind.is_savepoint()
-            && !self.in_flight.is_recording(barrier.checkpoint)
-        {
-            let limits = self
-                .valve
-                .inputs()
-                .zip(&self.n_taken)
-                .map(|((_, status), n_taken)| (status == Status::Ended).then_some(*n_taken));
+        if self.overtaking(barrier) && !self.in_flight.is_recording(barrier.checkpoint) {
+            let brought = |at: &Option<(CheckpointId, u64)>| {
+                at.filter(|(checkpoint, _)| *checkpoint == barrier.checkpoint).map(|(_, n)| n)
+            };
+            let channels = self.valve.inputs().zip(&self.n_taken).zip(&self.barriers);
+            let limits =
+                channels.map(
+                    |(((_, status), n_taken), at)| {
+                        if status == Status::Ended { Some(*n_taken) } else { brought(at) }
+                    },
+                );
             let limits = limits.collect();
             self.in_flight.record(barrier.checkpoint, limits, &self.valve);
+        }
+    }
+
+    /// Whether a barrier overtakes what is queued here.
+    fn overtaking(&self, barrier: Barrier) -> bool {
+        match self.mode {
+            CheckpointMode::Unaligned => !barrier.kind.is_savepoint(),
+            CheckpointMode::Timed => self.aligner.has_turned(barrier),
+            CheckpointMode::ExactlyOnce | CheckpointMode::AtLeastOnce => false,
         }
     }
 
@@ -460,10 +499,7 @@ impl<T: Data> Gate<T> {
     /// # Errors
     /// The visitor's.
     pub fn parts(&mut self, name: &str, visitor: &mut dyn Visitor) -> Result<()> {
-        match self.mode {
-            CheckpointMode::Unaligned => visitor.part(name, self),
-            CheckpointMode::ExactlyOnce | CheckpointMode::AtLeastOnce => Ok(()),
-        }
+        if self.mode.may_overtake() { visitor.part(name, self) } else { Ok(()) }
     }
 
     /// A checkpoint was given up: nothing waits for its barrier any more.
@@ -497,7 +533,13 @@ impl<T: Data> Gate<T> {
         }
         while self.in_flight.lacks(&self.n_taken) {
             match self.take_out()? {
-                Some(held) => self.in_flight.keep(held),
+                Some(held) => {
+                    // Found before its turn: everything behind it belongs after it.
+                    if let Message::Signal(Signal::Barrier(barrier)) = &held.message {
+                        self.take_barrier(held.channel, held.number, *barrier);
+                    }
+                    self.in_flight.keep(held);
+                }
                 None => break,
             }
         }

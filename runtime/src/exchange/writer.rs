@@ -10,7 +10,7 @@ use super::partition::Partition;
 use crate::chain::{ChainVisitor, Flow, Push, Site, Stateful};
 use millstream_model::size::encoded_size;
 use millstream_model::{
-    Batch, CheckpointMode, Data, EventTime, MIN_TIME, Mark, NO_TIME, Result, Signal,
+    Barrier, Batch, CheckpointMode, Data, EventTime, MIN_TIME, Mark, NO_TIME, Result, Signal,
 };
 use millstream_state::part::{Entries, Written};
 use millstream_state::schema::Shape;
@@ -443,8 +443,29 @@ impl<T: Data> Writer<T> {
 }
 
 impl<T: Data> Stateful for Writer<T> {
+    /// The barrier waits for credit: it overtakes, where it has not gone through already.
+    fn turn(&mut self, barrier: Barrier) {
+        let owed = Signal::Barrier(barrier);
+        if self.mode != CheckpointMode::Timed || !self.closing || barrier.kind.is_savepoint() {
+            return;
+        }
+        let waits: Vec<bool> =
+            self.lanes.lanes.iter().map(|lane| lane.owed.contains(&owed)).collect();
+        for lane in &mut self.lanes.lanes {
+            lane.owed.retain(|signal| *signal != owed);
+        }
+        self.closing = false;
+        self.owes_flush = true;
+        self.park();
+        for (lane, waits) in self.lanes.lanes.iter().zip(waits) {
+            if waits {
+                lane.sender.overtake(barrier);
+            }
+        }
+    }
+
     fn parts(&mut self, visitor: &mut dyn Visitor) -> Result<()> {
-        if self.mode != CheckpointMode::Unaligned {
+        if !self.mode.may_overtake() {
             return Ok(());
         }
         let name = format!("output {}", self.edge);

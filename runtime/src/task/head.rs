@@ -71,6 +71,14 @@ pub trait Head: Send {
     fn cancel(&mut self, checkpoint: CheckpointId) {
         let _ = checkpoint;
     }
+    /// The barrier that inputs wait for.
+    fn waiting_for(&self) -> Option<Barrier> {
+        None
+    }
+    /// Waiting for a barrier has taken too long: it overtakes, if it may.
+    fn turn(&mut self, barrier: Barrier) {
+        let _ = barrier;
+    }
     /// Whether barriers begin here.
     fn is_source(&self) -> bool {
         false
@@ -158,6 +166,14 @@ impl<T: Data> Head for OneGateHead<T> {
     fn cancel(&mut self, checkpoint: CheckpointId) {
         self.gate.cancel(checkpoint);
     }
+
+    fn waiting_for(&self) -> Option<Barrier> {
+        self.gate.waiting_for()
+    }
+
+    fn turn(&mut self, barrier: Barrier) {
+        self.gate.turn(barrier);
+    }
 }
 
 /// The head of a task with two inputs: takes from them in turn.
@@ -172,6 +188,8 @@ pub struct TwoGateHead<L, R> {
     ended: [bool; 2],
     /// The end of an input that was passed over for a barrier.
     owed_end: Option<usize>,
+    /// A barrier that one input had brought, and that overtakes now.
+    turned: Option<Barrier>,
     right_first: bool,
 }
 
@@ -199,6 +217,7 @@ impl<L: Data, R: Data> TwoGateHead<L, R> {
             aligner: BarrierAligner::new(2, mode),
             ended: [false; 2],
             owed_end: None,
+            turned: None,
             right_first: false,
         }
     }
@@ -279,6 +298,9 @@ impl<L: Data, R: Data> Head for TwoGateHead<L, R> {
     }
 
     fn poll(&mut self) -> Result<Polled> {
+        if let Some(barrier) = self.turned.take() {
+            return Ok(Polled::Barrier(barrier));
+        }
         if let Some(input) = self.owed_end.take() {
             return Ok(Polled::Took(self.end_input(input)?));
         }
@@ -323,6 +345,19 @@ impl<L: Data, R: Data> Head for TwoGateHead<L, R> {
         self.left.record(barrier);
         self.right.record(barrier);
         self.link.signal(Signal::Barrier(barrier))
+    }
+
+    fn waiting_for(&self) -> Option<Barrier> {
+        let gates = self.left.waiting_for().or_else(|| self.right.waiting_for());
+        self.aligner.waiting_for().or(gates)
+    }
+
+    fn turn(&mut self, barrier: Barrier) {
+        self.left.turn(barrier);
+        self.right.turn(barrier);
+        if let Some(barrier) = complete(self.aligner.turn(barrier)) {
+            self.turned = Some(barrier);
+        }
     }
 
     fn cancel(&mut self, checkpoint: CheckpointId) {

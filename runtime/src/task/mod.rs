@@ -86,6 +86,8 @@ pub struct Checkpointing {
     pub control: Arc<Control>,
     /// Where its snapshots go.
     pub snapshots: Arc<dyn Snapshots>,
+    /// How long a barrier may wait before it overtakes, in µs, where it may.
+    pub aligned_timeout_us: Option<EventTime>,
 }
 
 /// A subtask of a vertex. See the module's text.
@@ -115,6 +117,8 @@ pub struct Task {
     has_drained: bool,
     /// See [`CHECKPOINT_HOLD`]; from the first checkpoint on.
     holds_us: Option<HistogramHandle>,
+    /// Since when the barrier of this checkpoint has been waiting here (µs).
+    waiting: Option<(CheckpointId, EventTime)>,
 }
 
 impl Task {
@@ -143,6 +147,7 @@ impl Task {
             stop: None,
             has_drained: false,
             holds_us: None,
+            waiting: None,
         }
     }
 
@@ -210,6 +215,7 @@ impl Task {
         if self.checkpointing.is_some() && self.obey()? {
             return Ok(Progress::Done);
         }
+        self.turn_overdue()?;
         let is_slicing = self.write_slice();
         let flow = self.head.resume()?;
         if let (Flow::Ready, Some(snapshot)) = (flow, &mut self.snapshot) {
@@ -223,8 +229,42 @@ impl Task {
         Ok(match progress {
             // There is always another slice to write.
             Progress::Idle(_) | Progress::Blocked(_) if is_slicing => Progress::Busy,
+            Progress::Idle(until_us) => Progress::Idle(until_us.min(self.overdue_us())),
+            Progress::Blocked(until_us) => Progress::Blocked(until_us.min(self.overdue_us())),
             progress => progress,
         })
+    }
+
+    /// When the barrier that waits here has waited for too long.
+    fn overdue_us(&self) -> EventTime {
+        let timeout_us = self.checkpointing.as_ref().and_then(|c| c.aligned_timeout_us);
+        match (self.waiting, timeout_us) {
+            (Some((_, since_us)), Some(timeout_us)) => since_us.saturating_add(timeout_us),
+            _ => MAX_TIME,
+        }
+    }
+
+    /// Lets a barrier overtake that has waited here for too long: for other inputs, or for room downstream.
+    fn turn_overdue(&mut self) -> Result<()> {
+        if self.checkpointing.as_ref().is_none_or(|c| c.aligned_timeout_us.is_none()) {
+            return Ok(());
+        }
+        let held_back = self.snapshot.as_ref().filter(|s| !s.has_passed).map(|s| s.barrier);
+        let Some(barrier) = self.head.waiting_for().or(held_back) else {
+            self.waiting = None;
+            return Ok(());
+        };
+        let now_us = self.context.job().clock.now_us();
+        if self.waiting.is_none_or(|(checkpoint, _)| checkpoint != barrier.checkpoint) {
+            self.waiting = Some((barrier.checkpoint, now_us));
+        }
+        if self.overdue_us() <= now_us {
+            // Once is enough: what cannot overtake goes on waiting.
+            self.waiting = Some((barrier.checkpoint, MAX_TIME));
+            self.head.turn(barrier);
+            self.head.visit(&mut Turn(barrier))?;
+        }
+        Ok(())
     }
 
     fn start(&mut self) -> Result<()> {
@@ -458,6 +498,16 @@ impl Task {
             Flow::Ready => Progress::Busy,
             Flow::Blocked => Progress::Blocked(self.next_tick_us()),
         }
+    }
+}
+
+/// Lets a barrier overtake that waits behind an operator.
+struct Turn(Barrier);
+
+impl ChainVisitor for Turn {
+    fn operator(&mut self, _: &Site, operator: &mut dyn Stateful) -> Result<()> {
+        operator.turn(self.0);
+        Ok(())
     }
 }
 

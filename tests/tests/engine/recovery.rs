@@ -23,6 +23,14 @@ pub(super) fn environment(way: Way, dir: &Path, more: &[(&str, &str)]) -> Enviro
     way.environment_with(&settings)
 }
 
+/// The ways in which barriers travel and every record counts once.
+const MODES: [(&str, &str); 4] = [
+    ("checkpoint-mode", "exactly-once"),
+    ("checkpoint-mode", "unaligned"),
+    ("checkpoint-aligned-timeout", "0ms"),
+    ("checkpoint-aligned-timeout", "1ms"),
+];
+
 /// Where state can lie in this build; little memory for the one that can do without.
 fn backends() -> impl Iterator<Item = [(&'static str, &'static str); 2]> {
     let names = if cfg!(feature = "rocksdb") { &["memory", "rocksdb"][..] } else { &["memory"] };
@@ -105,8 +113,9 @@ fn stop_and_go_on(
     let way =
         |parallelism| Way { driver: "cooperative", batch_size: 7, parallelism, chaining: true };
     let dir = tempfile::tempdir().unwrap();
-    let count = |env: &Environment| {
-        env.source(Generator::new(N, |i| i).rate(400_000), Watermarks::none())
+    let numbers = || Generator::new(N, |i| i);
+    let count = |env: &Environment, numbers| {
+        env.source(numbers, Watermarks::none())
             .uid("numbers")
             .key_by(|i| i % N_KEYS)
             .count()
@@ -114,7 +123,8 @@ fn stop_and_go_on(
             .collect()
     };
     let env = environment(way(before), &dir.path().join("first"), &first);
-    let counts = count(&env);
+    // Slow enough to be stopped in the middle.
+    let counts = count(&env, numbers().rate(20_000));
     let job = env.execute_async("first").unwrap();
     until("some records were read", || job.status().records > 100);
     let savepoint = job.stop_with_savepoint(dir.path().join("savepoints"), false).unwrap();
@@ -126,7 +136,7 @@ fn stop_and_go_on(
     let [a, b] = second;
     let second =
         environment(way(after), &dir.path().join("second"), &[a, b, ("restore", &savepoint)]);
-    let counts = count(&second);
+    let counts = count(&second, numbers());
     second.execute("second").unwrap();
     let counts = counts.take();
     assert_eq!(counts.len() as u64, N - counted, "{before} -> {after}");
@@ -187,10 +197,10 @@ fn a_barrier_that_overtakes_loses_nothing_and_judges_nothing_anew() {
         let undisturbed = run(&[], Failing::new(0), way);
         let total: u64 = undisturbed.0.values().sum();
         assert_eq!(total + undisturbed.1.len() as u64, N);
-        for mode in ["exactly-once", "unaligned"] {
-            let disturbed = run(&[("checkpoint-mode", mode)], Failing::new(3), way);
-            assert_eq!(disturbed.0, undisturbed.0, "{way:?} {mode}");
-            assert_eq!(disturbed.1, undisturbed.1, "{way:?} {mode}");
+        for mode in MODES {
+            let disturbed = run(&[mode], Failing::new(3), way);
+            assert_eq!(disturbed.0, undisturbed.0, "{way:?} {mode:?}");
+            assert_eq!(disturbed.1, undisturbed.1, "{way:?} {mode:?}");
         }
     }
 }
@@ -208,7 +218,7 @@ fn a_job_stopped_with_a_savepoint_goes_on_from_it() {
 
 #[test]
 fn a_cancelled_job_goes_on_from_its_last_checkpoint_with_another_parallelism() {
-    for (backend, mode) in backends().flat_map(|b| ["exactly-once", "unaligned"].map(|m| (b, m))) {
+    for (backend, mode) in backends().flat_map(|b| MODES.map(|m| (b, m))) {
         let dir = tempfile::tempdir().unwrap();
         let way = |parallelism| Way {
             driver: "cooperative",
@@ -217,7 +227,7 @@ fn a_cancelled_job_goes_on_from_its_last_checkpoint_with_another_parallelism() {
             chaining: true,
         };
         let job = |parallelism, more: &[(&str, &str)]| {
-            let mut settings = vec![("checkpoint-mode", mode)];
+            let mut settings = vec![mode];
             settings.extend(more);
             let env = environment(way(parallelism), dir.path(), &settings);
             let numbers = Generator::new(N, |i| i).rate(200_000);
