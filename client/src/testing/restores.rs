@@ -169,6 +169,7 @@ fn sessions() {
 #[test]
 fn windows_in_processing_time() {
     windows(|keyed| keyed.window(Tumbling::of(millis(10)).processing_time()).count());
+    windows(|keyed| keyed.window(Sliding::of(millis(20), millis(5)).processing_time()).count());
 }
 
 /// All elements of windows, in order of arrival.

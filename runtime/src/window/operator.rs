@@ -11,7 +11,7 @@ use crate::chain::{Operator, Output, Records, Step, TwoInputOperator};
 use crate::context::OperatorContext;
 use crate::function::TimeDomain;
 use millstream_model::{EventTime, MAX_TIME, MIN_TIME, Result};
-use millstream_state::Visitor;
+use millstream_state::{Items, Visitor};
 
 /// Windows that fire by one clock.
 pub(super) trait Windows<T, O>: Send {
@@ -62,12 +62,28 @@ pub(super) struct WindowClock {
     domain: TimeDomain,
     /// The latest moment of the machine's clock that was told or read: it must not run backwards.
     now: EventTime,
+    /// Up to when the machine's clock has been dealt with, and in which of how many subtasks.
+    dealt: Items<(usize, usize, EventTime)>,
     context: OperatorContext,
 }
 
 impl WindowClock {
     pub(super) fn new(domain: TimeDomain, context: OperatorContext) -> Self {
-        WindowClock { domain, now: MIN_TIME, context }
+        WindowClock { domain, now: MIN_TIME, dealt: Items::union(), context }
+    }
+
+    /// Notes that all windows that were due then have fired.
+    fn deal(&mut self, time: EventTime) {
+        self.dealt.values.clear();
+        let (subtask, parallelism) = (self.context.subtask(), self.context.parallelism());
+        self.dealt.values.push((subtask, parallelism, time));
+    }
+
+    fn parts(&mut self, visitor: &mut dyn Visitor) -> Result<()> {
+        match self.domain {
+            TimeDomain::EventTime => Ok(()),
+            TimeDomain::ProcessingTime => visitor.part("processing time", &mut self.dealt),
+        }
     }
 
     /// The time of the records about to be taken; `None` if each has its own.
@@ -111,19 +127,31 @@ impl WindowClock {
             return Ok(Step::Done);
         }
         self.now = self.now.max(now);
-        let step = windows.advance(self.now.saturating_sub(1), out)?;
+        let over = self.now.saturating_sub(1);
+        let step = windows.advance(over, out)?;
         if step == Step::Done {
+            self.deal(over);
             self.request(windows.next_due());
         }
         Ok(step)
     }
 
-    /// Goes on after a restore. By the machine's clock, what became due meanwhile is due now.
-    fn restored<T, O, W: Windows<T, O>>(&self, windows: &mut W, watermark: EventTime) {
+    /// Goes on after a restore. By the machine's clock, what became due meanwhile is due now; with another
+    /// parallelism, what some subtask had dealt with and another had not is dealt with again.
+    fn restored<T, O, W: Windows<T, O>>(&mut self, windows: &mut W, watermark: EventTime) {
         windows.observe(watermark);
         match self.domain {
             TimeDomain::EventTime => windows.restored(watermark),
-            TimeDomain::ProcessingTime => windows.restored(MIN_TIME),
+            TimeDomain::ProcessingTime => {
+                let here = (self.context.subtask(), self.context.parallelism());
+                let dealt = std::mem::take(&mut self.dealt.values);
+                let own = dealt.iter().find(|(subtask, n, _)| (*subtask, *n) == here);
+                let earliest = own.or_else(|| dealt.iter().min_by_key(|(.., time)| *time));
+                if let Some((.., time)) = earliest {
+                    self.deal(*time);
+                }
+                windows.restored(earliest.map_or(MIN_TIME, |(.., time)| *time));
+            }
         }
         self.request(windows.next_due());
     }
@@ -201,6 +229,7 @@ impl<T: Send + 'static, O: 'static, W: Windows<T, O>> Operator<T, O> for Windowe
         self.windows.close()
     }
     fn parts(&mut self, visitor: &mut dyn Visitor) -> Result<()> {
+        self.clock.parts(visitor)?;
         self.windows.parts(visitor)
     }
     fn restored(&mut self, watermark: EventTime) -> Result<()> {
@@ -260,6 +289,7 @@ where
         self.windows.close()
     }
     fn parts(&mut self, visitor: &mut dyn Visitor) -> Result<()> {
+        self.clock.parts(visitor)?;
         self.windows.parts(visitor)
     }
     fn restored(&mut self, watermark: EventTime) -> Result<()> {
