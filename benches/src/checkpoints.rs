@@ -150,14 +150,20 @@ fn note(dir: &Path, taken: &Mutex<Taken>) {
 fn completed(folder: &Path) -> Option<(f64, f64)> {
     let end = folder.join("manifest").metadata().ok()?.modified().ok()?;
     let meta = folder.metadata().ok()?;
-    let mut start = meta.created().unwrap_or(SystemTime::now()).min(end);
+    let start = meta.created().unwrap_or(SystemTime::now()).min(end);
+    let millis = end.duration_since(start).ok()?.as_secs_f64() * 1e3;
+    Some((millis, bytes_below(folder).ok()? as f64))
+}
+
+/// Bytes of the files in a folder and in those in it: RocksDB's files have one of their own.
+fn bytes_below(folder: &Path) -> std::io::Result<u64> {
     let mut bytes = 0;
-    for file in folder.read_dir().ok()?.flatten() {
-        let meta = file.metadata().ok()?;
-        start = start.min(meta.created().unwrap_or(start));
-        bytes += meta.len();
+    for entry in folder.read_dir()? {
+        let entry = entry?;
+        let meta = entry.metadata()?;
+        bytes += if meta.is_dir() { bytes_below(&entry.path())? } else { meta.len() };
     }
-    Some((end.duration_since(start).ok()?.as_secs_f64() * 1e3, bytes as f64))
+    Ok(bytes)
 }
 
 #[cfg(test)]
@@ -172,7 +178,9 @@ mod tests {
             std::fs::create_dir(&path).unwrap();
             files.iter().for_each(|(f, n)| std::fs::write(path.join(f), vec![0; *n]).unwrap());
         };
-        make("chk-1-0", &[("task-0-0", 1000), ("manifest", 24)]);
+        make("chk-1-0", &[("task-0-0", 900)]);
+        make("chk-1-0/task-0-0.tree", &[("1.sst", 100)]);
+        std::fs::write(folder.dir.path().join("chk-1-0/manifest"), [0; 24]).unwrap();
         make("chk-2-0", &[("task-0-0", 5000)]);
         let measured = folder.measured(None).unwrap();
         assert_eq!((measured.n, measured.max_bytes), (1, 1024.0));
