@@ -1,7 +1,7 @@
 # The commands of this repository; `make` alone lists them. What they need from the system is in ci/packages.txt.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fmt doc bench bench-flink crash rocksdb rocksdb-env packages rust
+.PHONY: help demo test check fmt doc bench bench-flink crash soak rocksdb rocksdb-env packages rust
 
 help: ## this list
 	@echo "Millstream: streaming jobs in Rust."
@@ -10,6 +10,7 @@ help: ## this list
 	@echo
 	@echo "Variables:"
 	@echo "  MILLSTREAM_DATA=DIR   the full data set for the tests (default: ../shared/data, used if it is there)"
+	@echo "  SEEDS=n FIRST_SEED=m  for soak: how many histories, and from which seed on"
 	@echo "  ROWS=w2,q5  QUICK=1   for the benchmarks: only these rows; small inputs"
 	@echo "  N=100  SEED=7         for crash: so many runs; the first is told by this number"
 
@@ -18,6 +19,9 @@ demo: packages rust ## install what is missing, build, run the flights job on th
 
 test: rust ## format, lints, all tests, documentation examples
 	@ci/test
+
+soak: rust ## go through SEEDS=10000 random histories of the simulated world; adds a line to SOAK.md
+	@ci/soak
 
 check: rust ## compile everything without running it (fast)
 	cargo check --workspace --all-targets

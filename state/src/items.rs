@@ -16,6 +16,8 @@ pub struct Items<T> {
     pub values: Vec<T>,
     kind: PartKind,
     schema: Schema<T>,
+    /// Whether a subtask that is what it was wants only what it wrote itself.
+    keeps_own: bool,
     frozen: Option<Log>,
 }
 
@@ -26,7 +28,7 @@ impl<T: Data> Items<T> {
 
     /// Values with a schema.
     pub fn described(kind: PartKind, schema: Schema<T>) -> Self {
-        Items { values: Vec::new(), kind, schema, frozen: None }
+        Items { values: Vec::new(), kind, schema, keeps_own: false, frozen: None }
     }
 
     /// Values that are dealt out to all subtasks.
@@ -37,6 +39,11 @@ impl<T: Data> Items<T> {
     /// Values all of which every subtask gets.
     pub fn union() -> Self {
         Items::new(PartKind::Union)
+    }
+
+    /// Values all of which every subtask gets if the parallelism has changed; otherwise each gets its own.
+    pub fn own_or_union() -> Self {
+        Items { keeps_own: true, ..Items::new(PartKind::Union) }
     }
 
     /// Values that are the same in all subtasks.
@@ -78,6 +85,10 @@ impl<T: Data> Part for Items<T> {
 
     fn restore(&mut self, entries: &Entries<'_>) -> Result<()> {
         let (kind, assignment) = (self.kind, entries.assignment);
+        let is_same = assignment.parallelism == assignment.n_writers;
+        if self.keeps_own && is_same && assignment.writer != assignment.subtask {
+            return Ok(());
+        }
         let reader = self.schema.reader(entries.shape, entries.version)?;
         entries.walk(|index, bytes| {
             let (value, taken) = reader.read(bytes)?;

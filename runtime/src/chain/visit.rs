@@ -90,7 +90,7 @@ pub(super) struct EventClock {
 
 impl Default for EventClock {
     fn default() -> Self {
-        EventClock { watermark: MIN_TIME, saved: Items::union() }
+        EventClock { watermark: MIN_TIME, saved: Items::own_or_union() }
     }
 }
 
@@ -114,7 +114,8 @@ impl EventClock {
         self.saved.values = vec![self.watermark];
     }
 
-    /// To be called after a restore: goes on from the earliest of all subtasks' clocks.
+    /// To be called after a restore: goes on from its own time, or from the earliest of all subtasks' if the
+    /// parallelism has changed. A barrier that overtakes finds every subtask at another time.
     pub(super) fn restored(&mut self) -> EventTime {
         if is_planted(Bug::ForgetWatermark) {
             self.saved.values.clear();

@@ -122,7 +122,7 @@ pub struct Gate<T> {
     in_flight: InFlight<T>,
     /// Messages of each channel that were taken out of the queue.
     n_taken: Vec<u64>,
-    /// Where the last barrier that came through the queue stood in each channel.
+    /// Where the last barrier of each channel stood: recording may begin anew, but barriers do not come again.
     barriers: Vec<Option<(CheckpointId, u64)>>,
     /// What follows what was just handed out.
     next: VecDeque<Arrival<T>>,
@@ -314,7 +314,11 @@ impl<T: Data> Gate<T> {
             match replay.next() {
                 Some(batch) if batch.is_blank() => return Ok(Arrival::Taken),
                 Some(batch) => return Ok(Arrival::Batch(batch)),
-                None => self.in_flight.replay = None,
+                // Only now barriers may come, also through the task's other input.
+                None => {
+                    self.in_flight.replay = None;
+                    return Ok(Arrival::Taken);
+                }
             }
         }
         if self.shared.has_urgent.load(Ordering::SeqCst) {
@@ -326,6 +330,11 @@ impl<T: Data> Gate<T> {
         let mut held = match self.in_flight.next() {
             Some(held) => held,
             None => match self.take_out()? {
+                // A barrier may have overtaken it after the look above; and it may have come behind that barrier.
+                Some(held) if self.shared.has_urgent.load(Ordering::SeqCst) => {
+                    self.in_flight.put_back(held);
+                    return Ok(Arrival::Taken);
+                }
                 Some(held) => held,
                 None => return Ok(Arrival::Nothing),
             },
@@ -439,6 +448,7 @@ impl<T: Data> Gate<T> {
         };
         for (channel, barrier, n_before) in urgent {
             self.turn(barrier);
+            self.barriers[channel] = Some((barrier.checkpoint, n_before));
             let alignment = self.aligner.barrier(channel, barrier);
             if let Passage::Complete(barrier) | Passage::Overtake(barrier) = alignment.passage
                 && !self.in_flight.is_recording(barrier.checkpoint)
@@ -456,17 +466,11 @@ impl<T: Data> Gate<T> {
     /// came through another input of the task.
     pub fn record(&mut self, barrier: Barrier) {
         if self.overtaking(barrier) && !self.in_flight.is_recording(barrier.checkpoint) {
-            let brought = |at: &Option<(CheckpointId, u64)>| {
-                at.filter(|(checkpoint, _)| *checkpoint == barrier.checkpoint).map(|(_, n)| n)
+            let limit = |(channel, (_, status))| match self.barriers[channel] {
+                Some((checkpoint, n_before)) if checkpoint == barrier.checkpoint => Some(n_before),
+                _ => (status == Status::Ended).then_some(self.n_taken[channel]),
             };
-            let channels = self.valve.inputs().zip(&self.n_taken).zip(&self.barriers);
-            let limits =
-                channels.map(
-                    |(((_, status), n_taken), at)| {
-                        if status == Status::Ended { Some(*n_taken) } else { brought(at) }
-                    },
-                );
-            let limits = limits.collect();
+            let limits = self.valve.inputs().enumerate().map(limit).collect();
             self.in_flight.record(barrier.checkpoint, limits, &self.valve);
         }
     }
@@ -502,6 +506,11 @@ impl<T: Data> Gate<T> {
         if self.mode.may_overtake() { visitor.part(name, self) } else { Ok(()) }
     }
 
+    /// Whether channel state is still to be replayed. Until then no barrier may come through another input.
+    pub fn is_replaying(&self) -> bool {
+        self.in_flight.replay.is_some()
+    }
+
     /// A checkpoint was given up: nothing waits for its barrier any more.
     pub fn cancel(&mut self, checkpoint: CheckpointId) {
         if self.aligner.cancel(checkpoint).abandoned.is_some() {
@@ -528,20 +537,24 @@ impl<T: Data> Gate<T> {
 
     /// Takes out of the queue what the running snapshot lacks.
     fn take_out_for_snapshot(&mut self) -> Result<()> {
-        if self.shared.has_urgent.load(Ordering::SeqCst) && self.next.is_empty() {
-            self.take_urgent();
-        }
-        while self.in_flight.lacks(&self.n_taken) {
-            match self.take_out()? {
-                Some(held) => {
-                    // Found before its turn: everything behind it belongs after it.
-                    if let Message::Signal(Signal::Barrier(barrier)) = &held.message {
-                        self.take_barrier(held.channel, held.number, *barrier);
+        // No look at the queue counts that was not followed by one at the barriers that overtook.
+        loop {
+            while self.in_flight.lacks(&self.n_taken) {
+                match self.take_out()? {
+                    Some(held) => {
+                        // Found before its turn: everything behind it belongs after it.
+                        if let Message::Signal(Signal::Barrier(barrier)) = &held.message {
+                            self.take_barrier(held.channel, held.number, *barrier);
+                        }
+                        self.in_flight.keep(held);
                     }
-                    self.in_flight.keep(held);
+                    None => break,
                 }
-                None => break,
             }
+            if !self.shared.has_urgent.load(Ordering::SeqCst) {
+                break;
+            }
+            self.take_urgent();
         }
         self.wake_senders(None);
         Ok(())

@@ -118,6 +118,11 @@ impl<T: Data> InFlight<T> {
         self.held.push_back(held);
     }
 
+    /// Puts back a message that was taken out too soon.
+    pub(super) fn put_back(&mut self, held: Held<T>) {
+        self.freed.push_front(held);
+    }
+
     /// Keeps a message that was taken out of the queue ahead of its turn.
     pub(super) fn keep(&mut self, held: Held<T>) {
         self.freed.push_back(held);
@@ -161,6 +166,10 @@ impl<T: Data> InFlight<T> {
                 let stand = EntryRef::<T>::Stand(watermark, status == Status::Idle);
                 recording.log(channel, &stand);
             }
+        }
+        // What an earlier checkpoint has written down and the task has not taken is in this one, too.
+        for held in self.held.iter_mut().chain(&mut self.freed) {
+            held.is_written = false;
         }
         self.recording = Some(recording);
     }

@@ -289,6 +289,10 @@ pub struct Writer<T> {
     edge: usize,
     /// What lay in the lanes when a barrier overtook it.
     parked: Option<Result<Written>>,
+    /// What lay in other lanes than there are now, cut at its watermarks: the watermark before each piece.
+    to_split: Vec<(EventTime, Batch<T>)>,
+    /// The subtasks that wrote it.
+    writers: SmallVec<[usize; 1]>,
 }
 
 impl<T: Data> Writer<T> {
@@ -331,6 +335,8 @@ impl<T: Data> Writer<T> {
             site,
             edge,
             parked: None,
+            to_split: Vec::new(),
+            writers: SmallVec::new(),
         }
     }
 
@@ -413,6 +419,24 @@ impl<T: Data> Push<T> for Writer<T> {
     }
 }
 
+/// A batch cut at its marks: what comes before the first and after each, with the watermark that held for it.
+fn pieces<T>(batch: Batch<T>) -> Vec<(EventTime, Batch<T>)> {
+    let Batch { values, times, marks, .. } = batch;
+    let mut pieces = vec![(MIN_TIME, Batch::default())];
+    let mut marks = marks.into_iter().peekable();
+    let mut times = times.into_iter();
+    for (at, value) in values.into_iter().enumerate() {
+        while let Some(mark) = marks.next_if(|mark| mark.at as usize <= at) {
+            pieces.push((mark.watermark, Batch::default()));
+        }
+        if let Some((_, piece)) = pieces.last_mut() {
+            piece.push(value, times.next().unwrap_or(NO_TIME));
+        }
+    }
+    pieces.extend(marks.map(|mark| (mark.watermark, Batch::default())));
+    pieces
+}
+
 /// A batch that lay in a lane: which of how many.
 #[derive(Serialize, Deserialize)]
 struct Parked<B> {
@@ -471,6 +495,21 @@ impl<T: Data> Stateful for Writer<T> {
         let name = format!("output {}", self.edge);
         visitor.part(&name, self)
     }
+
+    /// Lanes that are no more are put into those there are. A watermark must not come before a record that was ahead
+    /// of it in another lane: so what lay behind a lower one goes first. Of several writers none knows the watermark
+    /// of the others; so it waits until it is told again.
+    fn restored(&mut self) -> Result<()> {
+        let mut pieces = std::mem::take(&mut self.to_split);
+        pieces.sort_by_key(|(watermark, _)| *watermark);
+        for (watermark, mut piece) in pieces {
+            if self.writers.len() == 1 && watermark != MIN_TIME {
+                piece.marks.push(Mark { at: 0, watermark });
+            }
+            self.partition.split(&mut piece, &mut self.lanes)?;
+        }
+        Ok(())
+    }
 }
 
 /// What lies in the lanes and could not be sent.
@@ -512,7 +551,10 @@ impl<T: Data> Part for Writer<T> {
                     lane.marked = last.watermark;
                 }
             } else {
-                self.partition.split(&mut batch, &mut self.lanes)?;
+                if !self.writers.contains(&assignment.writer) {
+                    self.writers.push(assignment.writer);
+                }
+                self.to_split.extend(pieces(batch));
             }
             self.owes_flush = true;
             Ok(())

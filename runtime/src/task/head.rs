@@ -310,6 +310,14 @@ impl<L: Data, R: Data> Head for TwoGateHead<L, R> {
         self.right_first = !self.right_first;
         let first = usize::from(self.right_first);
         for input in [first, 1 - first] {
+            // What an input replays is in no queue: a barrier that came through the other would lose it.
+            let is_other_replaying =
+                if input == 0 { self.right.is_replaying() } else { self.left.is_replaying() };
+            let is_replaying =
+                if input == 0 { self.left.is_replaying() } else { self.right.is_replaying() };
+            if is_other_replaying && !is_replaying {
+                continue;
+            }
             match self.poll_input(input)? {
                 Side::Took(flow) => return Ok(Polled::Took(flow)),
                 Side::Barrier(barrier) => return Ok(Polled::Barrier(barrier)),

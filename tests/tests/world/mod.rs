@@ -53,7 +53,8 @@ fn shrink(mut setting: Setting) -> Outcome {
 fn report(seed: u64, outcome: &Outcome) -> String {
     let n_last = outcome.history.len().saturating_sub(number("LINES", 400) as usize);
     format!(
-        "seed {seed}: {}\nfaults that had a part in it: {:?}\n{:?}\n{}",
+        "seed {seed} ({}): {}\nfaults that had a part in it: {:?}\n{:?}\n{}",
+        outcome.mode,
         outcome.violations.join("; "),
         outcome.faults,
         outcome.job,

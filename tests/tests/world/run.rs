@@ -45,6 +45,7 @@ impl Setting {
 pub(super) struct Outcome {
     pub(super) job: Job,
     pub(super) faults: BTreeSet<Fault>,
+    pub(super) mode: &'static str,
     pub(super) history: Vec<String>,
     pub(super) n_actions: u64,
     pub(super) n_processes: u64,
@@ -129,7 +130,12 @@ pub(super) fn run(setting: &Setting) -> Outcome {
         setting: setting.clone(),
         job,
         faults,
-        mode: Prng::new(seed, "mode").pick(&["exactly-once", "exactly-once", "at-least-once"]),
+        mode: Prng::new(seed, "mode").pick(&[
+            "exactly-once",
+            "unaligned",
+            "unaligned",
+            "at-least-once",
+        ]),
         storages,
         disk,
         world,
@@ -152,8 +158,8 @@ pub(super) fn run(setting: &Setting) -> Outcome {
     };
     run.go();
     let n_checkpoints = run.storages.newest();
-    let Run { job, faults, history, n_actions, n_processes, violations, .. } = run;
-    Outcome { job, faults, history, n_actions, n_processes, n_checkpoints, violations }
+    let Run { job, faults, mode, history, n_actions, n_processes, violations, .. } = run;
+    Outcome { job, faults, mode, history, n_actions, n_processes, n_checkpoints, violations }
 }
 
 impl Run {
@@ -270,6 +276,16 @@ impl Run {
         let turn = if rescales { self.chance.next() } else { 0 };
         let mut shape = Prng::new(self.setting.seed ^ turn, "shape");
         let mut fixed = Prng::new(self.setting.seed, "config");
+        let (mut parallelism, mut chaining) =
+            (1 + shape.below(4), shape.pick(&["true", "true", "false"]));
+        let (own, fused) = (1 + fixed.below(4), fixed.pick(&["true", "false"]));
+        if self.mode == "unaligned" {
+            // What a barrier overtook belongs to an edge, so the edges have to stay.
+            chaining = fused;
+            if self.job.is_judged_by_time() {
+                parallelism = own;
+            }
+        }
         let restart =
             fixed.pick(&["none", "fixed-delay 3 5ms", "fixed-delay 100 0ms", "exponential-delay"]);
         let interval = format!("{}ms", fixed.pick(&[1, 1, 2, 3, 8]));
@@ -277,9 +293,9 @@ impl Run {
         let tolerable = fixed.pick(&[None, None, Some("0"), Some("2")]);
         let retained = retained(self.setting.seed).to_string();
         let mut builder = Environment::builder()
-            .parallelism(1 + shape.below(4))
+            .parallelism(parallelism)
             .batch_size(shape.pick(&[1, 2, 7, 1024]))
-            .set("chaining", shape.pick(&["true", "true", "false"]))
+            .set("chaining", chaining)
             .set("network-memory", shape.pick(&["64 MiB", "8 KiB"]))
             .set("max-parallelism", &self.job.max_parallelism.to_string())
             .set("checkpoint-dir", &self.dir.display().to_string())
@@ -477,7 +493,7 @@ impl Run {
     fn judge(&mut self) {
         self.is_calm = true;
         self.storages.weather().clear();
-        let exactly_once = self.mode == "exactly-once";
+        let exactly_once = self.mode != "at-least-once";
         let before = check::output(&self.job, &self.disk, exactly_once);
         self.violations.extend(before);
         // What has finished stays finished, and whoever starts next clears up.
