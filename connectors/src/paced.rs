@@ -39,6 +39,10 @@ impl<S: Source> Source for Paced<S> {
         self.source.is_bounded()
     }
 
+    fn can_go_back(&self) -> bool {
+        self.source.can_go_back()
+    }
+
     fn discover(&self, parallelism: usize) -> Result<Vec<PacedSplit<S::Split>>> {
         self.pace.reset()?;
         self.taken.store(0, Ordering::Relaxed);

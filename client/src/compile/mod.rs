@@ -11,6 +11,7 @@ mod validate;
 use crate::config::Config;
 use crate::graph::{Graph, NodeId};
 use millstream_model::Result;
+use millstream_model::CheckpointMode;
 use millstream_model::job_graph::{ChainedOperator, Guarantee, JobEdge, JobGraph, JobVertex, Ship};
 use millstream_model::key_group::DEFAULT_MAX_PARALLELISM;
 
@@ -92,9 +93,29 @@ pub(crate) fn compile(program: &Graph, config: &Config, name: &str) -> Result<Co
         vertices,
         edges,
         bounded,
-        guarantee: Guarantee::OncePerRun,
+        guarantee: guarantee(program, config),
     };
     Ok(Compiled { graph, edge_origins, warnings })
+}
+
+/// What the job promises, and for which of its ends it does not promise more.
+fn guarantee(program: &Graph, config: &Config) -> Guarantee {
+    if config.checkpoint_dir.is_none() {
+        return Guarantee::OncePerRun;
+    }
+    if config.checkpoint_mode == CheckpointMode::AtLeastOnce {
+        return Guarantee::AtLeastOnce;
+    }
+    let mut reasons = Vec::new();
+    for node in &program.nodes {
+        if node.source.as_ref().is_some_and(|source| !source.can_go_back) {
+            reasons.push(format!("`{}` cannot read again what it has read", node.name));
+        }
+        if node.commits == Some(false) {
+            reasons.push(format!("`{}` shows what it writes at once", node.name));
+        }
+    }
+    if reasons.is_empty() { Guarantee::ExactlyOnce } else { Guarantee::ExactlyOnceInside(reasons) }
 }
 
 fn resolve(program: &Graph, config: &Config) -> Vec<Resolved> {

@@ -23,6 +23,7 @@ pub(super) fn check(
     check_uids(program)?;
     check_connections(program, resolved)?;
     check_times(program)?;
+    check_ends(program, config)?;
     let mut warnings = Vec::new();
     for node in program.nodes.iter().filter(|n| n.is_stateful && n.uid.is_none()) {
         let message = format!(
@@ -35,6 +36,22 @@ pub(super) fn check(
         warnings.push(message);
     }
     Ok(warnings)
+}
+
+/// A stream without end into a sink that shows nothing before it is committed needs checkpoints.
+fn check_ends(program: &Graph, config: &Config) -> Result<()> {
+    let sources = || program.nodes.iter().filter_map(|node| node.source.as_ref());
+    if config.checkpoint_dir.is_some() || sources().all(|source| source.bounded) {
+        return Ok(());
+    }
+    match program.nodes.iter().find(|node| node.commits == Some(true)) {
+        None => Ok(()),
+        Some(node) => Err(Error::user(format!(
+            "{} shows what it writes when a checkpoint is complete, but the job has no end and takes none: set \
+             `checkpoint-dir` and `checkpoint-interval`",
+            node.describe()
+        ))),
+    }
 }
 
 fn check_parallelism(program: &Graph, resolved: &[Resolved]) -> Result<()> {

@@ -89,6 +89,8 @@ pub(crate) enum Make {
 pub(crate) struct SourceTraits {
     pub(crate) bounded: bool,
     pub(crate) size_hint: Option<u64>,
+    /// Whether it can go back to where a checkpoint says.
+    pub(crate) can_go_back: bool,
 }
 
 /// An operator of the program.
@@ -113,6 +115,8 @@ pub(crate) struct Node {
     /// In words, how the node assigns event times, if it does.
     pub(crate) watermarks: Option<String>,
     pub(crate) source: Option<SourceTraits>,
+    /// Of a sink: whether what it writes is seen only when it is committed.
+    pub(crate) commits: Option<bool>,
     /// Runs once before the job starts.
     pub(crate) prepare: Option<Box<dyn Fn(&SinkStart) -> Result<()> + Send + Sync>>,
     pub(crate) make: Make,
@@ -144,6 +148,7 @@ impl Node {
             needs_time: false,
             watermarks: None,
             source: None,
+            commits: None,
             prepare: None,
             make,
             location,

@@ -51,6 +51,7 @@ impl<T: Data> DataStream<T> {
         let env = self.env.clone();
         let sink = Arc::new(sink);
         let (name, limit, prepared) = (sink.name(), sink.max_parallelism(), Arc::clone(&sink));
+        let commits = sink.committer().is_some();
         let make = move |c: &OpContext, _: Outs<()>| {
             let writer = sink.writer(&c.operator)?;
             // Without checkpoints, what is written is final when the input ends.
@@ -62,6 +63,7 @@ impl<T: Data> DataStream<T> {
         let end: DataStream<()> = self.add(&name, "sink", Location::caller(), make, |node| {
             node.prepare = Some(Box::new(move |start: &SinkStart| prepared.prepare(start)));
             node.parallelism_limit = limit;
+            node.commits = Some(commits);
             node.outputs.clear();
         });
         SinkHandle { env, node: end.origins[0].0 }

@@ -47,7 +47,11 @@ impl Environment {
         source: S,
         watermarks: Watermarks<S::Out>,
     ) -> DataStream<S::Out> {
-        let traits = SourceTraits { bounded: source.is_bounded(), size_hint: source.size_hint() };
+        let traits = SourceTraits {
+            bounded: source.is_bounded(),
+            size_hint: source.size_hint(),
+            can_go_back: source.can_go_back(),
+        };
         let limit = source.max_parallelism();
         let describe = watermarks.assigns_times().then(|| watermarks.describe().to_string());
         let source = Arc::new(source);

@@ -387,7 +387,7 @@ pub(super) fn scripted<T: Data>(env: &Environment) -> (InputHandle<T>, DataStrea
     let mut node =
         Node::new("script", "source", Make::Source(Box::new(prepare)), Location::caller());
     node.outputs.insert(None, Box::new(PortOf::<T>::single()));
-    node.source = Some(SourceTraits { bounded: true, size_hint: None });
+    node.source = Some(SourceTraits { bounded: true, size_hint: None, can_go_back: true });
     node.parallelism_limit = Some(1);
     node.watermarks = Some("script".into());
     let id = env.graph_mut().add(node);

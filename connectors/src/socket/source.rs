@@ -81,6 +81,10 @@ impl<F: LineFormat> Source for SocketSource<F> {
         false
     }
 
+    fn can_go_back(&self) -> bool {
+        false
+    }
+
     fn discover(&self, _: usize) -> Result<Vec<String>> {
         Ok(vec![self.address.clone()])
     }

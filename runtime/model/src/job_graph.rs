@@ -111,18 +111,31 @@ pub struct JobEdge {
     pub ship: Ship,
 }
 
-/// What the whole job promises about its output.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// What the whole job promises about its output, as its sources, sinks and checkpoints have it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Guarantee {
-    /// Without snapshots: a failure ends the job; a run that finishes has seen every record once.
+    /// Without checkpoints: a failure ends the job; a run that finishes has seen every record once.
     OncePerRun,
+    /// With checkpoints, whatever fails: what is committed is as if nothing had happened.
+    ExactlyOnce,
+    /// With checkpoints, state counts every record once, but for these reasons the output may not.
+    ExactlyOnceInside(Vec<String>),
+    /// With checkpoints whose barriers wait for nobody: no record is lost, some may count twice.
+    AtLeastOnce,
 }
 
 impl fmt::Display for Guarantee {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Guarantee::OncePerRun => "every record once in a run that finishes (no snapshots)",
-        })
+        match self {
+            Guarantee::OncePerRun => {
+                f.write_str("every record once in a run that finishes (no checkpoints)")
+            }
+            Guarantee::ExactlyOnce => f.write_str("exactly once, whatever fails"),
+            Guarantee::ExactlyOnceInside(reasons) => {
+                write!(f, "state counts every record once, but {}", reasons.join("; "))
+            }
+            Guarantee::AtLeastOnce => f.write_str("at least once, whatever fails"),
+        }
     }
 }
 

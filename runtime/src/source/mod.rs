@@ -83,6 +83,12 @@ pub trait Source: Send + Sync + 'static {
         None
     }
 
+    /// Whether it can go back to where a split says. A source that cannot loses, when the job recovers, what was
+    /// read since the checkpoint.
+    fn can_go_back(&self) -> bool {
+        true
+    }
+
     /// How many subtasks it can use at most; `None` for any number.
     fn max_parallelism(&self) -> Option<usize> {
         None
