@@ -10,8 +10,8 @@ mod validate;
 
 use crate::config::Config;
 use crate::graph::{Graph, NodeId};
-use millstream_model::Result;
 use millstream_model::CheckpointMode;
+use millstream_model::Result;
 use millstream_model::job_graph::{ChainedOperator, Guarantee, JobEdge, JobGraph, JobVertex, Ship};
 use millstream_model::key_group::DEFAULT_MAX_PARALLELISM;
 

@@ -250,7 +250,8 @@ impl Machine for Scheduler {
                 self.end_if_over(effects);
             }
             (Input::TaskFailed(task, error), _) => {
-                self.fail(now_ms, error, true, effects);
+                let retry = !error.is_final();
+                self.fail(now_ms, error, retry, effects);
                 self.settle(task, ExecutionState::Failed, effects);
             }
             (Input::TaskFinished(task), _) => self.settle(task, ExecutionState::Finished, effects),

@@ -61,6 +61,7 @@ struct Inner {
     message: String,
     place: Option<Place>,
     cause: Option<Box<dyn std::error::Error + Send + Sync>>,
+    is_final: bool,
 }
 
 impl Error {
@@ -74,13 +75,27 @@ impl Error {
         Error::new(Domain::External, message.into())
     }
 
+    /// The same, as one that no further attempt would heal: a checkpoint that is damaged or does not fit.
+    #[must_use]
+    pub fn finally(mut self) -> Self {
+        self.inner.is_final = true;
+        self
+    }
+
+    /// Whether no further attempt would heal it.
+    pub fn is_final(&self) -> bool {
+        self.inner.is_final
+    }
+
     /// A bug in Millstream.
     pub fn internal(message: impl Into<String>) -> Self {
         Error::new(Domain::Internal, message.into())
     }
 
     fn new(domain: Domain, message: String) -> Self {
-        Error { inner: Box::new(Inner { domain, message, place: None, cause: None }) }
+        Error {
+            inner: Box::new(Inner { domain, message, place: None, cause: None, is_final: false }),
+        }
     }
 
     /// Adds the error that led to this one.

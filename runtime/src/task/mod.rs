@@ -268,6 +268,15 @@ impl Task {
     }
 
     fn start(&mut self) -> Result<()> {
+        // A checkpoint that cannot be restored now cannot be restored the next time either.
+        self.fill().map_err(Error::finally)?;
+        self.head.open()?;
+        self.phase = Phase::Running;
+        Ok(())
+    }
+
+    /// Opens the store, and fills the state from the checkpoint, as far as there are any.
+    fn fill(&mut self) -> Result<()> {
         let subtask = restore::Subtask {
             ids: &self.ids,
             subtask: self.context.subtask(),
@@ -286,8 +295,6 @@ impl Task {
         if let Some(restore) = restore {
             restore.fill(&mut *self.head, &subtask)?;
         }
-        self.head.open()?;
-        self.phase = Phase::Running;
         Ok(())
     }
 
