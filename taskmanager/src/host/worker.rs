@@ -160,15 +160,22 @@ impl Worker {
         {
             self.evict(index, took);
         }
-        if let Turn::Idle(deadline_us) = turn {
-            cell.release_idle(deadline_us);
-            return false;
-        }
-        cell.release_ready();
-        if cell.is_evicted.load(Ordering::Relaxed) {
+        let goes_on = match turn {
+            Turn::Idle(deadline_us) => {
+                cell.release_idle(deadline_us);
+                false
+            }
+            _ => {
+                cell.release_ready();
+                true
+            }
+        };
+        // The task's own thread may have parked while the task was claimed here: it knows neither the deadline
+        // nor that the task was woken meanwhile.
+        if cell.is_evicted.load(Ordering::SeqCst) && self.may_evict {
             cell.unpark_all();
         }
-        true
+        goes_on
     }
 
     fn steps(&self, index: usize, task: &mut Task, slow: &mut Option<Duration>) -> Turn {
