@@ -73,6 +73,8 @@ pub(crate) struct Config {
     pub(crate) aligned_timeout_us: Option<i64>,
     pub(crate) checkpoint_dir: Option<PathBuf>,
     pub(crate) restore: Option<RestoreFrom>,
+    /// Whether what the job is restored from is its own to delete.
+    pub(crate) claims: bool,
     pub(crate) allow_non_restored: bool,
     pub(crate) allow_older: bool,
     pub(crate) restart: Option<RestartStrategy>,
@@ -103,6 +105,7 @@ impl Default for Config {
             aligned_timeout_us: None,
             checkpoint_dir: None,
             restore: None,
+            claims: false,
             allow_non_restored: false,
             allow_older: false,
             restart: None,

@@ -276,6 +276,20 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
         },
     },
     OptionSpec {
+        key: "restore-mode",
+        values: "`no-claim` or `claim`",
+        default: "`no-claim`",
+        doc: "Whose the checkpoint or savepoint is that `restore` names. `no-claim`: the user's; the job never touches it. `claim`: the job's, which deletes it when it has a checkpoint of its own. Either way nothing refers to it from then on.",
+        set: |c, v| {
+            c.claims = match v {
+                "no-claim" => false,
+                "claim" => true,
+                _ => return Err("use `no-claim` or `claim`".into()),
+            };
+            Ok(())
+        },
+    },
+    OptionSpec {
         key: "allow-non-restored",
         values: "`true` or `false`",
         default: "`false`",

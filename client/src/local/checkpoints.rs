@@ -4,6 +4,7 @@
 //! (when one begins, when it is complete, what is given up) is the coordinator's alone.
 
 use super::assemble::Begin;
+use super::claimed::Claimed;
 use super::{restoring, stopped};
 use crate::config::Config;
 use crossbeam_channel::Sender;
@@ -54,6 +55,8 @@ pub(crate) struct Checkpoints {
     first_id: u64,
     /// Where the job begins if no checkpoint is completed.
     origin: Option<Restore>,
+    /// What is deleted when there is a checkpoint of the job's own.
+    claimed: Option<Claimed>,
     /// What can be restored.
     completed: BTreeMap<CheckpointId, Restore>,
     /// Number of the attempt that runs.
@@ -119,6 +122,7 @@ impl Checkpoints {
             Begin::At(restore) if own.is_none() => Some(restore.clone()),
             _ => None,
         };
+        let claimed = origin.as_ref().and_then(|o| Claimed::of(config, &o.storage));
         let checkpoints = Checkpoints {
             coordinator,
             open_storage: Arc::clone(open_storage),
@@ -128,6 +132,7 @@ impl Checkpoints {
             vertices: vertices(graph),
             first_id,
             origin,
+            claimed,
             completed,
             attempt: 0,
             running: None,
@@ -267,6 +272,11 @@ impl Checkpoints {
                     attempt.uploads.complete(checkpoint);
                 }
                 self.tell(Command::Notice(Notice::Complete(checkpoint)));
+                if let Some(claimed) = self.claimed.take()
+                    && let Err(error) = claimed.delete()
+                {
+                    tracing::warn!(%error, "what the job was restored from could not be deleted");
+                }
             }
             Effect::NotifyAborted(checkpoint) => {
                 self.tell(Command::Notice(Notice::Aborted(checkpoint)));

@@ -6,6 +6,7 @@
 mod assemble;
 mod backend;
 mod checkpoints;
+mod claimed;
 mod handle;
 mod restoring;
 mod shell;

@@ -329,6 +329,36 @@ fn a_savepoint_that_is_gone_is_not_replaced_by_an_older_checkpoint() {
 }
 
 #[test]
+fn a_savepoint_is_the_users_unless_the_job_claims_it() {
+    let way = Way { driver: "cooperative", batch_size: 1024, parallelism: 2, chaining: true };
+    for backend in backends() {
+        let dir = tempfile::tempdir().unwrap();
+        let count = |env: &Environment, n: u64, rate: u64| {
+            let numbers = Generator::new(n, |i| i).rate(rate);
+            let keyed = env.source(numbers, Watermarks::none()).uid("numbers").key_by(|i| i % 7);
+            keyed.count().uid("counts").discard();
+        };
+        let env = environment(way, &dir.path().join("first"), &backend);
+        count(&env, N, 20_000);
+        let job = env.execute_async("first").unwrap();
+        let savepoint = job.savepoint(dir.path().join("savepoints")).unwrap();
+        job.cancel();
+        job.wait().unwrap();
+        let place = savepoint.display().to_string();
+        for (name, mode) in [("second", "no-claim"), ("third", "claim")] {
+            let [a, b] = backend;
+            let settings = [a, b, ("restore", place.as_str()), ("restore-mode", mode)];
+            let env = environment(way, &dir.path().join(name), &settings);
+            count(&env, N, 1_000_000);
+            env.execute(name).unwrap();
+            assert_eq!(savepoint.join("manifest").exists(), mode == "no-claim");
+        }
+        let left = std::fs::read_dir(&savepoint).map_or(0, Iterator::count);
+        assert_eq!(left, 0, "nothing is left of what was claimed");
+    }
+}
+
+#[test]
 fn without_a_folder_there_is_no_savepoint() {
     let env = Environment::local();
     endless(&env).discard();

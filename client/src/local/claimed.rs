@@ -1,0 +1,50 @@
+//! A checkpoint or savepoint that a job was given to keep: when the job has one of its own, it is deleted.
+//!
+//! Nothing refers to it then, because a job's first checkpoint after a restore from elsewhere is whole in itself.
+
+use crate::config::{Config, RestoreFrom};
+use millstream_model::Result;
+use millstream_state::snapshot::manifest::{manifest_path, parse_checkpoint_folder};
+use millstream_state::snapshot::{CheckpointStorage, Manifest, completed, read_manifest, sweep};
+use std::sync::Arc;
+
+/// See the module's text.
+pub(super) struct Claimed {
+    storage: Arc<dyn CheckpointStorage>,
+    folder: String,
+}
+
+impl Claimed {
+    /// What the configuration says is the job's to keep: what it is restored from, in `storage`.
+    pub(super) fn of(config: &Config, storage: &Arc<dyn CheckpointStorage>) -> Option<Self> {
+        match &config.restore {
+            Some(RestoreFrom::Path(path)) if config.claims => {
+                let folder = path.file_name()?.to_str()?.to_owned();
+                Some(Claimed { storage: Arc::clone(storage), folder })
+            }
+            _ => None,
+        }
+    }
+
+    /// Deletes it, the manifest first. Of a checkpoint of another job, files that its other checkpoints name
+    /// stay.
+    ///
+    /// # Errors
+    /// If the storage fails; what is left harms nobody.
+    pub(super) fn delete(self) -> Result<()> {
+        let Claimed { storage, folder } = self;
+        storage.delete(&manifest_path(&folder))?;
+        if parse_checkpoint_folder(&folder).is_some() {
+            let others: Vec<Manifest> = completed(&*storage)?
+                .iter()
+                .map(|other| read_manifest(&*storage, other))
+                .collect::<Result<_>>()?;
+            sweep(&*storage, &others.iter().collect::<Vec<_>>(), &[])?;
+            return Ok(());
+        }
+        for path in storage.list(&format!("{folder}/"))? {
+            storage.delete(&path)?;
+        }
+        Ok(())
+    }
+}
