@@ -68,6 +68,10 @@ impl<S: Source> Source for Paced<S> {
         }))
     }
 
+    fn reads_in_turn(&self) -> bool {
+        self.source.reads_in_turn()
+    }
+
     fn size_hint(&self) -> Option<u64> {
         self.source.size_hint()
     }

@@ -71,6 +71,7 @@ impl Environment {
                 let next = outs.typed::<S::Out>(&c.site)?.next;
                 let bounded = source.is_bounded();
                 let source = Arc::clone(&source);
+                let in_turn = source.reads_in_turn();
                 let head = SourceHead::new(
                     mine,
                     Box::new(move |split| source.open(split, &context)),
@@ -79,7 +80,8 @@ impl Environment {
                     next,
                     c.task.clone(),
                     c.site.clone(),
-                );
+                )
+                .in_turn(in_turn);
                 Ok(Box::new(head) as Box<dyn Head>)
             };
             Ok(Box::new(build) as Box<dyn Fn(&OpContext, RawOuts) -> Result<Box<dyn Head>> + Send>)

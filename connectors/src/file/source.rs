@@ -181,6 +181,9 @@ impl<F: FileFormat> Source for FileSource<F> {
     ) -> Result<Box<dyn SplitReader<F::Record, FileSplit>>> {
         self.reader(split, context, Plain::new(self.on_error, &context.operator))
     }
+    fn reads_in_turn(&self) -> bool {
+        true
+    }
     fn size_hint(&self) -> Option<u64> {
         self.estimate()
     }
@@ -206,6 +209,9 @@ impl<F: FileFormat> Source for FileResults<F> {
         context: &SplitContext,
     ) -> Result<Box<dyn SplitReader<Self::Out, FileSplit>>> {
         self.0.reader(split, context, AsResults)
+    }
+    fn reads_in_turn(&self) -> bool {
+        true
     }
     fn size_hint(&self) -> Option<u64> {
         self.0.estimate()

@@ -10,7 +10,14 @@
 //!    same: after a failure nobody knows whether the last call got through, so it must be idempotent.
 //! 3. If `n` is given up its staged output simply belongs to `n + 1`.
 //! 4. After a failure: [`Sink::prepare`] with everything that was staged in the checkpoint that is restored, once,
-//!    before any writer exists. It commits exactly that and discards everything else that was staged.
+//!    before any writer exists. It commits exactly that and discards everything else that was staged. It may
+//!    come again with the same, if the recovery itself fails.
+//!
+//! A writer may count on a checkpoint's number being greater than all that were completed before, not on its
+//! being new: one that was never completed may come again, in another attempt, after `prepare`. It may stage
+//! something even if nothing was written: then a `prepare` with nothing says that there is no checkpoint.
+//! Committers of one attempt share no order; an attempt that is taken for dead may still call its own, and a
+//! sink that several processes can write refuses it (a fence taken in `prepare` and checked in `commit`).
 //!
 //! Without checkpoints, and for sinks without a committer, `finish` at the end of the input is all there is.
 

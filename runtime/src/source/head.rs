@@ -33,6 +33,8 @@ pub struct SourceHead<T, S> {
     watermarks: Watermarks<T>,
     splits: Vec<Split<T, S>>,
     next: usize,
+    /// Whether a split is read to its end before the next one, unless it has nothing.
+    in_turn: bool,
     valve: Valve,
     bounded: bool,
     idle_after_us: EventTime,
@@ -71,6 +73,7 @@ impl<T: Send + 'static, S: Data> SourceHead<T, S> {
             splits: Vec::new(),
             valve: Valve::new(0),
             next: 0,
+            in_turn: false,
             bounded,
             idle_after_us: idle_after.as_micros().try_into().unwrap_or(MAX_TIME),
             batch: Batch::default(),
@@ -81,6 +84,13 @@ impl<T: Send + 'static, S: Data> SourceHead<T, S> {
             status: None,
             said_end_of_time: false,
         }
+    }
+
+    /// Reads one split after the other, if there are no watermarks that would wait for the last one.
+    #[must_use]
+    pub fn in_turn(mut self, in_turn: bool) -> Self {
+        self.in_turn = in_turn && !self.watermarks.assigns_times();
+        self
     }
 
     /// Opens the splits, and tells again the watermark that was told before a restore.
@@ -238,6 +248,7 @@ impl<T: Send + 'static, S: Data> SourceHead<T, S> {
             }
             let status = self.read(split)?;
             match status {
+                ReadStatus::More if self.in_turn => self.next = split,
                 ReadStatus::More => {}
                 ReadStatus::CaughtUp { until_us: at } => {
                     if self.batch.is_empty() {

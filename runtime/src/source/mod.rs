@@ -78,6 +78,13 @@ pub trait Source: Send + Sync + 'static {
         context: &SplitContext,
     ) -> Result<Box<dyn SplitReader<Self::Out, Self::Split>>>;
 
+    /// Whether a subtask may read its splits one after the other, so that no more than one is at work at a time.
+    /// It does so only where the source's own watermarks say nothing: a split that has not begun holds event
+    /// time back, so with watermarks all splits are read side by side and time moves in all of them.
+    fn reads_in_turn(&self) -> bool {
+        false
+    }
+
     /// About how many records the whole source will give, for progress bars.
     fn size_hint(&self) -> Option<u64> {
         None

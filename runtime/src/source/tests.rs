@@ -223,3 +223,22 @@ fn every_split_has_a_generator_of_its_own() {
     f.splits[1].feed(&[4, 5]);
     assert_eq!(f.settle().0, ["100", "4", "5", "watermark 4"]);
 }
+
+#[test]
+fn splits_are_read_one_after_the_other_only_where_no_watermark_waits_for_all() {
+    let read = |watermarks: &Watermarks<i64>, in_turn| {
+        let mut f = Fixture::new(watermarks, true);
+        f.head = f.head.in_turn(in_turn);
+        for (split, base) in f.splits.iter().zip([10, 20]) {
+            split.feed(&[base]);
+            split.feed(&[base + 1]);
+            split.end();
+        }
+        let (mut out, _) = f.settle();
+        out.retain(|line| line.len() == 2);
+        out
+    };
+    assert_eq!(read(&Watermarks::none(), true), ["10", "11", "20", "21"]);
+    assert_eq!(read(&Watermarks::none(), false), ["10", "20", "11", "21"]);
+    assert_eq!(read(&rule().on(|t| *t), true), ["10", "20", "11", "21"]);
+}
