@@ -18,8 +18,9 @@ use millstream_state::snapshot::{
 };
 use millstream_state::store::{Backend, StoreCut};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 use trees::Stored;
 
 /// Threads that write to storage.
@@ -91,6 +92,7 @@ enum Message {
     GiveUp {
         stream: Stream,
     },
+    Stop,
 }
 
 /// Writes the snapshots of one attempt of a job. See the module's text.
@@ -101,6 +103,24 @@ pub struct Uploads {
     completed: Arc<Mutex<BTreeSet<CheckpointId>>>,
     targets: Mutex<BTreeMap<CheckpointId, Target>>,
     events: Sender<(u32, SnapshotEvent)>,
+    /// The attempt is over: what has not been written is not wanted any more.
+    is_over: Arc<AtomicBool>,
+    running: Vec<JoinHandle<()>>,
+}
+
+/// Waits for the threads: they hold stores, which must be closed before the process ends.
+impl Drop for Uploads {
+    fn drop(&mut self) {
+        self.is_over.store(true, Ordering::SeqCst);
+        for thread in &self.threads {
+            // One that is gone need not be stopped.
+            let _ = thread.send(Message::Stop);
+        }
+        for thread in self.running.drain(..) {
+            // A panic of its own has been printed by the hook.
+            let _ = thread.join();
+        }
+    }
 }
 
 impl Uploads {
@@ -117,12 +137,15 @@ impl Uploads {
         events: Sender<(u32, SnapshotEvent)>,
     ) -> Result<Self> {
         let n_threads = N_THREADS.min(wakers.len());
-        let (uploads, writers) = Uploads::by_hand(wakers, n_threads, attempt, backend, own, events);
+        let (mut uploads, writers) =
+            Uploads::by_hand(wakers, n_threads, attempt, backend, own, events);
         for (index, mut writer) in writers.into_iter().enumerate() {
-            std::thread::Builder::new()
+            let is_over = Arc::clone(&uploads.is_over);
+            let thread = std::thread::Builder::new()
                 .name(format!("millstream-upload-{index}"))
-                .spawn(move || writer.run())
+                .spawn(move || writer.run(&is_over))
                 .map_err(|e| Error::external("the system refused a thread").caused_by(e))?;
+            uploads.running.push(thread);
         }
         Ok(uploads)
     }
@@ -158,7 +181,10 @@ impl Uploads {
             });
         }
         let targets = Mutex::default();
-        (Uploads { threads, wakers, attempt, completed, targets, events }, writers)
+        let (is_over, running) = (Arc::default(), Vec::new());
+        let uploads =
+            Uploads { threads, wakers, attempt, completed, targets, events, is_over, running };
+        (uploads, writers)
     }
 
     /// A checkpoint is complete: later ones may name its files.
@@ -280,9 +306,13 @@ pub struct Writer {
 }
 
 impl Writer {
-    fn run(&mut self) {
+    fn run(&mut self, is_over: &AtomicBool) {
         while let Ok(message) = self.messages.recv() {
-            self.take(message);
+            match message {
+                Message::Stop => break,
+                _ if is_over.load(Ordering::SeqCst) => {}
+                message => self.take(message),
+            }
         }
     }
 
@@ -330,6 +360,7 @@ impl Writer {
             Message::GiveUp { stream } => {
                 self.files.remove(&stream);
             }
+            Message::Stop => {}
         }
     }
 
