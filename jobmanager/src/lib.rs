@@ -5,5 +5,6 @@
 //! the tasks run in this process or elsewhere: a shell carries out their effects.
 
 pub mod checkpoint;
+pub mod job;
 pub mod restart;
 pub mod scheduler;

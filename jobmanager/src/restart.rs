@@ -4,59 +4,8 @@
 //! data that is gone at the next attempt, and only the strategy knows when to give up. What no attempt can
 //! heal, such as a damaged checkpoint, does not come here: see [`Input::Fail`](crate::scheduler::Input).
 
+pub use millstream_model::settings::RestartStrategy;
 use std::collections::VecDeque;
-
-/// How often and how soon a job is run again.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub enum RestartStrategy {
-    /// Never.
-    #[default]
-    None,
-    /// So often in all.
-    FixedDelay {
-        /// How often.
-        attempts: u32,
-        /// Time before each, in ms.
-        delay_ms: u64,
-    },
-    /// Without end: at once, then less and less soon.
-    ExponentialDelay {
-        /// Time before the second in a row, in ms; there is none before the first.
-        initial_ms: u64,
-        /// The longest time, in ms.
-        max_ms: u64,
-        /// How much longer each is than the one before; less than 1 counts as 1.
-        multiplier: f64,
-        /// When the job has run for so long, in ms, the next failure is the first again.
-        reset_after_ms: u64,
-        /// By how many percent each is longer. Drawn by whoever starts the job, so that jobs that fail
-        /// together do not all come back together.
-        jitter_percent: u32,
-    },
-    /// Unless failures come too often.
-    FailureRate {
-        /// How many are tolerated within an interval.
-        max_failures: u32,
-        /// The interval, in ms.
-        interval_ms: u64,
-        /// Time before each, in ms.
-        delay_ms: u64,
-    },
-}
-
-impl RestartStrategy {
-    /// What a job has that takes checkpoints and says nothing else: at once, then after 100 ms, doubling up
-    /// to a minute, and anew when it has run for a minute.
-    pub fn exponential() -> Self {
-        RestartStrategy::ExponentialDelay {
-            initial_ms: 100,
-            max_ms: 60_000,
-            multiplier: 2.0,
-            reset_after_ms: 60_000,
-            jitter_percent: 0,
-        }
-    }
-}
 
 /// The failures of one job, as far as its strategy cares. A pure machine.
 #[derive(Clone, Debug, Default)]

@@ -6,36 +6,9 @@ mod coordinator;
 mod pending;
 
 pub use coordinator::Coordinator;
+pub use millstream_model::settings::CheckpointConfig;
 
 use millstream_model::{Barrier, CheckpointId, Error, SnapshotKind};
-
-/// When checkpoints are taken and how many are kept.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CheckpointConfig {
-    /// Time from the start of one to the start of the next, in ms. `None`: only savepoints, and the last one
-    /// when all tasks have ended.
-    pub interval_ms: Option<u64>,
-    /// Least time from the end of one, of whatever kind, to the start of the next periodic one, in ms.
-    pub min_pause_ms: u64,
-    /// Time within which all tasks must have acknowledged, in ms.
-    pub timeout_ms: u64,
-    /// How many periodic ones may fail in a row without failing the job; `None`: any number.
-    pub tolerable_failures: Option<u32>,
-    /// How many completed ones are kept; the newest always is.
-    pub retained: usize,
-}
-
-impl Default for CheckpointConfig {
-    fn default() -> Self {
-        CheckpointConfig {
-            interval_ms: None,
-            min_pause_ms: 0,
-            timeout_ms: 10 * 60 * 1000,
-            tolerable_failures: None,
-            retained: 1,
-        }
-    }
-}
 
 /// What happens to a job's checkpoints. `A` is what a task's acknowledgement says of its snapshot.
 #[derive(Debug)]

@@ -70,3 +70,24 @@ impl CheckpointMode {
         matches!(self, CheckpointMode::Unaligned | CheckpointMode::Timed)
     }
 }
+
+/// What an operator is told about checkpoints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Notice {
+    /// This checkpoint and all before it are complete: what was staged for them may become visible.
+    Complete(CheckpointId),
+    /// This checkpoint will never be complete: what was staged for it belongs to the next one.
+    Aborted(CheckpointId),
+}
+
+/// What whoever runs the checkpoints tells a task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Command {
+    /// Take this checkpoint: a source lets the barrier into its stream; any other task waits for it to come
+    /// through its inputs, unless they have ended.
+    Barrier(Barrier),
+    /// A checkpoint was completed or given up.
+    Notice(Notice),
+    /// End, whatever is left of the input: everything that matters is in a checkpoint.
+    Release,
+}

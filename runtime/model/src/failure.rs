@@ -4,13 +4,14 @@
 //! but its *domain*: a user's error is shown and not retried, an external one may be retried, an internal
 //! one is a bug of ours. The *place* is filled in by the first link that knows it.
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 
 /// A result whose error is Millstream's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Whose error it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Domain {
     /// The program, its configuration or its data: retrying gives the same error.
     User,
@@ -21,7 +22,7 @@ pub enum Domain {
 }
 
 /// Where in a job an error happened.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Place {
     /// Name of the operator.
     pub operator: String,
@@ -147,6 +148,50 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         self.inner.cause.as_ref().map(|c| &**c as &(dyn std::error::Error + 'static))
+    }
+}
+
+/// An error as it travels between processes: of its causes only the words.
+#[derive(Serialize, Deserialize)]
+struct Told {
+    domain: Domain,
+    message: String,
+    place: Option<Place>,
+    cause: Option<String>,
+    is_final: bool,
+}
+
+impl Serialize for Error {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Inner { domain, message, place, cause, is_final } = &*self.inner;
+        let told = Told {
+            domain: *domain,
+            message: message.clone(),
+            place: place.clone(),
+            cause: cause.as_ref().map(ToString::to_string),
+            is_final: *is_final,
+        };
+        told.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Error {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let Told { domain, message, place, cause, is_final } = Told::deserialize(deserializer)?;
+        let cause = cause.map(Into::into);
+        Ok(Error { inner: Box::new(Inner { domain, message, place, cause, is_final }) })
+    }
+}
+
+/// A copy that says the same: of its causes only the words.
+impl Clone for Error {
+    fn clone(&self) -> Self {
+        let Inner { domain, message, place, cause, is_final } = &*self.inner;
+        let cause = cause.as_ref().map(|cause| cause.to_string().into());
+        let (message, place) = (message.clone(), place.clone());
+        Error {
+            inner: Box::new(Inner { domain: *domain, message, place, cause, is_final: *is_final }),
+        }
     }
 }
 

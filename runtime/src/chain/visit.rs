@@ -4,18 +4,10 @@
 //! blocked. So a visitor is handed from link to link and shown every operator with its site.
 
 use super::Site;
+pub use millstream_model::Notice;
 use millstream_model::sabotage::{Bug, is_planted};
-use millstream_model::{Barrier, CheckpointId, EventTime, MIN_TIME, Result};
+use millstream_model::{Barrier, EventTime, MIN_TIME, Result};
 use millstream_state::{Items, Part, Visitor};
-
-/// What an operator is told about checkpoints.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Notice {
-    /// This checkpoint and all before it are complete: what was staged for them may become visible.
-    Complete(CheckpointId),
-    /// This checkpoint will never be complete: what was staged for it belongs to the next one.
-    Aborted(CheckpointId),
-}
 
 /// An operator, as far as snapshots are concerned.
 pub trait Stateful {

@@ -4,23 +4,10 @@
 //! command gets through while the task is blocked or idle.
 
 use super::Waker;
-use crate::chain::Notice;
-use millstream_model::Barrier;
+use millstream_model::Command;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
-
-/// See the module's text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Command {
-    /// Take this checkpoint: a source lets the barrier into its stream; any other task waits for it to come
-    /// through its inputs, unless they have ended.
-    Barrier(Barrier),
-    /// A checkpoint was completed or given up.
-    Notice(Notice),
-    /// End, whatever is left of the input: everything that matters is in a checkpoint.
-    Release,
-}
 
 /// The mailbox of one task.
 pub struct Control {

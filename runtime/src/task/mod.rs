@@ -13,8 +13,9 @@ mod restore;
 mod snapshot;
 mod store;
 
-pub use control::{Command, Control};
+pub use control::Control;
 pub use head::{Head, OneGateHead, Polled, TwoGateHead};
+pub use millstream_model::Command;
 pub use restore::Restore;
 pub use snapshot::{SnapshotStream, Snapshots};
 

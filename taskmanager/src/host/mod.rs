@@ -12,7 +12,7 @@ use cell::Cell;
 pub use worker::SLOW_STEP;
 
 use crossbeam_channel::Sender;
-use millstream_model::Error;
+pub use millstream_proto::message::TaskEvent;
 use millstream_runtime::context::Clock;
 use millstream_runtime::task::{Task, Waker};
 use std::sync::Arc;
@@ -30,28 +30,6 @@ pub enum Driver {
     },
     /// Every subtask has a thread of its own.
     ThreadPerSubtask,
-}
-
-/// What becomes of a task.
-#[derive(Debug)]
-pub enum TaskEvent {
-    /// It took all its input and sent all its output.
-    Finished {
-        /// Number of the task in the host.
-        task: usize,
-    },
-    /// An operator failed or panicked. It will not be stepped again.
-    Failed {
-        /// Number of the task in the host.
-        task: usize,
-        /// Why, and where.
-        error: Error,
-    },
-    /// It was cancelled.
-    Cancelled {
-        /// Number of the task in the host.
-        task: usize,
-    },
 }
 
 /// What the threads of a host share.

@@ -11,6 +11,7 @@ mod trees;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use millstream_model::sabotage::{Bug, is_planted};
 use millstream_model::{Barrier, CheckpointId, Error, Result};
+pub use millstream_proto::message::SnapshotEvent;
 use millstream_runtime::task::{SnapshotStream, Snapshots, Waker};
 use millstream_state::Written;
 use millstream_state::snapshot::{
@@ -27,34 +28,6 @@ use trees::Stored;
 const N_THREADS: usize = 2;
 /// A backlog from which on a task that has stopped to write is woken.
 const SMALL_BACKLOG_BYTES: usize = 1 << 20;
-
-/// What became of a task's part in a checkpoint.
-#[derive(Debug)]
-pub enum SnapshotEvent {
-    /// It is durable.
-    Taken {
-        /// The task.
-        task: usize,
-        /// The checkpoint.
-        checkpoint: CheckpointId,
-        /// What was stored.
-        snapshot: TaskSnapshot,
-    },
-    /// It could not be taken.
-    Declined {
-        /// The task.
-        task: usize,
-        /// The checkpoint.
-        checkpoint: CheckpointId,
-        /// Why.
-        error: Error,
-    },
-    /// The task has come to the end of its input and waits for its last checkpoint.
-    Ended {
-        /// The task.
-        task: usize,
-    },
-}
 
 /// Where a checkpoint's files go: a storage, and a folder in it.
 #[derive(Clone)]

@@ -9,7 +9,7 @@ use super::{Finding, settle};
 /// For each package of the workspace, the packages it may build against.
 const ALLOWED: [(&str, &[&str]); 13] = [
     ("millstream-model", &[]),
-    ("millstream-proto", &["millstream-model"]),
+    ("millstream-proto", &["millstream-model", "millstream-state"]),
     ("millstream-state", &["millstream-model"]),
     ("millstream-ha", &["millstream-model"]),
     ("millstream-runtime", &["millstream-model", "millstream-state"]),

@@ -1,0 +1,3 @@
+//! A job, from its submission to its end: what carries out what its machines decide.
+
+pub mod link;

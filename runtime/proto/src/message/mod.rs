@@ -1,0 +1,20 @@
+//! The messages, by who speaks: clients, task managers, task hosts, each with the job manager.
+
+pub mod client;
+pub mod events;
+pub mod host;
+pub mod id;
+pub mod status;
+pub mod task_manager;
+
+pub use client::{ClientReply, ClientRequest, Drain, Outcome, Submission};
+pub use events::{SnapshotEvent, TaskEvent};
+pub use host::{
+    Begin, Deployment, FromHost, HostReport, HostStart, TargetFolder, TaskState, ToHost,
+};
+pub use id::{JobId, LeaderEpoch, ProgramId, RequestId, TaskManagerId};
+pub use status::{
+    CheckpointRow, CheckpointState, Cluster, ExceptionRow, JobDetail, JobOverview, JobPhase,
+    MetricSample, MetricValue, TaskManagerRow, VertexRow,
+};
+pub use task_manager::{FromTaskManager, Hello, HostSpec, LogStream, ToTaskManager};
