@@ -20,6 +20,8 @@
 
 pub mod aggregates;
 mod builder;
+#[cfg(feature = "cluster")]
+pub mod cluster;
 mod compile;
 pub mod config;
 mod environment;
