@@ -7,6 +7,7 @@
 
 mod checkpoints;
 mod claimed;
+pub mod cluster;
 pub mod link;
 mod master;
 mod restoring;
