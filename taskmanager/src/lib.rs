@@ -6,4 +6,6 @@
 
 pub mod channel;
 pub mod host;
+#[cfg(feature = "process")]
+pub mod supervisor;
 pub mod uploads;
