@@ -11,17 +11,17 @@ pub(crate) use arguments::Arguments;
 pub use arguments::ExplainFormat;
 pub use options::reference;
 
-use millstream_jobmanager::checkpoint::CheckpointConfig;
-use millstream_jobmanager::restart::RestartStrategy;
+use millstream_model::settings::{CheckpointConfig, JobSettings, RestartStrategy, RestoreFrom};
 use millstream_model::{CheckpointMode, Error, Result};
 use millstream_taskmanager::host::Driver;
 use options::OPTIONS;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 /// Who steps the tasks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum DriverKind {
     /// A few workers, one per core, share all tasks.
     Cooperative,
@@ -30,7 +30,7 @@ pub enum DriverKind {
 }
 
 /// When a progress bar is shown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum ShowProgress {
     Auto,
     Always,
@@ -38,7 +38,7 @@ pub(crate) enum ShowProgress {
 }
 
 /// Where state lies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum BackendKind {
     /// In memory.
     Memory,
@@ -46,17 +46,8 @@ pub(crate) enum BackendKind {
     RocksDb,
 }
 
-/// What a job goes on from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum RestoreFrom {
-    /// The newest completed checkpoint in its checkpoint folder.
-    Latest,
-    /// The checkpoint or savepoint in this folder.
-    Path(PathBuf),
-}
-
 /// The engine's settings.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Config {
     pub(crate) parallelism: usize,
     pub(crate) max_parallelism: Option<u32>,
@@ -78,6 +69,8 @@ pub(crate) struct Config {
     pub(crate) allow_non_restored: bool,
     pub(crate) allow_older: bool,
     pub(crate) restart: Option<RestartStrategy>,
+    /// How long tasks may take to end when they are told to.
+    pub(crate) cancel_timeout_ms: u64,
     pub(crate) backend: BackendKind,
     pub(crate) state_memory: usize,
     pub(crate) state_dir: Option<PathBuf>,
@@ -109,6 +102,7 @@ impl Default for Config {
             allow_non_restored: false,
             allow_older: false,
             restart: None,
+            cancel_timeout_ms: 30_000,
             backend: BackendKind::Memory,
             state_memory: 1 << 30,
             state_dir: None,
@@ -139,6 +133,20 @@ impl Config {
             (Some(strategy), _) => strategy.clone(),
             (None, Some(_)) => RestartStrategy::exponential(),
             (None, None) => RestartStrategy::None,
+        }
+    }
+
+    /// What whoever runs the job must know.
+    pub(crate) fn job_settings(&self) -> JobSettings {
+        JobSettings {
+            checkpoints: self.checkpoints.clone(),
+            checkpoint_dir: self.checkpoint_dir.clone(),
+            restore: self.restore.clone(),
+            claims: self.claims,
+            allow_non_restored: self.allow_non_restored,
+            allow_older: self.allow_older,
+            restart: self.restart(),
+            cancel_timeout_ms: self.cancel_timeout_ms,
         }
     }
 

@@ -1,8 +1,8 @@
 //! The table of options.
 
-use super::{BackendKind, Config, DriverKind, RestoreFrom, ShowProgress};
-use millstream_jobmanager::restart::RestartStrategy;
+use super::{BackendKind, Config, DriverKind, ShowProgress};
 use millstream_model::CheckpointMode;
+use millstream_model::settings::{RestartStrategy, RestoreFrom};
 use std::fmt::Write;
 
 pub(super) struct OptionSpec {
@@ -355,6 +355,16 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
         doc: "Whether a job that failed is run again, from its newest checkpoint, and after how long. `exponential-delay` begins at once, then waits 100 ms, and up to a minute.",
         set: |c, v| {
             c.restart = Some(restart_strategy(v)?);
+            Ok(())
+        },
+    },
+    OptionSpec {
+        key: "cancel-timeout",
+        values: "a duration, such as `30s`",
+        default: "`30s`",
+        doc: "In a cluster, how long tasks may take to end when the job is cancelled or fails; then their process is ended.",
+        set: |c, v| {
+            c.cancel_timeout_ms = duration_ms(v)?;
             Ok(())
         },
     },

@@ -1,8 +1,8 @@
 //! What the program holds of a job that runs, and what it gets when the job has ended.
 
-use super::checkpoints::Request;
 use super::shell::Order;
 use crossbeam_channel::{Sender, unbounded};
+use millstream_jobmanager::job::Request;
 pub use millstream_jobmanager::scheduler::JobState;
 use millstream_model::job_graph::JobGraph;
 use millstream_model::{Error, Result, SnapshotKind};
@@ -214,7 +214,8 @@ impl JobHandle {
         })?;
         let (reply, answer) = unbounded();
         let gone = || Error::user("the job has ended, so it cannot take a savepoint");
-        self.inbox.send(Order::Snapshot(Request { kind, dir, reply })).map_err(|_| gone())?;
+        let request = Request { kind, dir, reply: reply.into() };
+        self.inbox.send(Order::Snapshot(request)).map_err(|_| gone())?;
         answer.recv().unwrap_or_else(|_| Err(gone()))
     }
 

@@ -5,18 +5,16 @@
 
 mod assemble;
 mod backend;
-mod checkpoints;
-mod claimed;
 mod handle;
-mod restoring;
+mod neighbours;
+mod runner;
 mod shell;
-mod stopped;
 
-pub(crate) use assemble::{Attempt, Begin, assemble};
-pub(crate) use checkpoints::{Checkpoints, OpenStorage, Request, vertices};
+pub(crate) use assemble::{Attempt, Begin, Mailboxes, assemble, prepare};
 pub(crate) use handle::Canceller;
 pub use handle::{JobHandle, JobResult, JobState, JobStatus};
-pub(crate) use restoring::check_fit;
+pub(crate) use neighbours::Neighbours;
+pub(crate) use runner::LocalTasks;
 pub(crate) use shell::launch;
 
 use crate::compile::Compiled;

@@ -6,7 +6,8 @@ use super::surroundings::{Bell, ManualClock, PATIENCE};
 use crate::compile;
 use crate::config::Config;
 use crate::environment::Environment;
-use crate::local::{Attempt, Begin, Program, assemble, check_fit, vertices};
+use crate::local::{Attempt, Begin, Mailboxes, Neighbours, Program, assemble, prepare};
+use millstream_jobmanager::job::{check_fit, vertices};
 use millstream_model::{CheckpointId, CheckpointMode, Error, Result};
 use millstream_runtime::chain::Notice;
 use millstream_runtime::context::{Clock, JobContext};
@@ -73,12 +74,16 @@ impl Pipeline {
         self.shelf = Arc::default();
         self.controls = (0..n_tasks).map(|_| Arc::new(Control::new(Arc::clone(&waker)))).collect();
         let shelf = Arc::clone(&self.shelf) as Arc<dyn Snapshots>;
-        let snapshots = Some((shelf, &self.controls[..]));
-        let attempt = Attempt { number: self.attempt, begin, snapshots, backend: None };
+        let controls = self.controls.clone();
+        let mailboxes = move |task: usize| controls.get(task).cloned();
+        let snapshots = Some((shelf, &mailboxes as &Mailboxes));
+        let prepared = prepare(&self.program, &begin)?;
+        let (number, neighbours) = (self.attempt, &Neighbours::none());
+        let attempt = Attempt { number, begin, snapshots, backend: None, neighbours };
         let waker = |_| Arc::clone(&waker);
-        let tasks = assemble(&self.program, &self.job, &attempt, &waker, &self.memory)?;
+        let tasks = assemble(&self.program, &self.job, &attempt, &prepared, &waker, &self.memory)?;
         self.attempt += 1;
-        self.tasks = tasks.into_iter().map(Some).collect();
+        self.tasks = tasks.into_iter().map(|(_, task)| Some(task)).collect();
         Ok(())
     }
 

@@ -113,6 +113,11 @@ impl<A> Coordinator<A> {
         self.retained.iter().copied()
     }
 
+    /// How many tasks take part.
+    pub fn n_tasks(&self) -> usize {
+        self.n_tasks
+    }
+
     /// The checkpoint under way.
     pub fn pending(&self) -> Option<CheckpointId> {
         self.pending.as_ref().map(Pending::id)

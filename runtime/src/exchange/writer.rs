@@ -5,7 +5,7 @@
 //! batches out: a lane carries a mark only before a record that the watermark has overtaken, and otherwise
 //! one at its end. In-order streams are never cut.
 
-use super::gate::Sender;
+use super::channel::Sender;
 use super::partition::Partition;
 use crate::chain::{ChainVisitor, Flow, Push, Site, Stateful};
 use millstream_model::size::encoded_size;

@@ -41,7 +41,8 @@ pub(crate) struct Shared {
     n_running: AtomicUsize,
 }
 
-/// Places for the tasks of a job: wakers exist before the tasks that are connected through them.
+/// Places for the tasks of a job: wakers exist before the tasks that are connected through them. Places that stay
+/// empty are those of tasks that run elsewhere.
 pub struct TaskHost {
     cells: Vec<Arc<Cell>>,
     driver: Driver,
@@ -58,19 +59,24 @@ impl TaskHost {
         Arc::clone(&self.cells[task]) as Waker
     }
 
-    /// Starts the threads. Each task answers with one event.
+    /// Starts the threads, for tasks that have places, with their numbers. Each answers with one event.
     ///
     /// # Errors
     /// If the system refuses a thread.
     pub fn start(
         self,
-        tasks: Vec<Task>,
+        tasks: Vec<(usize, Task)>,
         clock: Arc<dyn Clock>,
         events: Sender<TaskEvent>,
     ) -> std::io::Result<Running> {
         let n = tasks.len();
-        for (cell, task) in self.cells.iter().zip(tasks) {
-            cell.install(task);
+        // The task of the i-th turn.
+        let numbers: Vec<usize> = tasks.iter().map(|(number, _)| *number).collect();
+        for (number, task) in tasks {
+            self.cells[number].install(task);
+        }
+        for cell in &self.cells {
+            cell.close_if_empty();
         }
         let shared = Arc::new(Shared {
             cells: self.cells,
@@ -86,14 +92,14 @@ impl TaskHost {
         let mut threads = Vec::new();
         for index in 0..n_workers {
             let tasks = match self.driver {
-                Driver::ThreadPerSubtask => vec![index],
+                Driver::ThreadPerSubtask => vec![numbers[index]],
                 // Its own first, then everybody else's.
                 Driver::Cooperative { .. } => {
                     let home = (0..n).filter(|t| t % n_workers == index);
                     let others = (1..n_workers).flat_map(|d| {
                         (0..n).filter(move |t| t % n_workers == (index + d) % n_workers)
                     });
-                    home.chain(others).collect()
+                    home.chain(others).map(|i| numbers[i]).collect()
                 }
             };
             let may_evict = matches!(self.driver, Driver::Cooperative { .. });

@@ -96,12 +96,8 @@ impl Fixture {
             let waker = host.waker(i);
             let context = TaskContext::new(Arc::clone(&job), i, n_tasks, 128, 0, waker.clone());
             let places = vec![context.place("obedient")];
-            tasks.push(Task::new(
-                Box::new(Obedient { orders: inbox, answers }),
-                context,
-                places,
-                Vec::new(),
-            ));
+            let head = Box::new(Obedient { orders: inbox, answers });
+            tasks.push((i, Task::new(head, context, places, Vec::new())));
             strings.push((orders, outbox, waker));
         }
         let (sender, events) = unbounded();

@@ -11,6 +11,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub(super) const N: u64 = 60_000;
 const N_KEYS: u64 = 501;
 
+/// Records a second of a job that is to be stopped: with so few, `N` of them last twice as long as anybody here waits. A job
+/// that only has some milliseconds more than its first checkpoint takes has ended before it is stopped, on a busy machine.
+pub(super) const UNHURRIED: u64 = 500;
+
 /// An environment that takes checkpoints into `dir`.
 pub(super) fn environment(way: Way, dir: &Path, more: &[(&str, &str)]) -> Environment {
     let dir = dir.display().to_string();
@@ -123,8 +127,7 @@ fn stop_and_go_on(
             .collect()
     };
     let env = environment(way(before), &dir.path().join("first"), &first);
-    // Slow enough to be stopped in the middle.
-    let counts = count(&env, numbers().rate(20_000));
+    let counts = count(&env, numbers().rate(UNHURRIED));
     let job = env.execute_async("first").unwrap();
     until("some records were read", || job.status().records > 100);
     let savepoint = job.stop_with_savepoint(dir.path().join("savepoints"), false).unwrap();
@@ -226,11 +229,11 @@ fn a_cancelled_job_goes_on_from_its_last_checkpoint_with_another_parallelism() {
             parallelism,
             chaining: true,
         };
-        let job = |parallelism, more: &[(&str, &str)]| {
+        let job = |parallelism, rate, more: &[(&str, &str)]| {
             let mut settings = vec![mode];
             settings.extend(more);
             let env = environment(way(parallelism), dir.path(), &settings);
-            let numbers = Generator::new(N, |i| i).rate(200_000);
+            let numbers = Generator::new(N, |i| i).rate(rate);
             let counts = env
                 .source(numbers, Watermarks::none())
                 .uid("numbers")
@@ -241,21 +244,21 @@ fn a_cancelled_job_goes_on_from_its_last_checkpoint_with_another_parallelism() {
             (env, counts)
         };
         let [name, memory] = backend;
-        let (env, counts) = job(1, &backend);
+        let (env, counts) = job(1, UNHURRIED, &backend);
         let running = env.execute_async("counting").unwrap();
         until("a checkpoint was completed", || running.status().last_checkpoint.is_some());
         running.cancel();
         running.wait().unwrap();
         let n_before = counts.take().len() as u64;
         for parallelism in [4, 3] {
-            let (env, _) = job(parallelism, &[name, memory, ("restore", "latest")]);
+            let (env, _) = job(parallelism, UNHURRIED, &[name, memory, ("restore", "latest")]);
             let running = env.execute_async("counting").unwrap();
             let first = running.status().last_checkpoint;
             until("a checkpoint was completed", || running.status().last_checkpoint > first);
             running.cancel();
             running.wait().unwrap();
         }
-        let (env, counts) = job(2, &[name, memory, ("restore", "latest")]);
+        let (env, counts) = job(2, 1_000_000, &[name, memory, ("restore", "latest")]);
         env.execute("counting").unwrap();
         let counts = counts.take();
         assert!(counts.len() as u64 <= N && n_before <= N);
@@ -270,7 +273,7 @@ fn a_cancelled_job_goes_on_from_its_last_checkpoint_with_another_parallelism() {
 /// records it had counted then.
 fn stopped(dir: &Path) -> (std::path::PathBuf, u64) {
     let env = environment(TWO, &dir.join("checkpoints"), &[]);
-    let counts = counting(&env);
+    let counts = counting(&env, UNHURRIED);
     let job = env.execute_async("first").unwrap();
     until("a checkpoint was taken", || job.status().last_checkpoint.is_some());
     let savepoint = job.stop_with_savepoint(dir.join("savepoints"), false).unwrap();
@@ -282,8 +285,8 @@ fn stopped(dir: &Path) -> (std::path::PathBuf, u64) {
 
 const TWO: Way = Way { driver: "cooperative", batch_size: 7, parallelism: 2, chaining: true };
 
-fn counting(env: &Environment) -> Collected<(u64, u64)> {
-    env.source(Generator::new(N, |i| i).rate(400_000), Watermarks::none())
+fn counting(env: &Environment, rate: u64) -> Collected<(u64, u64)> {
+    env.source(Generator::new(N, |i| i).rate(rate), Watermarks::none())
         .uid("numbers")
         .key_by(|i| i % N_KEYS)
         .count()
@@ -301,7 +304,7 @@ fn the_newest_is_the_savepoint_that_the_job_was_stopped_with() {
     let dir = tempfile::tempdir().unwrap();
     let (_, counted) = stopped(dir.path());
     let env = environment(TWO, &dir.path().join("checkpoints"), &[("restore", "latest")]);
-    let counts = counting(&env);
+    let counts = counting(&env, 1_000_000);
     env.execute("second").unwrap();
     assert_eq!(counts.take().len() as u64, N - counted);
     // It is not in the way of the checkpoints that came after it.
@@ -316,14 +319,14 @@ fn a_savepoint_that_is_gone_is_not_replaced_by_an_older_checkpoint() {
     let elsewhere = dir.path().join("elsewhere");
     std::fs::rename(&savepoint, &elsewhere).unwrap();
     let env = environment(TWO, &dir.path().join("checkpoints"), &[("restore", "latest")]);
-    let counts = counting(&env);
+    let counts = counting(&env, 1_000_000);
     let error = env.execute("second").unwrap_err().to_string();
     assert!(error.contains(&savepoint.display().to_string()), "{error}");
     assert!(counts.take().is_empty());
 
     std::fs::rename(&elsewhere, &savepoint).unwrap();
     let env = environment(TWO, &dir.path().join("checkpoints"), &[("restore", "latest")]);
-    let counts = counting(&env);
+    let counts = counting(&env, 1_000_000);
     env.execute("third").unwrap();
     assert_eq!(counts.take().len() as u64, N - counted);
 }
@@ -339,7 +342,7 @@ fn a_savepoint_is_the_users_unless_the_job_claims_it() {
             keyed.count().uid("counts").discard();
         };
         let env = environment(way, &dir.path().join("first"), &backend);
-        count(&env, N, 20_000);
+        count(&env, N, UNHURRIED);
         let job = env.execute_async("first").unwrap();
         let savepoint = job.savepoint(dir.path().join("savepoints")).unwrap();
         job.cancel();

@@ -458,7 +458,7 @@ impl Run {
             Action::Step(task) => self.has(Fault::TasksSlow) && self.slow.contains(&task),
             Action::Write(_) => self.has(Fault::UploadsSlow),
             Action::Answer(_) => self.has(Fault::AcksLate),
-            Action::Hear | Action::Tick | Action::Restart => false,
+            Action::Hear | Action::Tick => false,
         }
     }
 
