@@ -75,6 +75,12 @@ pub(crate) struct Config {
     pub(crate) state_memory: usize,
     pub(crate) state_dir: Option<PathBuf>,
     pub(crate) parameters: BTreeMap<String, String>,
+    /// The job managers of the cluster that runs the program's jobs, if one does.
+    pub(crate) cluster: Option<String>,
+    /// Whether the program ends when its job is submitted.
+    pub(crate) detached: bool,
+    /// Variables of the environment that the program sees also there.
+    pub(crate) pass_environment: Vec<String>,
 }
 
 pub(crate) fn available_cores() -> usize {
@@ -107,6 +113,9 @@ impl Default for Config {
             state_memory: 1 << 30,
             state_dir: None,
             parameters: BTreeMap::new(),
+            cluster: None,
+            detached: false,
+            pass_environment: Vec::new(),
         }
     }
 }
@@ -219,6 +228,11 @@ impl Config {
             // These speak to the project's own scripts and tests, not to the engine.
             if matches!(rest, "DATA" | "REQUIRE_DATA" | "SKIPPED" | "CONFIG" | "LOG" | "FAILPOINT")
             {
+                continue;
+            }
+            // These say how a cluster is reached, and that a process is part of one.
+            let of_cluster = ["TLS_", "TOKEN", "INSECURE", "HOST_CHANNEL", "DATA_BIND"];
+            if of_cluster.iter().any(|prefix| rest.starts_with(prefix)) {
                 continue;
             }
             let key = rest.to_ascii_lowercase().replace('_', "-");

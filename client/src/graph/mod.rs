@@ -171,6 +171,16 @@ pub(crate) struct Graph {
     pub(crate) nodes: Vec<Node>,
     /// What the program did wrong while building, reported by `execute`.
     pub(crate) mistakes: Vec<String>,
+    /// Records that the program keeps for itself.
+    pub(crate) collected: Vec<Collection>,
+}
+
+/// Records that are kept where they end and belong to the program, which may be elsewhere.
+pub(crate) struct Collection {
+    /// Unique in the job.
+    pub(crate) name: String,
+    pub(crate) gather: Box<dyn Fn() -> Result<Vec<u8>> + Send + Sync>,
+    pub(crate) scatter: Box<dyn Fn(&[u8]) -> Result<()> + Send + Sync>,
 }
 
 impl Graph {

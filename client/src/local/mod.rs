@@ -5,16 +5,18 @@
 
 mod assemble;
 mod backend;
-mod handle;
 mod neighbours;
 mod runner;
+mod shared;
 mod shell;
 
+#[cfg(feature = "cluster")]
+pub(crate) use assemble::Begin as AssembledBegin;
 pub(crate) use assemble::{Attempt, Begin, Mailboxes, assemble, prepare};
-pub(crate) use handle::Canceller;
-pub use handle::{JobHandle, JobResult, JobState, JobStatus};
 pub(crate) use neighbours::Neighbours;
 pub(crate) use runner::LocalTasks;
+#[cfg(feature = "cluster")]
+pub(crate) use runner::Runner;
 pub(crate) use shell::launch;
 
 use crate::compile::Compiled;

@@ -4,7 +4,11 @@
 
 use crate::graph::{AnySender, InputPort};
 use millstream_model::Result;
+#[cfg(feature = "cluster")]
+use millstream_runtime::exchange::net::NetAttempt;
 use millstream_runtime::task::Waker;
+#[cfg(feature = "cluster")]
+use std::sync::Arc;
 
 /// A channel: the job edge, the producing and the consuming subtask.
 pub(crate) type Channel = (usize, usize, usize);
@@ -16,7 +20,7 @@ pub(crate) struct Neighbours<'a>(Option<Elsewhere<'a>>);
 struct Elsewhere<'a> {
     me: u32,
     placement: &'a [u32],
-    net: &'a millstream_runtime::exchange::net::NetAttempt,
+    net: &'a Arc<NetAttempt>,
 }
 
 #[cfg(not(feature = "cluster"))]
@@ -31,6 +35,11 @@ impl Neighbours<'_> {
 
 #[cfg(not(feature = "cluster"))]
 impl Neighbours<'_> {
+    /// All channels are there: lets records cross the network.
+    pub(crate) fn connect(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// Whether a task runs here.
     pub(crate) fn is_here(&self, _: usize) -> bool {
         self.0.is_none()
@@ -60,12 +69,13 @@ impl Neighbours<'_> {
 #[cfg(feature = "cluster")]
 impl<'a> Neighbours<'a> {
     /// The host with number `me` runs the tasks that `placement` says.
-    pub(crate) fn of(
-        me: u32,
-        placement: &'a [u32],
-        net: &'a millstream_runtime::exchange::net::NetAttempt,
-    ) -> Self {
+    pub(crate) fn of(me: u32, placement: &'a [u32], net: &'a Arc<NetAttempt>) -> Self {
         Neighbours(Some(Elsewhere { me, placement, net }))
+    }
+
+    /// All channels are there: lets records cross the network.
+    pub(crate) fn connect(&self) -> Result<()> {
+        self.0.as_ref().map_or(Ok(()), |elsewhere| elsewhere.net.start())
     }
 
     /// Whether a task runs here.

@@ -85,6 +85,7 @@ impl Runner {
         let attempt = Attempt { number: attempt, begin, snapshots, backend, neighbours };
         let waker = |task| host.waker(task);
         let tasks = assemble(&self.program, &self.job, &attempt, prepared, &waker, &self.memory)?;
+        neighbours.connect()?;
         let (events, inbox) = unbounded();
         let running = host.start(tasks, Arc::clone(&self.job.clock), events).map_err(|e| {
             Error::external("the system refused a thread for the job's tasks").caused_by(e)

@@ -2,9 +2,10 @@
 
 use super::Program;
 use super::assemble::Begin;
-use super::handle::{JobHandle, Shared};
 use super::neighbours::Neighbours;
 use super::runner::Runner;
+use super::shared::{LocalJob, Shared};
+use crate::job::{JobHandle, RECORDS};
 use crossbeam_channel::{Receiver, never, select, unbounded};
 use millstream_jobmanager::job::{
     self, Checkpoints, Event, Master, NowUs, Request, Restored, Tasks, local_storage,
@@ -42,7 +43,7 @@ pub(crate) fn launch(program: Program) -> Result<JobHandle> {
     let name = format!("job {}", graph.name);
     let (job, memory) = (Arc::clone(&runner.job), Arc::clone(&runner.memory));
     let shared = Arc::new(Shared::new(graph, job, memory));
-    let handle = JobHandle::new(Arc::clone(&shared), inbox);
+    let handle = JobHandle::new(LocalJob { shared: Arc::clone(&shared), inbox });
     let master = Master::new(scheduler, checkpoints, begin, Embedded { runner });
     let shell = Shell { master, shared, orders, start: Instant::now() };
     std::thread::Builder::new()
@@ -214,7 +215,7 @@ impl Progress {
 
     fn show(&self) {
         if let Some(bar) = &self.bar {
-            bar.set_position(self.job.registry.count(super::handle::RECORDS));
+            bar.set_position(self.job.registry.count(RECORDS));
         }
     }
 
