@@ -11,7 +11,7 @@ use millstream_model::job_graph::{JobGraph, OperatorId};
 use millstream_model::{Error, Result};
 use millstream_runtime::task::Restore;
 use millstream_state::snapshot::manifest::parse_checkpoint_folder;
-use millstream_state::snapshot::{CheckpointStorage, completed, latest, read_manifest};
+use millstream_state::snapshot::{CheckpointStorage, PartKind, completed, latest, read_manifest};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -155,13 +155,13 @@ pub(crate) fn check_fit(graph: &JobGraph, restore: &Restore, place: &str) -> Res
         .collect();
     for vertex in &manifest.vertices {
         for (id, name, uid) in &vertex.operators {
-            let has_state = manifest
-                .tasks
-                .iter()
-                .flat_map(|task| &task.operators)
-                .any(|o| o.id == *id && o.parts.iter().any(|part| part.n_entries > 0));
+            let of_all = manifest.tasks.iter().flat_map(|task| &task.operators);
+            let parts = || of_all.clone().filter(|o| o.id == *id).flat_map(|o| &o.parts);
+            let has_state = parts().any(|part| part.n_entries > 0);
+            // Only keyed state is dealt out by key groups; of another operator they are those of whom it was fused with.
+            let is_keyed = parts().any(|part| part.kind == PartKind::Keyed);
             match operators.get(id) {
-                Some((_, max)) if *max != vertex.max_parallelism && has_state => {
+                Some((_, max)) if *max != vertex.max_parallelism && is_keyed && has_state => {
                     return Err(Error::user(format!(
                         "operator `{name}` had a max parallelism of {} in `{place}` and has {max} now: keyed \
                          state cannot be dealt out anew, set it back",
