@@ -10,7 +10,9 @@ use millstream_model::settings::{JobSettings, RestoreFrom};
 use millstream_model::{Error, Result};
 use millstream_proto::message::TargetFolder;
 use millstream_state::snapshot::manifest::parse_checkpoint_folder;
-use millstream_state::snapshot::{CheckpointStorage, Restore, completed, latest, read_manifest};
+use millstream_state::snapshot::{
+    CheckpointStorage, PartKind, Restore, completed, latest, read_manifest,
+};
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -189,13 +191,13 @@ pub fn check_fit(graph: &JobGraph, restore: &Restore, place: &str) -> Result<()>
         .collect();
     for vertex in &manifest.vertices {
         for (id, name, uid) in &vertex.operators {
-            let has_state = manifest
-                .tasks
-                .iter()
-                .flat_map(|task| &task.operators)
-                .any(|o| o.id == *id && o.parts.iter().any(|part| part.n_entries > 0));
+            let of_all = manifest.tasks.iter().flat_map(|task| &task.operators);
+            let parts = || of_all.clone().filter(|o| o.id == *id).flat_map(|o| &o.parts);
+            let has_state = parts().any(|part| part.n_entries > 0);
+            // Only keyed state is dealt out by key groups; of another operator they are those of whom it was fused with.
+            let is_keyed = parts().any(|part| part.kind == PartKind::Keyed);
             match operators.get(id) {
-                Some((_, max)) if *max != vertex.max_parallelism && has_state => {
+                Some((_, max)) if *max != vertex.max_parallelism && is_keyed && has_state => {
                     return Err(Error::user(format!(
                         "operator `{name}` had a max parallelism of {} in `{place}` and has {max} now: keyed \
                          state cannot be dealt out anew, set it back",

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 /// The lines of the files that readers look for, each a number.
-fn written(dir: &Path) -> Vec<u64> {
+pub(super) fn written(dir: &Path) -> Vec<u64> {
     let mut numbers = Vec::new();
     // The folder is made when the job starts.
     for entry in std::fs::read_dir(dir).into_iter().flatten() {

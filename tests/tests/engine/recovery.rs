@@ -1,5 +1,6 @@
 //! Jobs that fail and go on from their checkpoints: their results are as if nothing had happened.
 
+use super::exactly_once::written;
 use super::{Way, endless, until};
 use millstream::prelude::*;
 use millstream::stream::Collected;
@@ -266,6 +267,43 @@ fn a_cancelled_job_goes_on_from_its_last_checkpoint_with_another_parallelism() {
         for (key, n) in last_counts(counts) {
             assert_eq!(n, expected[&key], "key {key}");
         }
+    }
+}
+
+/// Key groups belong to the keyed operator, not to what is fused with it.
+#[test]
+fn few_key_groups_stay_few_whatever_is_fused() {
+    for (before, after) in [((2, true), (3, false)), ((3, false), (2, true))] {
+        let way = |(parallelism, chaining)| Way {
+            driver: "cooperative",
+            batch_size: 7,
+            parallelism,
+            chaining,
+        };
+        let dir = tempfile::tempdir().unwrap();
+        let out = dir.path().join("out");
+        let count = |env: &Environment, rate| {
+            let numbers = env.source(Generator::new(N, |i| i).rate(rate), Watermarks::none());
+            let keyed = numbers.uid("numbers").key_by(|i| i % N_KEYS);
+            let counts = keyed.count().uid("counts").max_parallelism(5);
+            // The sink has state too, and is no keyed operator.
+            counts.map(|(key, n)| key * N + n).sink(FileSink::lines(&out)).uid("files");
+        };
+        let env = environment(way(before), &dir.path().join("first"), &[]);
+        count(&env, UNHURRIED);
+        let job = env.execute_async("first").unwrap();
+        until("some records were read", || job.status().records > 100);
+        let savepoint = job.stop_with_savepoint(dir.path().join("savepoints"), false).unwrap();
+        job.wait().unwrap();
+        let savepoint = savepoint.display().to_string();
+        let settings = [("restore", savepoint.as_str())];
+        let env = environment(way(after), &dir.path().join("second"), &settings);
+        count(&env, 1_000_000);
+        env.execute("second").unwrap();
+        let counts = written(&out);
+        assert_eq!(counts.len() as u64, N, "{before:?} -> {after:?}");
+        let counts = counts.into_iter().map(|count| (count / N, count % N)).collect();
+        assert_eq!(last_counts(counts), expected_counts(), "{before:?} -> {after:?}");
     }
 }
 

@@ -100,12 +100,6 @@ impl Job {
         Job { sources, has_late, steps, operator, max_parallelism: prng.pick(&[4, 7, 128]) }
     }
 
-    /// Whether results depend on where event time stands in each subtask. An unaligned checkpoint finds the subtasks at
-    /// different times, and what goes on from it with another parallelism goes on from the earliest.
-    pub(super) fn is_judged_by_time(&self) -> bool {
-        self.has_late || matches!(self.operator, Operator::Sliding { .. })
-    }
-
     /// The stream of a source behind the steps.
     fn stream(&self, env: &Environment, source: usize, fuse: &Fuse) -> DataStream<Event> {
         let events = self.sources[source].clone();

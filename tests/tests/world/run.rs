@@ -282,7 +282,9 @@ impl Run {
         if self.mode == "unaligned" {
             // What a barrier overtook belongs to an edge, so the edges have to stay.
             chaining = fused;
-            if self.job.is_judged_by_time() {
+            // With other subtasks, a record that was overtaken may be taken where a watermark that was overtaken with it
+            // would have made it late: the one thing that no model can tell.
+            if self.job.has_late {
                 parallelism = own;
             }
         }
