@@ -44,17 +44,17 @@ impl Channel {
 
     /// The task took a message of so many bytes.
     pub(super) fn give_back(&self, bytes: usize) {
-        let before = self.in_flight.fetch_sub(1, Ordering::SeqCst);
+        self.in_flight.fetch_sub(1, Ordering::SeqCst);
         if let Some(inlet) = self.inlet.get() {
-            inlet.give_back(bytes, before == 1);
+            inlet.give_back(bytes);
         }
     }
 }
 
 /// Takes back the credit of an [`Inlet`].
 pub trait GiveBack: Send + Sync {
-    /// The task took a message that was counted with so many bytes; and whether it was the last one there.
-    fn give_back(&self, bytes: usize, is_drained: bool);
+    /// The task took a message that was counted with so many bytes.
+    fn give_back(&self, bytes: usize);
 }
 
 /// What carries the messages of one channel to another process. Its own is the credit, and to wake the sending

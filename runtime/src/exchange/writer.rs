@@ -266,8 +266,9 @@ impl<T: Data> Lanes<T> {
 
     fn owe(&mut self, signal: Signal) {
         for l in &mut self.lanes {
-            // Idle and active cancel out, but not across a barrier.
-            if matches!(l.owed.last(), Some(Signal::Idle | Signal::Active)) {
+            // Idle and active cancel out, but nothing else cancels them.
+            let cancels = matches!(signal, Signal::Idle | Signal::Active);
+            if cancels && matches!(l.owed.last(), Some(Signal::Idle | Signal::Active)) {
                 l.owed.pop();
             }
             l.owed.push(signal);

@@ -75,9 +75,9 @@ async fn read(link: &Link, mut from: impl AsyncRead + Unpin) -> Result<&'static 
             return Err(Error::external("the connection was closed in the middle of a frame"));
         }
         arriving.arrived(n);
-        let mut n_frames = 0;
+        link.traffic.received_bytes(n);
         while let Some(frame) = arriving.next()? {
-            n_frames += 1;
+            link.traffic.received_frame();
             let payload = if frame.is_compressed {
                 compress::expand(frame.payload, &mut expanded)?
             } else {
@@ -87,7 +87,6 @@ async fn read(link: &Link, mut from: impl AsyncRead + Unpin) -> Result<&'static 
                 return Ok("it has given up the attempt");
             }
         }
-        link.traffic.received(n_frames, n);
     }
 }
 

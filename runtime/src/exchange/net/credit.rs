@@ -3,8 +3,8 @@
 //! The receiver grants batches and bytes when the connection is made, and gives back what its task has taken. A
 //! sender with any credit left may send one message, however large: so a batch of more than the whole credit
 //! goes through, and what is under way exceeds it by less than one message. What was taken is given back in
-//! lots, not one by one; but always when nothing is left at the receiver, so a sender that waits for all of it
-//! waits for something that comes.
+//! lots of half the credit, not one by one: a sender that has none left has sent all of it, and what it waits
+//! for is more than a lot.
 //!
 //! Pure machines; who waits and who is woken is decided here, waking is somebody else's.
 
@@ -38,11 +38,14 @@ impl Allowance {
         !self.is_waited_for
     }
 
-    /// Something else than credit lacks: the sender is woken with the next credit. False if none will come, because
-    /// nothing is under way.
-    pub(super) fn wait(&mut self) -> bool {
-        self.is_waited_for = self.n_under_way > 0;
-        self.is_waited_for
+    /// Something else than credit lacks.
+    pub(super) fn wait(&mut self) {
+        self.is_waited_for = true;
+    }
+
+    /// There may be what lacked; whether to wake the sender.
+    pub(super) fn stop_waiting(&mut self) -> bool {
+        std::mem::take(&mut self.is_waited_for)
     }
 
     /// A message of so many bytes was sent.
@@ -50,6 +53,13 @@ impl Allowance {
         self.messages = self.messages.saturating_sub(1);
         self.bytes = self.bytes.saturating_sub_unsigned(bytes as u64);
         self.n_under_way += 1;
+    }
+
+    /// It was not sent after all.
+    pub(super) fn refund(&mut self, bytes: usize) {
+        self.messages += 1;
+        self.bytes = self.bytes.saturating_add_unsigned(bytes as u64);
+        self.n_under_way = self.n_under_way.saturating_sub(1);
     }
 
     /// Credit has come, the first or back (one more message than was granted: an end needs none); whether to wake the sender. An amount that no receiver grants is
@@ -84,17 +94,15 @@ pub(super) struct Returns {
 impl Returns {
     /// Of a channel that was granted so much.
     pub(super) fn of(granted: Amount) -> Returns {
-        let lot = Amount { messages: granted.messages / 4, bytes: granted.bytes / 4 };
+        let lot = Amount { messages: granted.messages / 2, bytes: granted.bytes / 2 };
         Returns { owed: Amount::default(), lot }
     }
 
-    /// The task took a message; and whether none is left here. What to give back now.
-    pub(super) fn take(&mut self, bytes: usize, is_drained: bool) -> Option<Amount> {
+    /// The task took a message. What to give back now.
+    pub(super) fn take(&mut self, bytes: usize) -> Option<Amount> {
         self.owed.messages += 1;
         self.owed.bytes += bytes as u64;
-        let is_due = is_drained
-            || self.owed.messages >= self.lot.messages
-            || self.owed.bytes >= self.lot.bytes;
+        let is_due = self.owed.messages >= self.lot.messages || self.owed.bytes > self.lot.bytes;
         is_due.then(|| std::mem::take(&mut self.owed))
     }
 }
@@ -144,11 +152,13 @@ mod tests {
     }
 
     #[test]
-    fn who_lacks_something_else_waits_only_if_credit_will_come() {
+    fn who_lacks_something_else_is_woken_by_whatever_comes() {
         let mut allowance = granted(2, 100);
-        assert!(allowance.ask() && !allowance.wait() && allowance.ask());
         allowance.spend(1);
-        assert!(allowance.ask() && allowance.wait() && !allowance.ask());
+        allowance.wait();
+        assert!(!allowance.ask() && allowance.stop_waiting() && allowance.ask());
+        assert!(!allowance.stop_waiting(), "nobody waits");
+        allowance.wait();
         assert_eq!(allowance.grant(amount(1, 1)), Ok(true));
     }
 
@@ -160,13 +170,11 @@ mod tests {
     }
 
     #[test]
-    fn what_was_taken_is_given_back_in_lots_but_for_the_last() {
-        let mut returns = Returns::of(amount(16, 400));
-        assert_eq!(returns.take(10, false), None);
-        assert_eq!(returns.take(10, true), Some(amount(2, 20)));
-        let given: Vec<_> = (0..4).map(|_| returns.take(10, false)).collect();
+    fn what_was_taken_is_given_back_in_lots() {
+        let mut returns = Returns::of(amount(8, 400));
+        let given: Vec<_> = (0..4).map(|_| returns.take(10)).collect();
         assert_eq!(given, [None, None, None, Some(amount(4, 40))]);
-        assert_eq!(returns.take(100, false), Some(amount(1, 100)));
+        assert_eq!((returns.take(200), returns.take(1)), (None, Some(amount(2, 201))));
     }
 
     proptest! {
@@ -197,7 +205,7 @@ mod tests {
                     },
                     1 => queue.extend(wire.pop_front()),
                     2 => if let Some(size) = queue.pop_front() {
-                        credits.extend(returns.take(size, queue.is_empty()));
+                        credits.extend(returns.take(size));
                     },
                     3 => if let Some(credit) = credits.pop_front() {
                         is_awake |= allowance.grant(credit).unwrap();

@@ -40,10 +40,10 @@ impl Returning {
 }
 
 impl GiveBack for Returning {
-    fn give_back(&self, bytes: usize, is_drained: bool) {
+    fn give_back(&self, bytes: usize) {
         let Some(returns) = self.returns.get() else { return };
         let mut returns = returns.lock().unwrap_or_else(PoisonError::into_inner);
-        let due = returns.take(bytes, is_drained);
+        let due = returns.take(bytes);
         drop(returns);
         if let (Some(amount), Some(link)) = (due, self.link.upgrade())
             && let Err(e) = link.give_credit(self.channel, amount)

@@ -62,7 +62,15 @@ struct Outgoing {
     urgent: VecDeque<Vec<u8>>,
     /// With the bytes that are counted for each.
     frames: VecDeque<(Vec<u8>, usize)>,
+    /// Whether somebody found no memory.
+    is_waited_for: bool,
     phase: Phase,
+}
+
+impl Outgoing {
+    fn is_empty(&self) -> bool {
+        self.frames.is_empty() && self.urgent.is_empty()
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -156,27 +164,40 @@ impl Link {
         }
     }
 
-    /// Sends a frame after all others. So many bytes were taken for it from the process's memory.
-    pub(super) fn send(&self, frame: Vec<u8>, counted: usize) {
-        self.enqueue(counted, |outgoing| outgoing.frames.push_back((frame, counted)));
+    /// Sends a frame after all others, if there is memory for it: all outlets are nudged when there may be. A
+    /// link that has nothing to send may always be given one frame, so it cannot wait for the memory of others.
+    pub(super) fn send(&self, frame: Vec<u8>) -> std::result::Result<(), Vec<u8>> {
+        let n = frame.len();
+        let mut outgoing = lock(&self.outgoing);
+        if outgoing.phase != Phase::Open {
+            return Ok(());
+        }
+        if outgoing.frames.is_empty() {
+            self.memory.take(n);
+        } else if !self.memory.try_take(n) {
+            outgoing.is_waited_for = true;
+            return Err(frame);
+        }
+        let was_empty = outgoing.is_empty();
+        outgoing.frames.push_back((frame, n));
+        drop(outgoing);
+        self.notify(was_empty);
+        Ok(())
     }
 
     /// Sends a frame before all others but those that were sent so.
     pub(super) fn send_urgent(&self, frame: Vec<u8>) {
-        self.enqueue(0, |outgoing| outgoing.urgent.push_back(frame));
+        let mut outgoing = lock(&self.outgoing);
+        if outgoing.phase == Phase::Open {
+            let was_empty = outgoing.is_empty();
+            outgoing.urgent.push_back(frame);
+            drop(outgoing);
+            self.notify(was_empty);
+        }
     }
 
-    fn enqueue(&self, counted: usize, push: impl FnOnce(&mut Outgoing)) {
-        let mut outgoing = lock(&self.outgoing);
-        if outgoing.phase != Phase::Open {
-            drop(outgoing);
-            self.memory.give_back(counted);
-            return;
-        }
-        let was_empty = outgoing.frames.is_empty() && outgoing.urgent.is_empty();
-        push(&mut outgoing);
-        drop(outgoing);
-        // Who writes looks here after each write.
+    /// Who writes looks for more after each write.
+    fn notify(&self, was_empty: bool) {
         if was_empty {
             self.to_write.notify_one();
         }
@@ -220,6 +241,13 @@ impl Link {
     pub(super) fn give_back(&self, writing: &mut Writing) {
         self.memory.give_back(std::mem::take(&mut writing.counted));
         writing.frames.drain(..).for_each(|frame| self.recycle(frame));
+        if std::mem::take(&mut lock(&self.outgoing).is_waited_for) {
+            self.outlets().for_each(|outlet| outlet.nudge());
+        }
+    }
+
+    fn outlets(&self) -> impl Iterator<Item = &Arc<Outlet>> {
+        self.channels.get().into_iter().flat_map(|channels| channels.outlets.values())
     }
 
     /// Takes what has arrived; false if the other side is done.
@@ -265,8 +293,11 @@ impl Link {
     }
 
     /// The other side has ended the connection: that is fine if there is nothing more to come or go.
-    pub(super) fn end(&self, how: &str) {
-        if self.is_settled() { self.shut() } else { self.lose(&how) }
+    pub(super) fn end(&self, how: &'static str) {
+        if self.is_settled() {
+            self.is_quiet.store(true, Ordering::SeqCst);
+        }
+        self.lose(&how);
     }
 
     /// Nothing will come or go any more, for this reason.
@@ -276,9 +307,7 @@ impl Link {
             return;
         }
         self.shut();
-        for outlet in self.channels.get().iter().flat_map(|channels| channels.outlets.values()) {
-            outlet.wake();
-        }
+        self.outlets().for_each(|outlet| outlet.wake());
         if !self.is_quiet.load(Ordering::SeqCst) {
             tracing::warn!("{text}");
             (self.on_lost)(self.host, Error::external(text));

@@ -41,6 +41,14 @@ impl Outlet {
         Ok(())
     }
 
+    /// There may be memory again.
+    pub(super) fn nudge(&self) {
+        let was_waiting = self.allowance().stop_waiting();
+        if was_waiting {
+            self.wake();
+        }
+    }
+
     pub(super) fn wake(&self) {
         self.waker.wake();
     }
@@ -68,25 +76,22 @@ impl<T> Outgoing<T> {
         Outgoing { link, outlet, channel, compresses, n_sent, records: PhantomData }
     }
 
-    /// Sends a frame that is counted with so many bytes of credit. False if there is no memory for it now, but
-    /// will be.
+    /// Sends a frame that is counted with so many bytes of credit. False if there is no memory for it now; when
+    /// there may be, the task is woken.
     fn send(&self, frame: Vec<u8>, bytes: usize) -> bool {
-        let counted = frame.len();
-        {
-            let mut allowance = self.outlet.allowance();
-            if !self.link.memory.try_take(counted) {
-                if allowance.wait() {
-                    drop(allowance);
-                    self.link.recycle(frame);
-                    return false;
-                }
-                // Nothing is under way, so nobody would wake it: a channel may always send one message.
-                self.link.memory.take(counted);
+        // Before it is sent: it may come back at once.
+        self.outlet.allowance().spend(bytes);
+        if let Err(frame) = self.link.send(frame) {
+            // Tried again once it waits, because what it waits for may just have come.
+            self.outlet.allowance().wait();
+            if let Err(frame) = self.link.send(frame) {
+                self.outlet.allowance().refund(bytes);
+                self.link.recycle(frame);
+                return false;
             }
-            allowance.spend(bytes);
+            self.outlet.allowance().stop_waiting();
         }
         self.n_sent.fetch_add(1, Ordering::Relaxed);
-        self.link.send(frame, counted);
         true
     }
 }

@@ -230,7 +230,7 @@ impl Shell {
             let verdict = self.admission().judge(hello);
             match verdict {
                 Verdict::Enter(attempt) => {
-                    let link = attempt.link(hello.from).map_err(|e| e.to_string())?;
+                    let link = attempt.link(hello.from).map_err(|e| e.message().to_owned())?;
                     if hello.from > hello.to {
                         return Err("the host with the lower number calls".into());
                     }

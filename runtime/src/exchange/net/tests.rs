@@ -1,5 +1,11 @@
 //! Two hosts in one process, over the loopback: what crosses is what would have been there without a network.
 
+mod barriers;
+mod carried;
+mod losses;
+mod pressure;
+mod strangers;
+
 use super::*;
 use crate::chain::{Flow, Push, Site};
 use crate::exchange::{Arrival, Gate, Limits, MemoryPool, Sender, Single, Writer, connect};
@@ -7,10 +13,9 @@ use crate::task::{NoWake, Wake, Waker};
 use millstream_model::{
     Barrier, Batch, CheckpointId, CheckpointMode, Data, Signal, SnapshotKind, hash_key,
 };
-use std::io::{Read, Write};
-use std::net::{Ipv4Addr, TcpStream};
+use std::net::Ipv4Addr;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
 /// Wakes this thread.
@@ -20,6 +25,27 @@ impl Wake for Unpark {
     fn wake(&self) {
         self.0.unpark();
     }
+}
+
+/// Counts how often it is woken.
+#[derive(Default)]
+struct Bell(AtomicU32);
+
+impl Wake for Bell {
+    fn wake(&self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+impl Bell {
+    fn count(&self) -> u32 {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+fn bell() -> (Arc<Bell>, Waker) {
+    let bell: Arc<Bell> = Arc::default();
+    (Arc::clone(&bell), bell)
 }
 
 fn this_thread() -> Waker {
@@ -99,13 +125,30 @@ impl Hosts {
         receiver: Waker,
         mode: CheckpointMode,
     ) -> (Vec<Sender<T>>, Gate<T>) {
+        self.connect_to(0, wakers, receiver, mode)
+    }
+
+    /// The same for a receiving subtask of this number.
+    fn connect_to<T: Data>(
+        &self,
+        subtask: u32,
+        wakers: &[Waker],
+        receiver: Waker,
+        mode: CheckpointMode,
+    ) -> (Vec<Sender<T>>, Gate<T>) {
         let nobody: Vec<Waker> = wakers.iter().map(|_| Arc::new(NoWake) as Waker).collect();
         let (ends, gate) = connect(&self.memories[1], &nobody, receiver, mode);
         let channels = (0..).zip(ends).zip(wakers).map(|((from, end), waker)| {
-            self.attempts[1].inlet(0, id(from, 0), end).unwrap();
-            self.attempts[0].sender(1, id(from, 0), Arc::clone(waker)).unwrap()
+            self.attempts[1].inlet(0, id(from, subtask), end).unwrap();
+            self.attempts[0].sender(1, id(from, subtask), Arc::clone(waker)).unwrap()
         });
         (channels.collect(), gate)
+    }
+
+    /// One channel from host 0 to host 1, whose ends are stepped by hand.
+    fn channel(&self, mode: CheckpointMode) -> (Sender<u64>, Gate<u64>) {
+        let (mut senders, gate) = self.connect(&[Arc::new(NoWake)], Arc::new(NoWake), mode);
+        (senders.remove(0), gate)
     }
 
     fn start(&self) {
@@ -126,8 +169,21 @@ fn barrier(checkpoint: u64) -> Barrier {
     Barrier { checkpoint: CheckpointId(checkpoint), kind: SnapshotKind::Checkpoint }
 }
 
+/// Sends one record, as soon as there is credit.
+fn send(sender: &Sender<u64>, value: u64) {
+    let mut batch = Batch::of(vec![value]);
+    batch.times.push(value as i64);
+    batch.hashes.push(hash_key(&value).unwrap());
+    batch.mark(value as i64);
+    until("there is credit", || sender.try_send(&mut batch, 24).unwrap());
+}
+
+fn signal(sender: &Sender<u64>, signal: Signal) {
+    until("there is credit", || sender.try_signal(signal).unwrap());
+}
+
 /// What a gate handed out.
-#[derive(Debug, Default, PartialEq)]
+#[derive(Debug, PartialEq)]
 struct Seen<T> {
     values: Vec<T>,
     times: Vec<i64>,
@@ -138,6 +194,11 @@ struct Seen<T> {
 }
 
 impl<T: Data> Seen<T> {
+    fn nothing() -> Self {
+        let (values, times, hashes) = (Vec::new(), Vec::new(), Vec::new());
+        Seen { values, times, hashes, marks: Vec::new(), signals: Vec::new() }
+    }
+
     /// Takes what is there; whether there was anything.
     fn take(&mut self, gate: &mut Gate<T>) -> bool {
         let n = self.values.len();
@@ -163,93 +224,11 @@ impl<T: Data> Seen<T> {
 
     /// Takes until the end.
     fn take_all(gate: &mut Gate<T>) -> Self {
-        let mut seen =
-            Seen { values: vec![], times: vec![], hashes: vec![], marks: vec![], signals: vec![] };
+        let mut seen = Seen::nothing();
         until("the channel ends", || {
             while seen.take(gate) {}
             seen.has_ended()
         });
         seen
-    }
-}
-
-/// Pushes what a script says, and waits whenever that is asked for.
-fn push_all(writer: &mut Writer<(u64, String)>, n: u64) {
-    let settle = |writer: &mut Writer<_>, mut flow: Flow| {
-        while flow == Flow::Blocked {
-            std::thread::park_timeout(Duration::from_secs(1));
-            flow = writer.resume().unwrap();
-        }
-    };
-    for i in 0..n {
-        let mut batch = Batch::default();
-        for j in 0..300 {
-            let value = i * 300 + j;
-            batch.push((value, "x".repeat((value % 17) as usize)), value as i64);
-            batch.hashes.push(hash_key(&value).unwrap());
-        }
-        batch.mark(i as i64 * 300);
-        let flow = writer.push(&mut batch).unwrap();
-        settle(writer, flow);
-        let signal = match i % 50 {
-            10 => Signal::Idle,
-            11 => Signal::Active,
-            20 => Signal::Barrier(barrier(i)),
-            _ => Signal::Flush,
-        };
-        let flow = writer.signal(signal).unwrap();
-        settle(writer, flow);
-    }
-    let flow = writer.signal(Signal::End).unwrap();
-    settle(writer, flow);
-}
-
-/// What arrives, through a network or not.
-fn carried(hosts: Option<&Hosts>) -> Seen<(u64, String)> {
-    let receiver = this_thread();
-    let (give, take) = std::sync::mpsc::channel::<Sender<_>>();
-    let sending = std::thread::spawn(move || {
-        let mut writer = writer(take.recv().unwrap(), CheckpointMode::ExactlyOnce);
-        push_all(&mut writer, 120);
-        writer
-    });
-    let waker: Waker = Arc::new(Unpark(sending.thread().clone()));
-    let mode = CheckpointMode::ExactlyOnce;
-    let (mut senders, mut gate) = match hosts {
-        Some(hosts) => hosts.connect(&[waker], receiver, mode),
-        None => connect(&Arc::new(MemoryPool::new(1 << 20)), &[waker], receiver, mode),
-    };
-    if let Some(hosts) = hosts {
-        hosts.start();
-    }
-    give.send(senders.remove(0)).unwrap();
-    let seen = Seen::take_all(&mut gate);
-    sending.join().unwrap();
-    seen
-}
-
-/// Whether both say the same at the same places; where batches end is not part of it.
-fn assert_same(a: &Seen<(u64, String)>, b: &Seen<(u64, String)>) {
-    assert_eq!((&a.values, &a.times, &a.hashes), (&b.values, &b.times, &b.hashes));
-    assert_eq!(a.signals, b.signals);
-    assert_eq!(a.marks.last(), b.marks.last());
-}
-
-#[test]
-fn what_crosses_is_what_would_have_been_there_without_a_network() {
-    let local = carried(None);
-    assert_eq!(local.values.len(), 36_000);
-    for compress in [false, true] {
-        let hosts = hosts_of(vec![NetConfig { compress, ..config() }; 2], 1 << 20);
-        let remote = carried(Some(&hosts));
-        assert_same(&local, &remote);
-        until("what was sent is counted", || {
-            let (out, arrived) = (hosts.attempts[0].traffic(), hosts.attempts[1].traffic());
-            let has_crossed =
-                out.frames_out > 36 && out.bytes_out > if compress { 0 } else { 36_000 * 24 };
-            has_crossed && (out.frames_out, out.bytes_out) == (arrived.frames_in, arrived.bytes_in)
-        });
-        until("all memory is given back", || hosts.memories.iter().all(|m| m.used() == 0));
-        drop(hosts);
     }
 }

@@ -31,9 +31,12 @@ impl Counters {
         self.bytes_out.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
-    pub(super) fn received(&self, frames: usize, bytes: usize) {
-        self.frames_in.fetch_add(frames as u64, Ordering::Relaxed);
-        self.bytes_in.fetch_add(bytes as u64, Ordering::Relaxed);
+    pub(super) fn received_bytes(&self, n: usize) {
+        self.bytes_in.fetch_add(n as u64, Ordering::Relaxed);
+    }
+
+    pub(super) fn received_frame(&self) {
+        self.frames_in.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(super) fn read(&self) -> Traffic {
