@@ -7,5 +7,6 @@
 
 pub mod envelope;
 pub mod message;
+pub mod security;
 #[cfg(feature = "wire")]
 pub mod wire;
