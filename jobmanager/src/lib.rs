@@ -5,6 +5,14 @@
 //! the tasks run in this process or elsewhere: a shell carries out their effects.
 
 pub mod checkpoint;
+pub mod dispatcher;
 pub mod job;
+#[cfg(feature = "server")]
+pub mod programs;
+pub mod resource;
 pub mod restart;
 pub mod scheduler;
+pub mod store;
+
+#[cfg(test)]
+mod samples;
