@@ -44,7 +44,12 @@ pub(crate) fn launch(program: Program) -> Result<JobHandle> {
     let (job, memory) = (Arc::clone(&runner.job), Arc::clone(&runner.memory));
     let shared = Arc::new(Shared::new(graph, job, memory));
     let handle = JobHandle::new(LocalJob { shared: Arc::clone(&shared), inbox });
-    let master = Master::new(scheduler, checkpoints, begin, Embedded { runner });
+    let master = Master::new(
+        scheduler,
+        checkpoints,
+        begin,
+        Embedded { runner, shared: Arc::clone(&shared) },
+    );
     let shell = Shell { master, shared, orders, start: Instant::now() };
     std::thread::Builder::new()
         .name(name)
@@ -56,6 +61,7 @@ pub(crate) fn launch(program: Program) -> Result<JobHandle> {
 /// All tasks of a job, in this process.
 struct Embedded {
     runner: Runner,
+    shared: Arc<Shared>,
 }
 
 impl Embedded {
@@ -74,6 +80,8 @@ impl Tasks for Embedded {
         begin: job::Begin,
         own: Option<Restored>,
     ) -> Vec<Event> {
+        // Before a task can do what shows that it runs.
+        self.shared.set_state(JobState::Running);
         let own = own.map(|own| own.restore.manifest);
         let begin = Begin::from(begin);
         let deployed = self.runner.prepare(&begin).and_then(|prepared| {

@@ -15,9 +15,9 @@ use crossbeam_channel::Sender;
 pub use millstream_proto::message::TaskEvent;
 use millstream_runtime::context::Clock;
 use millstream_runtime::task::{Task, Waker};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::thread::JoinHandle;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{JoinHandle, Thread};
 use worker::Worker;
 
 /// Who steps the tasks.
@@ -39,6 +39,17 @@ pub(crate) struct Shared {
     events: Sender<TaskEvent>,
     cancelled: AtomicBool,
     n_running: AtomicUsize,
+    /// Every thread that steps tasks: what a cell knows of them is forgotten when its task gets its own.
+    workers: Mutex<Vec<Thread>>,
+}
+
+impl Shared {
+    /// Lets every thread look around.
+    fn unpark_all(&self) {
+        for worker in &*self.workers.lock().unwrap_or_else(PoisonError::into_inner) {
+            worker.unpark();
+        }
+    }
 }
 
 /// Places for the tasks of a job: wakers exist before the tasks that are connected through them. Places that stay
@@ -84,6 +95,7 @@ impl TaskHost {
             events,
             cancelled: AtomicBool::new(false),
             n_running: AtomicUsize::new(n),
+            workers: Mutex::default(),
         });
         let n_workers = match self.driver {
             Driver::Cooperative { workers } => workers.clamp(1, n.max(1)),
@@ -120,9 +132,7 @@ impl Running {
     /// Ends all tasks at their next step. Each still answers with one event.
     pub fn cancel(&self) {
         self.shared.cancelled.store(true, Ordering::SeqCst);
-        for cell in &self.shared.cells {
-            cell.unpark_all();
-        }
+        self.shared.unpark_all();
     }
 
     /// Waits for the threads and drops what is left of the tasks: call it when every task has answered.
