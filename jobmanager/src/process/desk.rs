@@ -4,7 +4,7 @@
 //! nothing. A master that is busy writing a manifest keeps nobody waiting for long: then what it said last is shown.
 
 use super::describe;
-use super::event::{Answer, Event, Everything, LogPiece, LogRange, Question, Stage, Standing};
+use super::event::{Answer, End, Event, Everything, LogPiece, LogRange, Question, Stage, Standing};
 use super::shared::Shared;
 use crate::job::link::{JobInput, Reply};
 use millstream_model::{Error, Result, SnapshotKind};
@@ -67,9 +67,9 @@ impl Desk {
             ClientRequest::Job(job) => ClientReply::Job(Box::new(self.detail(job).await?)),
             ClientRequest::Await { job, timeout_ms } => {
                 let wait = Duration::from_millis(timeout_ms.min(MAX_AWAIT_MS));
-                match timeout(wait, self.end_of(job)).await {
-                    Ok(outcome) => ClientReply::Ended(Box::new(Outcome::clone(&*outcome?))),
-                    Err(_) => ClientReply::Job(Box::new(self.detail(job).await?)),
+                match self.end_of(job, wait).await? {
+                    Some(outcome) => ClientReply::Ended(Box::new(Outcome::clone(&outcome))),
+                    None => ClientReply::Job(Box::new(self.detail(job).await?)),
                 }
             }
             ClientRequest::Cancel(job) => {
@@ -119,8 +119,15 @@ impl Desk {
         self.ask(|answer| Question::Find { job, answer }).await?
     }
 
-    async fn end_of(&self, job: JobId) -> Result<Arc<Outcome>> {
-        self.ask(|answer| Question::Await { job, answer }).await?
+    async fn end_of(&self, job: JobId, wait: Duration) -> Result<Option<Arc<Outcome>>> {
+        match self.ask(|answer| Question::Await { job, answer }).await?? {
+            End::Now(outcome) => Ok(Some(outcome)),
+            End::Later(end) => match timeout(wait, end).await {
+                Ok(Ok(outcome)) => Ok(Some(outcome)),
+                Ok(Err(_)) => Err(Error::external("the job manager is ending: try again")),
+                Err(_) => Ok(None),
+            },
+        }
     }
 
     async fn log(&self, log: LogRange) -> Result<LogPiece> {

@@ -73,9 +73,13 @@ pub(super) fn open(
             };
             let (sender, metrics) = (sender.clone(), metrics.clone());
             tokio::spawn(async move {
-                match admit(stream, peer, permit, is_tls).await {
-                    // Where nobody takes it the process is ending.
-                    Ok(connection) => drop(sender.send(Ok(connection)).await),
+                let mut stream = stream;
+                match examine(&mut stream, is_tls).await {
+                    Ok(begin) => {
+                        let connection = Connection::new(stream, peer, begin, permit);
+                        // Where nobody takes it the process is ending.
+                        let _ = sender.send(Ok(connection)).await;
+                    }
                     Err(why) => {
                         metrics.connections_refused.add(1);
                         tracing::warn!(%peer, why, "a connection was refused");
@@ -125,12 +129,8 @@ impl axum::serve::Listener for Hall {
     }
 }
 
-async fn admit(
-    mut stream: TcpStream,
-    peer: SocketAddr,
-    permit: OwnedSemaphorePermit,
-    is_tls: bool,
-) -> Result<Connection, String> {
+/// Reads how a connection begins, if that is how ours do.
+async fn examine(stream: &mut TcpStream, is_tls: bool) -> Result<Vec<u8>, String> {
     let expected: &[u8] = if is_tls { HANDSHAKE } else { PREFACE };
     let mut begin = Vec::with_capacity(expected.len());
     let reading = async {
@@ -155,7 +155,7 @@ async fn admit(
     }
     // Small messages go out at once; without it they would only be slower.
     let _ = stream.set_nodelay(true);
-    Ok(Connection::new(stream, peer, begin, permit))
+    Ok(begin)
 }
 
 /// What the other side seems to be.

@@ -59,7 +59,7 @@ pub(super) enum Question {
     /// Run a job.
     Submit { submission: Box<Submission>, answer: Answer<Result<JobId>> },
     /// Wait for the end of a job.
-    Await { job: JobId, answer: Answer<Result<Arc<Outcome>>> },
+    Await { job: JobId, answer: Answer<Result<End>> },
     /// Where a job stands.
     Find { job: JobId, answer: Answer<Result<Standing>> },
     /// Say something to a job's master.
@@ -70,6 +70,15 @@ pub(super) enum Question {
     ProgramsInUse { answer: Answer<BTreeSet<ProgramId>> },
     /// What a job's program has printed.
     ReadLog { log: LogRange, answer: Answer<Result<LogPiece>> },
+}
+
+/// The end of a job.
+#[derive(Debug)]
+pub(super) enum End {
+    /// It is there.
+    Now(Arc<Outcome>),
+    /// It will come through this.
+    Later(oneshot::Receiver<Arc<Outcome>>),
 }
 
 /// Where a job stands.

@@ -1,7 +1,7 @@
 //! The shell's dealings with jobs and with those who ask for them.
 
 use super::describe;
-use super::event::{Answer, Everything, LogPiece, LogRange, Question, Stage, Standing};
+use super::event::{Answer, End, Everything, LogPiece, LogRange, Question, Stage, Standing};
 use super::link::JobLink;
 use super::shared::Write;
 use super::shell::Shell;
@@ -12,6 +12,7 @@ use crate::store::SubmittedJob;
 use millstream_model::{Error, Machine, Result};
 use millstream_proto::message::{JobId, Outcome, TaskManagerId, TaskManagerRow, ToTaskManager};
 use std::sync::Arc;
+use tokio::sync::oneshot;
 
 impl Shell {
     pub(super) fn step_dispatcher(&mut self, input: dispatcher::Input) {
@@ -109,7 +110,7 @@ impl Shell {
         tracing::info!(job = %id, state = ?outcome.overview.state, "a job is over");
         self.shared.metrics.jobs_ended.add(1);
         for answer in self.waiting.remove(&id).into_iter().flatten() {
-            let _ = answer.send(Ok(outcome.clone()));
+            let _ = answer.send(outcome.clone());
         }
         self.peers.values_mut().for_each(|peer| peer.release(id));
         self.unconfirmed.extend(self.peers.keys());
@@ -125,17 +126,20 @@ impl Shell {
                 let submission = *submission;
                 self.step_dispatcher(dispatcher::Input::Submit { client, submission, at_ms });
             }
-            Question::Await { job, answer } => match self.dispatcher.job(job) {
-                None => drop(answer.send(Err(unknown(job)))),
-                Some((_, dispatcher::Stage::Over(outcome))) => {
-                    let _ = answer.send(Ok(outcome.clone()));
-                }
-                Some(_) => {
-                    let waiting = self.waiting.entry(job).or_default();
-                    waiting.retain(|answer| !answer.is_closed());
-                    waiting.push(answer);
-                }
-            },
+            Question::Await { job, answer } => {
+                let end = match self.dispatcher.job(job) {
+                    None => Err(unknown(job)),
+                    Some((_, dispatcher::Stage::Over(outcome))) => Ok(End::Now(outcome.clone())),
+                    Some(_) => {
+                        let (sender, receiver) = oneshot::channel();
+                        let waiting = self.waiting.entry(job).or_default();
+                        waiting.retain(|waiting| !waiting.is_closed());
+                        waiting.push(sender);
+                        Ok(End::Later(receiver))
+                    }
+                };
+                let _ = answer.send(end);
+            }
             Question::Find { job, answer } => {
                 let standing = match self.dispatcher.job(job) {
                     Some((job, stage)) => Ok(self.standing(job, stage)),

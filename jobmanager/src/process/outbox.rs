@@ -86,12 +86,13 @@ impl Outbox {
 
     /// Ends the session; what has not been sent is dropped.
     pub(super) fn close(&self, why: Status) {
-        self.sender().take();
         self.shared.closed.send_if_modified(|closed| {
             let is_first = closed.is_none();
             closed.get_or_insert(why);
             is_first
         });
+        // Only now, because it wakes the other end, which looks for the reason.
+        self.sender().take();
     }
 
     /// Waits until the session is closed from this side; why.
@@ -126,11 +127,8 @@ impl Stream for Outgoing {
                 self.shared.n_bytes.fetch_sub(size, Ordering::Relaxed);
                 Poll::Ready(Some(Ok(envelope)))
             }
-            // Closed a moment ago: the reason comes with the next call.
-            Poll::Ready(None) if self.shared.closed.borrow().is_some() => {
-                cx.waker().wake_by_ref();
-                Poll::Pending
-            }
+            // Closed while it was looked at.
+            Poll::Ready(None) if self.shared.closed.borrow().is_some() => self.poll_next(cx),
             other => other.map(|_| None),
         }
     }

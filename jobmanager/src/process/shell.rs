@@ -44,7 +44,7 @@ pub(super) struct Shell {
     pub(super) masters: HashMap<JobId, Sender<JobInput>>,
     /// The task managers on which hosts of a job ran.
     pub(super) hosts: HashMap<JobId, BTreeSet<TaskManagerId>>,
-    pub(super) waiting: HashMap<JobId, Vec<Answer<Result<Arc<Outcome>>>>>,
+    pub(super) waiting: HashMap<JobId, Vec<Answer<Arc<Outcome>>>>,
     pub(super) submitters: HashMap<u64, Answer<Result<JobId>>>,
     pub(super) logs: HashMap<u64, (TaskManagerId, Answer<Result<LogPiece>>)>,
     /// Counts whoever waits for an answer.
