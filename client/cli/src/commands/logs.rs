@@ -42,16 +42,18 @@ pub(crate) fn logs(settings: &Settings, logs: &args::Logs) -> Outcome {
         }
     };
     reader.read(&places(job, named, &cluster.task_managers))?;
-    while logs.follow {
+    if !logs.follow {
+        return Ok(());
+    }
+    loop {
         let cluster = target::cluster(&connection)?;
         let state = cluster.jobs.iter().find(|overview| overview.id == job).map(|job| job.state);
         reader.read(&places(job, named, &cluster.task_managers))?;
         if state.is_none_or(|state| state.is_terminal()) {
-            break;
+            return Ok(());
         }
         std::thread::sleep(FOLLOW_INTERVAL);
     }
-    Ok(())
 }
 
 /// Whom to ask: the one that was named, all that the job runs on now, or whoever knows.
