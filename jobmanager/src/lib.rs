@@ -5,11 +5,16 @@
 //! the tasks run in this process or elsewhere: a shell carries out their effects.
 
 pub mod checkpoint;
+pub mod clock;
 pub mod dispatcher;
 pub mod job;
 #[cfg(feature = "server")]
+pub mod process;
+#[cfg(feature = "server")]
 pub mod programs;
 pub mod resource;
+#[cfg(feature = "server")]
+mod rest;
 pub mod restart;
 pub mod scheduler;
 pub mod store;

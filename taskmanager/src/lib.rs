@@ -7,5 +7,13 @@
 pub mod channel;
 pub mod host;
 #[cfg(feature = "process")]
+pub mod hosts;
+#[cfg(feature = "process")]
+pub mod process;
+#[cfg(feature = "process")]
+pub mod programs;
+#[cfg(feature = "process")]
+pub mod session;
+#[cfg(feature = "process")]
 pub mod supervisor;
 pub mod uploads;

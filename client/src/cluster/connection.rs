@@ -5,7 +5,7 @@
 
 use super::message::{ClientReply, ClientRequest, JobDetail, JobId, Outcome, ProgramId};
 use super::route::Route;
-use super::{Security, upload};
+use super::{Security, download, upload};
 use crossbeam_channel::{Receiver, bounded};
 use millstream_model::{Error, Result};
 use std::path::Path;
@@ -182,6 +182,15 @@ impl Connection {
             ClientReply::Refused(error) => Err(error),
             other => Err(unexpected("to take a program", &other)),
         }
+    }
+
+    /// Writes a program that the cluster has to an executable file.
+    ///
+    /// # Errors
+    /// If the cluster cannot be reached or does not have it, or the file cannot be written.
+    pub fn download(&self, program: ProgramId, to: &Path) -> Result<()> {
+        let (route, to) = (self.route.clone(), to.to_path_buf());
+        self.thread.run(download::fetch(route, program, to, self.patience))
     }
 
     /// Waits until a job has ended; tells how it is once a second.

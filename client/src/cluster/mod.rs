@@ -5,6 +5,7 @@
 //! have a runtime for futures, and must not know of ours.
 
 mod connection;
+mod download;
 mod route;
 #[cfg(test)]
 mod tests;
@@ -12,7 +13,7 @@ mod upload;
 
 pub use connection::{Connection, UploadProgress};
 pub use millstream_proto::message;
-pub use millstream_proto::security::Security;
+pub use millstream_proto::security::{JOB_MANAGER_NAME, Security, TASK_MANAGER_NAME};
 
 use millstream_model::{Error, Result};
 

@@ -12,7 +12,9 @@ use super::message::{ClientReply, ClientRequest, LeaderEpoch};
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use millstream_model::{Error, Result};
 use millstream_proto::security::Bearer;
-use millstream_proto::wire::{Envelope, JobsClient, MAX_MESSAGE_BYTES, reasons};
+use millstream_proto::wire::{
+    Envelope, JobsClient, MAX_MESSAGE_BYTES, TaskManagersClient, reasons,
+};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -27,6 +29,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
 
 pub(super) type Client = JobsClient<InterceptedService<Channel, Bearer>>;
+pub(super) type Programs = TaskManagersClient<InterceptedService<Channel, Bearer>>;
 
 /// Why there was no answer.
 pub(super) enum Failure {
@@ -135,29 +138,36 @@ impl Route {
 
     /// A client for the current address, and which that is.
     pub(super) async fn client(&self, fresh: bool) -> Result<(usize, Client), Failure> {
-        let (place, channel) = {
-            let current = self.current();
-            (current.place, current.channel.clone().filter(|_| !fresh))
-        };
-        let channel = match channel {
-            Some(channel) => channel,
-            None => {
-                let (_, endpoint) = &self.places[place];
-                let channel = endpoint
-                    .connect()
-                    .await
-                    .map_err(|error| Failure::Unsent(Error::external(reasons(&error))))?;
-                let mut current = self.current();
-                if current.place == place {
-                    current.channel = Some(channel.clone());
-                }
-                channel
-            }
-        };
+        let (place, channel) = self.channel(fresh).await?;
         let client = JobsClient::with_interceptor(channel, self.bearer.clone())
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
             .max_encoding_message_size(MAX_MESSAGE_BYTES);
         Ok((place, client))
+    }
+
+    /// Whom programs can be had from.
+    pub(super) async fn programs(&self) -> Result<Programs, Failure> {
+        let (_, channel) = self.channel(false).await?;
+        Ok(TaskManagersClient::with_interceptor(channel, self.bearer.clone())
+            .max_decoding_message_size(MAX_MESSAGE_BYTES))
+    }
+
+    async fn channel(&self, fresh: bool) -> Result<(usize, Channel), Failure> {
+        let (place, channel) = {
+            let current = self.current();
+            (current.place, current.channel.clone().filter(|_| !fresh))
+        };
+        if let Some(channel) = channel {
+            return Ok((place, channel));
+        }
+        let connected = self.places[place].1.connect().await;
+        let channel =
+            connected.map_err(|error| Failure::Unsent(Error::external(reasons(&error))))?;
+        let mut current = self.current();
+        if current.place == place {
+            current.channel = Some(channel.clone());
+        }
+        Ok((place, channel))
     }
 
     /// What was answered at an address.
@@ -224,7 +234,7 @@ impl Rounds<'_> {
         };
         self.route.turn();
         self.n_failures += 1;
-        if self.n_failures % self.route.places.len() != 0 {
+        if !self.n_failures.is_multiple_of(self.route.places.len()) {
             return Ok(());
         }
         // A cluster that never answered is more likely a wrong address than one that is being restarted.
@@ -249,7 +259,7 @@ fn time_for(request: &ClientRequest) -> Option<Duration> {
     }
 }
 
-fn failure(status: Status) -> Failure {
+pub(super) fn failure(status: Status) -> Failure {
     let text = match std::error::Error::source(&status) {
         Some(cause) => reasons(cause),
         None => status.message().to_string(),

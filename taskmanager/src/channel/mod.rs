@@ -196,6 +196,10 @@ fn take_over(descriptor: RawFd, inode: u64) -> Result<Option<OwnedFd>> {
     #[allow(unsafe_code)]
     let owned = unsafe { OwnedFd::from_raw_fd(descriptor) };
     fcntl(&owned, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).map_err(std::io::Error::from)?;
+    // Until now the system would have killed this process with its task manager, for programs that never get here;
+    // but this process only, and then nobody would end what it has started. It holds for the main thread.
+    #[cfg(target_os = "linux")]
+    nix::sys::prctl::set_pdeathsig(None).map_err(std::io::Error::from)?;
     Ok(Some(owned))
 }
 

@@ -338,7 +338,7 @@ impl Machine for Supervisor {
             Input::Ended { job, run, error } => self.ended(job, run, error, effects),
             Input::Said { job, run, bytes, message } => {
                 if self.host_of(job, run).is_some()
-                    && let Err(error) = self.outbox.from_host(job, bytes, message, effects)
+                    && let Err(error) = self.outbox.host_said(job, bytes, message, effects)
                 {
                     self.remove(job, error, effects);
                 }

@@ -70,7 +70,7 @@ impl Outbox {
     }
 
     /// A host said something. An error if nobody has confirmed so much of it that it must be stopped.
-    pub(super) fn from_host(
+    pub(super) fn host_said(
         &mut self,
         job: JobId,
         bytes: usize,
