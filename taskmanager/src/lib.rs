@@ -1,8 +1,9 @@
 //! Runs tasks.
 //!
-//! The [`host`] is linked into the user's program: it has the threads that step the tasks of one job and
-//! reports what becomes of them, and [`uploads`] brings their snapshots to storage. It decides nothing; it is told what to run and what to cancel,
-//! on a cluster through the [`channel`] to the task manager that started the program.
+//! One half is linked into the user's program: [`host`] has the threads that step the tasks of one job and reports what
+//! becomes of them, [`uploads`] brings their snapshots to storage, and on a cluster [`channel`] is how the program
+//! hears what to run. The other half, behind the feature `process`, is the task manager's process, which starts
+//! such programs and stands between them and the job manager. Neither decides anything about a job.
 
 pub mod channel;
 pub mod host;

@@ -68,7 +68,8 @@ enum Out {
 
 impl HostChannel {
     /// The channel that this process was given, and the first word on it; `None` if it was started by anybody but a
-    /// task manager. From then on the process ends, with its process group, as soon as the task manager does.
+    /// task manager. From then on the process ends, with its process group, as soon as the task manager does. To be
+    /// called on the main thread, at the beginning of the program.
     ///
     /// # Errors
     /// If the channel was taken over before, its variables are not what a task manager writes, or the first

@@ -187,3 +187,60 @@ fn refused(program: &Path, e: std::io::Error) -> Error {
     }
     .caused_by(e)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::File;
+    use tempfile::TempDir;
+
+    /// Of a program that ends at once and well.
+    fn launch(dir: &TempDir) -> Launch {
+        let program = dir.path().join("program");
+        std::fs::copy("/bin/true", &program).unwrap();
+        Launch {
+            program,
+            arguments: Vec::new(),
+            environment: Vec::new(),
+            folder: dir.path().to_owned(),
+            data_bind: "127.0.0.1".parse().unwrap(),
+            settings: Vec::new(),
+            limits: HostLimits::default(),
+        }
+    }
+
+    #[test]
+    fn a_program_that_is_being_written_is_waited_for() {
+        let dir = TempDir::new().unwrap();
+        let launch = launch(&dir);
+        let held = File::options().append(true).open(&launch.program).unwrap();
+        let (ended, is_ended) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let (mut child, _near) = spawn(&launch).unwrap();
+            ended.send(child.wait().unwrap()).unwrap();
+        });
+        assert!(is_ended.recv_timeout(5 * BUSY_PAUSE).is_err(), "it ran while it was written");
+        drop(held);
+        assert!(is_ended.recv().unwrap().success());
+    }
+
+    #[test]
+    fn what_the_system_would_not_take_is_refused_with_its_name() {
+        let dir = TempDir::new().unwrap();
+        let refused = |launch: &Launch| spawn(launch).err().unwrap().to_string();
+        for (name, value) in [("", "a"), ("A=B", "a"), ("A\0", "a"), ("A", "\0")] {
+            let mut launch = launch(&dir);
+            launch.environment = vec![(name.to_owned(), value.to_owned())];
+            let error = refused(&launch);
+            assert!(error.contains("cannot be a variable"), "{error}");
+        }
+        let mut with_argument = launch(&dir);
+        with_argument.arguments = vec!["a\0b".to_owned()];
+        assert!(refused(&with_argument).contains("`a\\0b` cannot be an argument"));
+        let mut nowhere = launch(&dir);
+        nowhere.program = dir.path().join("other");
+        assert!(refused(&nowhere).contains("cannot be started here"));
+        std::fs::write(&nowhere.program, "#!/bin/true").unwrap();
+        assert!(refused(&nowhere).contains("is it built for this kind of machine?"));
+    }
+}

@@ -120,12 +120,15 @@ impl<S: Source> Shell<S> {
                 _,
                 ToTaskManager::ReadLog { request, job, stream, from, limit },
             ) => {
-                let read = self.ground.logs.read(job, stream, from, limit);
-                let (from, total, bytes) = match read {
-                    Ok((from, total, bytes)) => (from, total, Ok(bytes)),
-                    Err(error) => (0, 0, Err(error)),
-                };
-                self.say(FromTaskManager::Log { request, from, total, bytes });
+                let ground = Arc::clone(&self.ground);
+                let Some(session) = &self.session else { return };
+                session.say_later(move || {
+                    let (from, total, bytes) = match ground.logs.read(job, stream, from, limit) {
+                        Ok((from, total, bytes)) => (from, total, Ok(bytes)),
+                        Err(error) => (0, 0, Err(error)),
+                    };
+                    FromTaskManager::Log { request, from, total, bytes }
+                });
             }
             session::Event::Said(epoch, message) => self.step(Input::Leader { epoch, message }),
             session::Event::Closed => {

@@ -87,6 +87,13 @@ impl Session {
     pub fn say(&self, message: FromTaskManager) -> bool {
         self.outgoing.try_send(message).is_ok()
     }
+
+    /// Says what takes a while to find out; not at all, if there is no room for it then.
+    pub fn say_later(&self, find_out: impl FnOnce() -> FromTaskManager + Send + 'static) {
+        let outgoing = self.outgoing.clone();
+        // Its end is of no interest: who asked asks again.
+        tokio::task::spawn_blocking(move || drop(outgoing.try_send(find_out())));
+    }
 }
 
 /// Looks for job managers.

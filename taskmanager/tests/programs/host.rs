@@ -67,6 +67,7 @@ fn misfortune(number: u32) {
 }
 
 /// A process of the host's group that would live for long.
+#[allow(clippy::zombie_processes, reason = "that somebody else ends it is what is tested")]
 fn bear_child() {
     let mut command = Command::new("sleep");
     let child = command.arg("100000").stdin(Stdio::null()).spawn().unwrap();
