@@ -10,8 +10,6 @@ use millstream_model::{Batch, Data, Error, Mark, Result};
 
 /// Records that a batch may have: a bound for those that take no bytes at all.
 const MAX_RECORDS: usize = 1 << 24;
-/// Records for which room is made before they have been seen.
-const RESERVED_RECORDS: usize = 4096;
 const MARK_BYTES: usize = 12;
 
 /// Appends a batch's bytes.
@@ -33,7 +31,7 @@ pub(super) fn encode<T: Data>(batch: &Batch<T>, out: &mut Vec<u8>) -> Result<()>
         bytes[4..].copy_from_slice(&mark.watermark.to_le_bytes());
         bytes
     });
-    values.iter().try_for_each(|value| wire::encode(value, out))
+    wire::encode_each(values, out)
 }
 
 #[inline(always)]
@@ -100,11 +98,7 @@ pub(super) fn decode<T: Data>(mut bytes: &[u8], batch: &mut Batch<T>) -> Result<
     {
         return Err(damaged("watermarks out of place"));
     }
-    batch.values.reserve(n.min(RESERVED_RECORDS));
-    for _ in 0..n {
-        batch.values.push(wire::decode(bytes)?);
-    }
-    if bytes.is_empty() { Ok(()) } else { Err(damaged("bytes left over")) }
+    wire::decode_each(n, bytes, &mut batch.values)
 }
 
 fn decode_times(n: usize, bytes: &mut &[u8], times: &mut Vec<i64>) -> Result<()> {

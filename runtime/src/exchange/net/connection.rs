@@ -1,4 +1,4 @@
-//! A connection at work: one task that reads, one that writes.
+//! A connection at work: one task that reads, and one that writes what nobody else does.
 //!
 //! The reader never waits for a receiving task and the writer never for a sending one, so neither can be held
 //! up by anything but the network. Who closes sends what is left, says so and then reads until the other side
@@ -6,7 +6,8 @@
 
 use super::compress;
 use super::frame::Arriving;
-use super::link::{Link, Phase, Writing};
+use super::link::Link;
+use super::outgoing::{Next, Writing};
 use millstream_model::{Error, Result};
 use std::future::poll_fn;
 use std::io::IoSlice;
@@ -15,17 +16,17 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::tcp::OwnedWriteHalf;
 use tokio::task::JoinError;
 
 /// How long the other side may take to close after this one has.
 pub(super) const LINGER: Duration = Duration::from_secs(5);
 
 /// Carries what goes through a link until one of both sides ends it.
-pub(super) async fn run<R, W>(link: Arc<Link>, from: R, to: W)
-where
-    R: AsyncRead + Unpin,
-    W: AsyncWrite + Unpin + Send + 'static,
-{
+pub(super) async fn run(link: Arc<Link>, from: impl AsyncRead + Unpin, to: WriteHalf) {
+    if let WriteHalf::Socket(socket) = &to {
+        link.write_directly(socket);
+    }
     let mut writer = tokio::spawn(write(Arc::clone(&link), to));
     let mut reader = pin!(read(&link, from));
     let first = poll_fn(|cx| {
@@ -36,12 +37,12 @@ where
     });
     let outcome = match first.await {
         First::Read(read) => Some(read),
-        First::Written(Ok(Ok(Phase::Closing))) => {
+        First::Written(Ok(Ok(true))) => {
             // What it says now is of no account.
             let _ = tokio::time::timeout(LINGER, &mut reader).await;
             None
         }
-        First::Written(Ok(Ok(_))) => None,
+        First::Written(Ok(Ok(false))) => None,
         First::Written(Ok(Err(e))) => {
             Some(Err(Error::external("nothing can be sent").caused_by(e)))
         }
@@ -58,7 +59,7 @@ where
 /// What comes to its end first.
 enum First {
     Read(Result<&'static str>),
-    Written(std::result::Result<std::io::Result<Phase>, JoinError>),
+    Written(std::result::Result<std::io::Result<bool>, JoinError>),
 }
 
 /// Until the other side ends; how it did.
@@ -90,42 +91,59 @@ async fn read(link: &Link, mut from: impl AsyncRead + Unpin) -> Result<&'static 
     }
 }
 
-/// Until the link is closed; the phase it was in when there was nothing more to write.
-async fn write(link: Arc<Link>, mut to: impl AsyncWrite + Unpin) -> std::io::Result<Phase> {
+/// Until the link is closed; whether everything was written first.
+async fn write(link: Arc<Link>, mut to: WriteHalf) -> std::io::Result<bool> {
     let mut writing = Writing::default();
     loop {
-        let phase = link.take_outgoing(&mut writing);
-        if phase == Phase::Closed {
-            link.give_back(&mut writing);
-            return Ok(phase);
-        }
-        if !writing.frames.is_empty() {
-            let written = write_frames(&writing.frames, &mut to).await;
-            let bytes = writing.frames.iter().map(Vec::len).sum();
-            link.traffic.sent(writing.frames.len(), bytes);
-            link.give_back(&mut writing);
-            written?;
-        } else if phase == Phase::Closing {
-            to.shutdown().await?;
-            return Ok(phase);
-        } else {
-            link.to_write.notified().await;
+        match link.take_outgoing(&mut writing) {
+            Next::Stop => return Ok(false),
+            Next::Finish => {
+                to.finish().await?;
+                return Ok(true);
+            }
+            Next::Wait => link.to_write.notified().await,
+            Next::Write => {
+                let written = to.write(&writing.slices()).await;
+                link.written(&mut writing, *written.as_ref().unwrap_or(&0));
+                if written? == 0 {
+                    return Err(std::io::ErrorKind::WriteZero.into());
+                }
+            }
         }
     }
 }
 
-async fn write_frames(
-    frames: &[Vec<u8>],
-    to: &mut (impl AsyncWrite + Unpin),
-) -> std::io::Result<()> {
-    let mut slices: Vec<IoSlice<'_>> = frames.iter().map(|frame| IoSlice::new(frame)).collect();
-    let mut rest = &mut slices[..];
-    while !rest.is_empty() {
-        let n = to.write_vectored(rest).await?;
-        if n == 0 {
-            return Err(std::io::ErrorKind::WriteZero.into());
+/// Where frames are written to.
+pub(super) enum WriteHalf {
+    /// A socket, which whoever sends may also write to.
+    Socket(Arc<OwnedWriteHalf>),
+    /// What makes something else of the bytes.
+    Wrapped(Box<dyn AsyncWrite + Send + Unpin>),
+}
+
+impl WriteHalf {
+    async fn write(&mut self, slices: &[IoSlice<'_>]) -> std::io::Result<usize> {
+        match self {
+            WriteHalf::Socket(socket) => loop {
+                socket.writable().await?;
+                match socket.try_write_vectored(slices) {
+                    Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {}
+                    written => return written,
+                }
+            },
+            WriteHalf::Wrapped(to) => {
+                let n = to.write_vectored(slices).await?;
+                to.flush().await?;
+                Ok(n)
+            }
         }
-        IoSlice::advance_slices(&mut rest, n);
     }
-    to.flush().await
+
+    /// The last frame said that it is the last.
+    async fn finish(&mut self) -> std::io::Result<()> {
+        match self {
+            WriteHalf::Socket(_) => Ok(()),
+            WriteHalf::Wrapped(to) => to.shutdown().await,
+        }
+    }
 }

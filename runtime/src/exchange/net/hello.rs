@@ -95,7 +95,7 @@ impl Answer {
         out.extend_from_slice(&VERSION.to_le_bytes());
         let reason = match self {
             Answer::Welcome => "",
-            Answer::Refused(reason) => &reason[..reason.floor_char_boundary(MAX_REASON)],
+            Answer::Refused(reason) => cut(reason),
         };
         out.push(u8::from(*self != Answer::Welcome));
         out.extend_from_slice(&(reason.len() as u16).to_le_bytes());
@@ -119,6 +119,15 @@ impl Answer {
             _ => Err(Error::external("an answer that makes no sense")),
         }
     }
+}
+
+/// What fits of a reason.
+fn cut(reason: &str) -> &str {
+    let mut end = reason.len().min(MAX_REASON);
+    while !reason.is_char_boundary(end) {
+        end -= 1;
+    }
+    &reason[..end]
 }
 
 fn check_start(rest: &mut &[u8]) -> Result<()> {

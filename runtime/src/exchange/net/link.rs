@@ -1,7 +1,7 @@
 //! A link: everything this host has to do with one other host in one attempt.
 //!
-//! Tasks put frames into the link's queue and go on; the connection takes them out by the dozen, so that a write
-//! carries many. What overtakes and what gives credit back goes before everything else. How much can lie in
+//! Tasks put frames into the link's queue and go on. Whoever finds nobody writing writes; while somebody does, frames
+//! gather, and the next write carries many. What overtakes and what gives credit back goes before everything else. How much can lie in
 //! the queue is bounded by credit per channel and counted in the process's memory.
 //!
 //! A link is lost once, with one cause. Then whoever sends through it is told, and whoever waits for credit is
@@ -9,20 +9,20 @@
 
 use super::frame::{self, ChannelId, Frame, Kind};
 use super::inlet::Port;
+use super::outgoing::{Next, Outgoing, Phase, Writing};
 use super::outlet::Outlet;
 use super::traffic::Counters;
 use super::{credit::Amount, wire};
 use crate::exchange::MemoryPool;
 use millstream_model::{Error, Result};
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use tokio::net::tcp::OwnedWriteHalf;
 use tokio::sync::Notify;
 
-/// Frames and bytes that one write carries.
-const WRITE_FRAMES: usize = 64;
-const WRITE_BYTES: usize = 1 << 20;
 /// Used buffers that are kept, and their bytes.
 const SPARE_BUFFERS: usize = 32;
 const SPARE_BYTES: usize = 128 << 10;
@@ -47,7 +47,7 @@ pub(super) struct Link {
     channels: OnceLock<Channels>,
     n_open_outlets: AtomicUsize,
     n_open_inlets: AtomicUsize,
-    outgoing: Mutex<Outgoing>,
+    outgoing: Mutex<Queue>,
     /// Woken when there is something to write, or an end of it.
     pub(super) to_write: Notify,
     spare: Mutex<Vec<Vec<u8>>>,
@@ -57,36 +57,25 @@ pub(super) struct Link {
     failure: OnceLock<String>,
 }
 
+/// What is to be sent, and where whoever sends may write it.
 #[derive(Default)]
-struct Outgoing {
-    urgent: VecDeque<Vec<u8>>,
-    /// With the bytes that are counted for each.
-    frames: VecDeque<(Vec<u8>, usize)>,
-    /// Whether somebody found no memory.
-    is_waited_for: bool,
-    phase: Phase,
+struct Queue {
+    outgoing: Outgoing,
+    socket: Option<Arc<OwnedWriteHalf>>,
 }
 
-impl Outgoing {
-    fn is_empty(&self) -> bool {
-        self.frames.is_empty() && self.urgent.is_empty()
+impl Deref for Queue {
+    type Target = Outgoing;
+
+    fn deref(&self) -> &Outgoing {
+        &self.outgoing
     }
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Phase {
-    #[default]
-    Open,
-    /// What lies here is sent, and nothing after it.
-    Closing,
-    Closed,
-}
-
-/// Frames that are being written.
-#[derive(Default)]
-pub(super) struct Writing {
-    pub(super) frames: Vec<Vec<u8>>,
-    counted: usize,
+impl DerefMut for Queue {
+    fn deref_mut(&mut self) -> &mut Outgoing {
+        &mut self.outgoing
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -178,10 +167,8 @@ impl Link {
             outgoing.is_waited_for = true;
             return Err(frame);
         }
-        let was_empty = outgoing.is_empty();
         outgoing.frames.push_back((frame, n));
-        drop(outgoing);
-        self.notify(was_empty);
+        self.write_now(outgoing);
         Ok(())
     }
 
@@ -189,18 +176,64 @@ impl Link {
     pub(super) fn send_urgent(&self, frame: Vec<u8>) {
         let mut outgoing = lock(&self.outgoing);
         if outgoing.phase == Phase::Open {
-            let was_empty = outgoing.is_empty();
             outgoing.urgent.push_back(frame);
-            drop(outgoing);
-            self.notify(was_empty);
+            self.write_now(outgoing);
         }
     }
 
-    /// Who writes looks for more after each write.
-    fn notify(&self, was_empty: bool) {
-        if was_empty {
+    /// From now on whoever sends may write to this socket, as long as it takes all.
+    pub(super) fn write_directly(&self, socket: &Arc<OwnedWriteHalf>) {
+        lock(&self.outgoing).socket = Some(Arc::clone(socket));
+    }
+
+    /// Writes what was just sent, unless somebody is at it: that costs less than to wake the thread of the
+    /// network. What the socket does not take at once is left to that thread, and so is a failure.
+    fn write_now(&self, mut outgoing: MutexGuard<'_, Queue>) {
+        let mut writing = Writing::default();
+        if outgoing.has_rest() {
+            return;
+        }
+        let Some(socket) = outgoing.socket.clone() else {
+            drop(outgoing);
+            self.to_write.notify_one();
+            return;
+        };
+        if outgoing.take(&mut writing) != Next::Write {
+            return;
+        }
+        drop(outgoing);
+        let n = socket.try_write_vectored(&writing.slices()).unwrap_or(0);
+        self.written(&mut writing, n);
+    }
+
+    /// Takes what is to be written next.
+    pub(super) fn take_outgoing(&self, writing: &mut Writing) -> Next {
+        lock(&self.outgoing).take(writing)
+    }
+
+    /// So many bytes of it were written; the rest, if there is any, is for the network's thread.
+    pub(super) fn written(&self, writing: &mut Writing, n: usize) {
+        for (frame, counted) in writing.advance(n) {
+            self.traffic.sent(frame.len());
+            self.memory.give_back(counted);
+            self.recycle(frame);
+        }
+        let mut outgoing = lock(&self.outgoing);
+        let is_waited_for = std::mem::take(&mut outgoing.is_waited_for);
+        let lost = outgoing.put_back(std::mem::take(writing));
+        let has_more = !outgoing.is_empty() || outgoing.phase != Phase::Open;
+        drop(outgoing);
+        self.memory.give_back(lost);
+        if has_more {
             self.to_write.notify_one();
         }
+        if is_waited_for {
+            self.outlets().for_each(|outlet| outlet.nudge());
+        }
+    }
+
+    fn outlets(&self) -> impl Iterator<Item = &Arc<Outlet>> {
+        self.channels.get().into_iter().flat_map(|channels| channels.outlets.values())
     }
 
     /// Lets a sender send so much more.
@@ -213,41 +246,6 @@ impl Link {
         frame::finish(&mut frame, Kind::Credit, false, channel)?;
         self.send_urgent(frame);
         Ok(())
-    }
-
-    /// Takes what is to be written next.
-    pub(super) fn take_outgoing(&self, writing: &mut Writing) -> Phase {
-        let mut outgoing = lock(&self.outgoing);
-        let mut bytes = 0;
-        while writing.frames.len() < WRITE_FRAMES
-            && bytes < WRITE_BYTES
-            && let Some(frame) = outgoing.urgent.pop_front()
-        {
-            bytes += frame.len();
-            writing.frames.push(frame);
-        }
-        while writing.frames.len() < WRITE_FRAMES
-            && bytes < WRITE_BYTES
-            && let Some((frame, counted)) = outgoing.frames.pop_front()
-        {
-            bytes += frame.len();
-            writing.counted += counted;
-            writing.frames.push(frame);
-        }
-        outgoing.phase
-    }
-
-    /// They were written, or never will be.
-    pub(super) fn give_back(&self, writing: &mut Writing) {
-        self.memory.give_back(std::mem::take(&mut writing.counted));
-        writing.frames.drain(..).for_each(|frame| self.recycle(frame));
-        if std::mem::take(&mut lock(&self.outgoing).is_waited_for) {
-            self.outlets().for_each(|outlet| outlet.nudge());
-        }
-    }
-
-    fn outlets(&self) -> impl Iterator<Item = &Arc<Outlet>> {
-        self.channels.get().into_iter().flat_map(|channels| channels.outlets.values())
     }
 
     /// Takes what has arrived; false if the other side is done.
@@ -289,7 +287,7 @@ impl Link {
     fn is_settled(&self) -> bool {
         self.n_open_outlets.load(Ordering::SeqCst) == 0
             && self.n_open_inlets.load(Ordering::SeqCst) == 0
-            && lock(&self.outgoing).frames.is_empty()
+            && lock(&self.outgoing).is_empty_of_data()
     }
 
     /// The other side has ended the connection: that is fine if there is nothing more to come or go.
@@ -335,9 +333,8 @@ impl Link {
 
     fn shut(&self) {
         let mut outgoing = lock(&self.outgoing);
-        outgoing.phase = Phase::Closed;
-        outgoing.urgent.clear();
-        let counted: usize = outgoing.frames.drain(..).map(|(_, counted)| counted).sum();
+        outgoing.socket = None;
+        let counted = outgoing.close();
         drop(outgoing);
         self.memory.give_back(counted);
         self.to_write.notify_one();

@@ -6,7 +6,7 @@
 //! of a connection never waits for a task, and one that is slow slows its own senders and nobody else.
 //!
 //! What is pure is apart: [`frame`], [`columns`] and [`hello`] know the bytes, [`credit`] who may send,
-//! [`admission`] who may come in. [`shell`] and [`connection`] do what they say.
+//! [`outgoing`] in what order, [`admission`] who may come in. [`shell`] and [`connection`] do what they say.
 
 mod admission;
 mod attempt;
@@ -18,6 +18,7 @@ mod frame;
 mod hello;
 mod inlet;
 mod link;
+mod outgoing;
 mod outlet;
 mod shell;
 mod tls;

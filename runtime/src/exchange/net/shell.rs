@@ -5,7 +5,7 @@
 
 use super::admission::{Admission, Verdict};
 use super::attempt::NetAttempt;
-use super::connection;
+use super::connection::{self, WriteHalf};
 use super::hello::{ANSWER_BYTES, Answer, HELLO_BYTES, Hello};
 use super::link::Link;
 use super::{NetConfig, tls};
@@ -122,7 +122,7 @@ impl Shell {
                 timeout(deadline, greet(&mut stream, hello)).await.map_err(late)??;
                 link.connect();
                 let (from, to) = stream.into_split();
-                self.run(link, from, to);
+                self.run(link, from, WriteHalf::Socket(Arc::new(to)));
             }
             Some(tls) => {
                 let greeted = async {
@@ -133,17 +133,13 @@ impl Shell {
                 let stream = timeout(deadline, greeted).await.map_err(late)??;
                 link.connect();
                 let (from, to) = tokio::io::split(stream);
-                self.run(link, from, to);
+                self.run(link, from, WriteHalf::Wrapped(Box::new(to)));
             }
         }
         Ok(())
     }
 
-    fn run<R, W>(&self, link: &Arc<Link>, from: R, to: W)
-    where
-        R: AsyncRead + Unpin + Send + 'static,
-        W: AsyncWrite + Unpin + Send + 'static,
-    {
+    fn run(&self, link: &Arc<Link>, from: impl AsyncRead + Unpin + Send + 'static, to: WriteHalf) {
         let (link, alive) = (Arc::clone(link), self.alive.upgrade());
         self.runtime.spawn(async move {
             connection::run(link, from, to).await;
@@ -183,14 +179,14 @@ impl Shell {
                 let mut stream = stream;
                 let link = self.let_in(&mut stream).await?;
                 let (from, to) = stream.into_split();
-                self.run(&link, from, to);
+                self.run(&link, from, WriteHalf::Socket(Arc::new(to)));
             }
             Some(tls) => {
                 let accepted = timeout(HELLO_TIMEOUT, tls.accept(stream)).await;
                 let mut stream = accepted.map_err(|_| Error::external("it says nothing"))??;
                 let link = self.let_in(&mut stream).await?;
                 let (from, to) = tokio::io::split(stream);
-                self.run(&link, from, to);
+                self.run(&link, from, WriteHalf::Wrapped(Box::new(to)));
             }
         }
         Ok(())

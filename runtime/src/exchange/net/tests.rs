@@ -2,6 +2,7 @@
 
 mod barriers;
 mod carried;
+mod encrypted;
 mod losses;
 mod pressure;
 mod strangers;

@@ -26,8 +26,8 @@ pub(super) struct Counters {
 }
 
 impl Counters {
-    pub(super) fn sent(&self, frames: usize, bytes: usize) {
-        self.frames_out.fetch_add(frames as u64, Ordering::Relaxed);
+    pub(super) fn sent(&self, bytes: usize) {
+        self.frames_out.fetch_add(1, Ordering::Relaxed);
         self.bytes_out.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 

@@ -60,8 +60,10 @@ fn who_waits_for_credit_is_woken_by_the_loss() {
 #[test]
 fn a_host_that_is_not_there_is_lost() {
     let hosts = hosts(1);
-    let free = Exchange::listen(config()).unwrap().address();
-    let peers = [hosts.exchanges[0].address(), free];
+    // Nobody listens there, and nobody else can.
+    let taken = tokio::net::TcpSocket::new_v4().unwrap();
+    taken.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+    let peers = [hosts.exchanges[0].address(), taken.local_addr().unwrap()];
     let (spec, losses) = spec(1, 0, &peers, &hosts.memories[0]);
     let attempt = hosts.exchanges[0].attempt(spec).unwrap();
     let _sender = attempt.sender::<u64>(1, id(0, 0), Arc::new(NoWake)).unwrap();
