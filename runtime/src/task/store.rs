@@ -12,9 +12,10 @@ use millstream_model::job_graph::OperatorId;
 use millstream_model::key_group::range_of;
 use millstream_model::{Error, Result};
 use millstream_state::lsm::{Content, Lsm, LsmFile, Open};
+use millstream_state::part::IsExpired;
 use millstream_state::schema::{Compatibility, compatible};
 use millstream_state::snapshot::{Assignment, CheckpointStorage, FileRef, TaskSnapshot};
-use millstream_state::store::{Backend, Store, part_prefix, part_range, tree_name};
+use millstream_state::store::{Backend, Store, expiry_of, part_prefix, part_range, tree_name};
 use millstream_state::{Part, Visitor};
 use std::fs::File;
 use std::path::Path;
@@ -32,6 +33,10 @@ pub(super) fn open(
     let mut parts = Keyed { ids: subtask.ids, operator: None, parts: Vec::new() };
     head.visit(&mut parts)?;
     let parts = parts.parts;
+    let expiring = parts
+        .iter()
+        .filter_map(|(id, name, is_expired)| Some((part_prefix(*id, name), is_expired.clone()?)));
+    let expiry = expiry_of(expiring);
     if parts.is_empty() {
         return Ok(None);
     }
@@ -51,10 +56,10 @@ pub(super) fn open(
             if assignment.n_writers == assignment.parallelism =>
         {
             let files = fetch(&*restore.storage, &writer.shared, &fetched)?;
-            backend.open(task, attempt, &files)?
+            backend.open(task, attempt, &files, expiry)?
         }
         (trees, restore) => {
-            let store = backend.open(task, attempt, &[])?;
+            let store = backend.open(task, attempt, &[], expiry)?;
             for (index, (writer, _)) in trees.iter().enumerate() {
                 let Some(restore) = restore else { break };
                 let dir = fetched.join(index.to_string());
@@ -91,15 +96,10 @@ pub(super) fn refuse_trees(restore: Option<&Restore>, subtask: &Subtask<'_>) -> 
 }
 
 /// Copies what belongs to a subtask out of the tree of another.
-fn copy(
-    store: &Store,
-    tree: &dyn Lsm,
-    parts: &[(OperatorId, String)],
-    subtask: &Subtask<'_>,
-) -> Result<()> {
+fn copy(store: &Store, tree: &dyn Lsm, parts: &[StoredPart], subtask: &Subtask<'_>) -> Result<()> {
     let groups =
         range_of(subtask.subtask as u32, subtask.parallelism as u32, subtask.max_parallelism);
-    for (id, part) in parts {
+    for (id, part, _) in parts {
         let (from, to) = part_range(part_prefix(*id, part), groups.clone());
         store.copy_from(tree, &from, &to)?;
     }
@@ -125,11 +125,14 @@ fn fetch(storage: &dyn CheckpointStorage, files: &[FileRef], dir: &Path) -> Resu
     Ok(fetched)
 }
 
+/// A part that can lie in a store: of which operator, its name, and what of it expires.
+type StoredPart = (OperatorId, String, Option<IsExpired>);
+
 /// Finds the parts that can lie in a store.
 struct Keyed<'a> {
     ids: &'a [OperatorId],
     operator: Option<OperatorId>,
-    parts: Vec<(OperatorId, String)>,
+    parts: Vec<StoredPart>,
 }
 
 impl ChainVisitor for Keyed<'_> {
@@ -144,7 +147,7 @@ impl Visitor for Keyed<'_> {
         if part.can_attach()
             && let Some(id) = self.operator
         {
-            self.parts.push((id, name.to_owned()));
+            self.parts.push((id, name.to_owned(), part.expiry()));
         }
         Ok(())
     }
