@@ -11,7 +11,7 @@ use crate::lsm::{
 use crate::part::IsExpired;
 use millstream_model::job_graph::OperatorId;
 use millstream_model::key_group::key_group;
-use millstream_model::{Data, Error, Result, hash_key};
+use millstream_model::{Data, Result, hash_key};
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -35,6 +35,8 @@ pub struct Backend {
 pub struct Store {
     tree: Mutex<Box<dyn Lsm>>,
     share: Mutex<Share>,
+    /// What decoded values of all tasks may take.
+    limit_bytes: usize,
     is_held: AtomicBool,
     /// Cuts that have been begun and are not done.
     n_cutting: AtomicUsize,
@@ -56,10 +58,6 @@ impl Backend {
     ) -> Result<Arc<Store>> {
         let instance = format!("{}-{attempt}-{task}", self.run);
         let dir = self.dir.join(&instance);
-        std::fs::create_dir_all(&dir).map_err(|e| {
-            Error::external(format!("`{}` cannot be made a folder for state", dir.display()))
-                .caused_by(e)
-        })?;
         let tree = self.engine.open(Open {
             dir: &dir.join("tree"),
             instance: &instance,
@@ -69,6 +67,7 @@ impl Backend {
         Ok(Arc::new(Store {
             tree: Mutex::new(tree),
             share: Mutex::new(self.budget.share()),
+            limit_bytes: self.budget.limit(),
             is_held: AtomicBool::new(false),
             n_cutting: AtomicUsize::new(0),
             dir,
@@ -85,6 +84,11 @@ impl Store {
     /// The space of one part.
     pub fn space(self: &Arc<Self>, id: OperatorId, part: &str, max_parallelism: u32) -> Space {
         Space { store: Arc::clone(self), prefix: part_prefix(id, part), max_parallelism }
+    }
+
+    /// What decoded values of all tasks may take, in bytes.
+    pub(crate) fn limit_bytes(&self) -> usize {
+        self.limit_bytes
     }
 
     /// Whether only what was there at the freeze may be written.

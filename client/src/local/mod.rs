@@ -13,6 +13,7 @@ mod shell;
 mod stopped;
 
 pub(crate) use assemble::{Attempt, Begin, assemble};
+pub(crate) use backend::open as open_backend;
 pub(crate) use checkpoints::{Checkpoints, OpenStorage, Request, vertices};
 pub(crate) use handle::Canceller;
 pub use handle::{JobHandle, JobResult, JobState, JobStatus};

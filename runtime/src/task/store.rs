@@ -14,10 +14,13 @@ use millstream_model::{Error, Result};
 use millstream_state::lsm::{Content, Lsm, LsmFile, Open};
 use millstream_state::part::IsExpired;
 use millstream_state::schema::{Compatibility, compatible};
-use millstream_state::snapshot::{Assignment, CheckpointStorage, FileRef, TaskSnapshot};
+use millstream_state::snapshot::{
+    Assignment, CheckpointStorage, FileRef, TaskSnapshot, read_error,
+};
 use millstream_state::store::{Backend, Store, expiry_of, part_prefix, part_range, tree_name};
 use millstream_state::{Part, Visitor};
 use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -55,7 +58,7 @@ pub(super) fn open(
         ([(writer, assignment)], Some(restore))
             if assignment.n_writers == assignment.parallelism =>
         {
-            let files = fetch(&*restore.storage, &writer.shared, &fetched)?;
+            let files = fetch(backend, &*restore.storage, &writer.shared, &fetched)?;
             backend.open(task, attempt, &files, expiry)?
         }
         (trees, restore) => {
@@ -63,7 +66,7 @@ pub(super) fn open(
             for (index, (writer, _)) in trees.iter().enumerate() {
                 let Some(restore) = restore else { break };
                 let dir = fetched.join(index.to_string());
-                let files = fetch(&*restore.storage, &writer.shared, &dir)?;
+                let files = fetch(backend, &*restore.storage, &writer.shared, &dir)?;
                 let tree = backend.engine.open(Open {
                     dir: &dir.join("tree"),
                     instance: &format!("{}-{attempt}-{task}-from-{index}", backend.run),
@@ -107,20 +110,37 @@ fn copy(store: &Store, tree: &dyn Lsm, parts: &[StoredPart], subtask: &Subtask<'
 }
 
 /// Brings the files of a tree out of storage, verified.
-fn fetch(storage: &dyn CheckpointStorage, files: &[FileRef], dir: &Path) -> Result<Vec<LsmFile>> {
+fn fetch(
+    backend: &Backend,
+    storage: &dyn CheckpointStorage,
+    files: &[FileRef],
+    dir: &Path,
+) -> Result<Vec<LsmFile>> {
     let unusable = |e: std::io::Error| {
         Error::external(format!("`{}` cannot hold state", dir.display())).caused_by(e)
     };
-    std::fs::create_dir_all(dir).map_err(unusable)?;
+    let in_memory = backend.engine.takes_files_in_memory();
+    if !in_memory {
+        std::fs::create_dir_all(dir).map_err(unusable)?;
+    }
     let mut fetched = Vec::new();
     for file in files {
         let name = tree_name(&file.path);
-        let path = dir.join(name.replace('/', "~"));
-        let mut target = File::create(&path).map_err(unusable)?;
-        std::io::copy(&mut storage.read(file)?, &mut target)
-            .map_err(|e| millstream_state::snapshot::read_error(&storage.locate(&file.path), e))?;
-        let immutable = name.ends_with(".sst");
-        fetched.push(LsmFile { name, bytes: file.bytes, immutable, content: Content::File(path) });
+        let mut source = storage.read(file)?;
+        let unreadable = |e| read_error(&storage.locate(&file.path), e);
+        let content = if in_memory {
+            let mut bytes = Vec::new();
+            source.read_to_end(&mut bytes).map_err(unreadable)?;
+            Content::Memory(bytes.into())
+        } else {
+            let path = dir.join(name.replace('/', "~"));
+            let mut target = File::create(&path).map_err(unusable)?;
+            std::io::copy(&mut source, &mut target).map_err(unreadable)?;
+            Content::File(path)
+        };
+        // Tables are named after who made them, and never change; the rest is the checkpoint's own.
+        let immutable = name.contains('/');
+        fetched.push(LsmFile { name, bytes: file.bytes, immutable, content });
     }
     Ok(fetched)
 }

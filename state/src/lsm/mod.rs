@@ -40,6 +40,11 @@ pub trait LsmEngine: Send + Sync {
     /// If a file is missing or damaged in a way that shows at once (other damage shows when it is read), if
     /// the folder is not empty, or if the disk fails.
     fn open(&self, open: Open<'_>) -> Result<Box<dyn Lsm>>;
+
+    /// Whether files are taken as they come, in memory: they need not be put on the disk to be opened.
+    fn takes_files_in_memory(&self) -> bool {
+        false
+    }
 }
 
 /// How a tree is opened.

@@ -118,6 +118,10 @@ impl LsmEngine for ModelEngine {
         }
         Ok(Box::new(ModelTree { tree: Arc::new(Mutex::new(tree)), gate: Gate::default() }))
     }
+
+    fn takes_files_in_memory(&self) -> bool {
+        true
+    }
 }
 
 struct ModelTree {
