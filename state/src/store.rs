@@ -11,6 +11,7 @@ use crate::lsm::{
 use crate::part::IsExpired;
 use millstream_model::job_graph::OperatorId;
 use millstream_model::key_group::key_group;
+use millstream_model::sabotage::{Bug, is_planted};
 use millstream_model::{Data, Result, hash_key};
 use std::collections::HashMap;
 use std::ops::ControlFlow;
@@ -93,6 +94,9 @@ impl Store {
 
     /// Whether only what was there at the freeze may be written.
     pub fn is_held(&self) -> bool {
+        if is_planted(Bug::WriteAfterBarrier) {
+            return false;
+        }
         self.is_held.load(Ordering::SeqCst) || self.n_cutting.load(Ordering::SeqCst) > 0
     }
 

@@ -13,6 +13,7 @@ use millstream_model::{Error, EventTime, MAX_TIME, Machine, Result, SnapshotKind
 use millstream_runtime::context::{Clock, JobContext};
 use millstream_runtime::exchange::MemoryPool;
 use millstream_runtime::task::{Control, Progress, Snapshots, Task, Wake, Waker};
+use millstream_state::store::Backend;
 use millstream_taskmanager::uploads::{SnapshotEvent, Uploads, Writer};
 use std::any::Any;
 use std::collections::VecDeque;
@@ -73,6 +74,7 @@ pub struct Process {
     job: Arc<JobContext>,
     memory: Arc<MemoryPool>,
     scheduler: Scheduler,
+    backend: Option<Backend>,
     checkpoints: Option<Checkpoints>,
     begin: Option<Begin>,
     places: Vec<Place>,
@@ -89,11 +91,17 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts a process that runs what was built in `env`.
+    /// Starts a process that runs what was built in `env`. Its keyed state lies in `backend`, if there is one, whatever
+    /// the configuration says; no two processes may call their runs the same.
     ///
     /// # Errors
     /// If the job cannot run as it is, or not from where it is to go on.
-    pub fn start(world: &World, env: &Environment, name: &str) -> Result<Self> {
+    pub fn start(
+        world: &World,
+        env: &Environment,
+        name: &str,
+        backend: Option<Backend>,
+    ) -> Result<Self> {
         let (graph, config) = env.take_program()?;
         let compiled = compile::compile(&graph, &config, name)?;
         let clock = Arc::clone(&world.clock) as Arc<dyn Clock>;
@@ -106,7 +114,7 @@ impl Process {
             registry: Default::default(),
             alignment: Default::default(),
             batch_size: config.batch_size,
-            checkpoints: checkpoints.is_some().then_some(config.checkpoint_mode),
+            checkpoints: checkpoints.is_some().then(|| config.mode()),
         });
         let mut process = Process {
             world: world.clone(),
@@ -114,6 +122,7 @@ impl Process {
             memory: Arc::new(MemoryPool::new(config.network_memory)),
             scheduler: Scheduler::new(&compiled.graph).with_restarts(config.restart()),
             program: Program { graph, compiled, config },
+            backend,
             checkpoints,
             begin: Some(begin),
             places: Vec::new(),
@@ -297,14 +306,14 @@ impl Process {
             (Begin::At(restore), Some(c)) if c.is_own(restore) => Some(&*restore.manifest),
             _ => None,
         };
-        let (uploads, writers) =
-            Uploads::by_hand(wakers, n_tasks, number, None, own, self.snapshots.0.clone());
+        let (backend, sender) = (self.backend.as_ref(), self.snapshots.0.clone());
+        let (uploads, writers) = Uploads::by_hand(wakers, n_tasks, number, backend, own, sender);
         let uploads = Arc::new(uploads);
         let snapshots = self
             .checkpoints
             .is_some()
             .then(|| (Arc::clone(&uploads) as Arc<dyn Snapshots>, &controls[..]));
-        let attempt = Attempt { number, begin, snapshots, backend: None };
+        let attempt = Attempt { number, begin, snapshots, backend };
         let tasks = assemble(&self.program, &self.job, &attempt, &waker, &self.memory)?;
         self.writers.extend(writers);
         self.is_cancelled = false;
