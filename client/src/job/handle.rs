@@ -117,7 +117,8 @@ impl JobHandle {
     /// for jobs that will not go on.
     ///
     /// # Errors
-    /// As [`savepoint`](Self::savepoint); if it fails the job runs on.
+    /// As [`savepoint`](Self::savepoint); if it fails the job runs on, or, with `drain`, goes back to its newest
+    /// checkpoint, because what event time has led to must not be seen.
     ///
     /// ```
     /// # use millstream::prelude::*;

@@ -253,6 +253,15 @@ impl<A> Coordinator<A> {
         self.discard(checkpoint, effects);
         if let Some(request) = pending.request {
             effects.push(Effect::SavepointFailed { request, error });
+            if self.is_running() && pending.barrier.kind == (SnapshotKind::Stop { drain: true }) {
+                // Tasks may have seen the end of event time, and nobody can take that back but a restart.
+                let error = Error::external(format!(
+                    "event time was brought to its end for savepoint {checkpoint}, which failed: the job goes \
+                     back to its newest checkpoint"
+                ));
+                effects.push(Effect::FailJob { error });
+                self.retire("the job fails", effects);
+            }
             return;
         }
         if self.is_running() {

@@ -16,6 +16,7 @@ use millstream_model::{Error, EventTime, LeaderEpoch, MAX_TIME, Result, Snapshot
 use millstream_runtime::context::{Clock, JobContext};
 use millstream_runtime::exchange::MemoryPool;
 use millstream_runtime::task::{Control, Progress, Snapshots, Task, Wake, Waker};
+use millstream_state::store::Backend;
 use millstream_taskmanager::host::TaskEvent;
 use millstream_taskmanager::uploads::{SnapshotEvent, Uploads, Writer};
 use std::any::Any;
@@ -73,6 +74,7 @@ struct Places {
     program: Program,
     job: Arc<JobContext>,
     memory: Arc<MemoryPool>,
+    backend: Option<Backend>,
     places: Vec<Place>,
     is_cancelled: bool,
     /// Of all attempts: what an attempt has begun to write goes on when it is over.
@@ -91,11 +93,17 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts a process that runs what was built in `env`.
+    /// Starts a process that runs what was built in `env`. Its keyed state lies in `backend`, if there is one, whatever
+    /// the configuration says; no two processes may call their runs the same.
     ///
     /// # Errors
     /// If the job cannot run as it is, or not from where it is to go on.
-    pub fn start(world: &World, env: &Environment, name: &str) -> Result<Self> {
+    pub fn start(
+        world: &World,
+        env: &Environment,
+        name: &str,
+        backend: Option<Backend>,
+    ) -> Result<Self> {
         let (graph, config) = env.take_program()?;
         let compiled = compile::compile(&graph, &config, name)?;
         let clock = Arc::clone(&world.clock) as Arc<dyn Clock>;
@@ -112,13 +120,14 @@ impl Process {
             registry: Default::default(),
             alignment: Default::default(),
             batch_size: config.batch_size,
-            checkpoints: checkpoints.is_some().then_some(config.checkpoint_mode),
+            checkpoints: checkpoints.is_some().then(|| config.mode()),
         });
         let scheduler = Scheduler::new(&compiled.graph).with_restarts(settings.restart);
         let places = Places {
             job,
             memory: Arc::new(MemoryPool::new(config.network_memory)),
             program: Program { graph, compiled, config },
+            backend,
             places: Vec::new(),
             is_cancelled: false,
             writers: Vec::new(),
@@ -282,9 +291,9 @@ impl Places {
         let controls: Vec<_> = (0..n_tasks).map(control).collect();
         let wakers = (0..n_tasks).map(waker).collect();
         let own = own.map(|own| own.restore.manifest);
-        let events = self.snapshots.0.clone();
+        let (backend, events) = (self.backend.as_ref(), self.snapshots.0.clone());
         let (uploads, writers) =
-            Uploads::by_hand(wakers, n_tasks, number, None, own.as_deref(), events);
+            Uploads::by_hand(wakers, n_tasks, number, backend, own.as_deref(), events);
         let uploads = Arc::new(uploads);
         let mailboxes = controls.clone();
         let mailboxes = move |task: usize| mailboxes.get(task).map(|(_, c)| Arc::clone(c));
@@ -294,7 +303,7 @@ impl Places {
             .map(|_| (Arc::clone(&uploads) as Arc<dyn Snapshots>, &mailboxes as &Mailboxes));
         let prepared = prepare(&self.program, &begin)?;
         let neighbours = &Neighbours::none();
-        let attempt = Attempt { number, begin, snapshots, backend: None, neighbours };
+        let attempt = Attempt { number, begin, snapshots, backend, neighbours };
         let tasks = assemble(&self.program, &self.job, &attempt, &prepared, &waker, &self.memory)?;
         self.writers.extend(writers);
         self.is_cancelled = false;
