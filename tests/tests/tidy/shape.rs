@@ -9,8 +9,8 @@ const MAX_LINES: usize = 600;
 
 /// Endings that say nothing about what a type is.
 const VAGUE: [&str; 7] = ["Manager", "Helper", "Helpers", "Util", "Utils", "Impl", "Info"];
-/// The two processes that Flink's vocabulary calls so.
-const PROCESSES: [&str; 2] = ["JobManager", "TaskManager"];
+/// The two processes that Flink's vocabulary calls so, and what is said to and by one of them.
+const PROCESSES: [&str; 4] = ["JobManager", "TaskManager", "ToTaskManager", "FromTaskManager"];
 
 fn opening(source: &Source) -> Option<Finding> {
     let first = source.lines().into_iter().find(|line| !line.trim().is_empty()).unwrap_or_default();
