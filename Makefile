@@ -20,7 +20,7 @@ demo: packages rust ## install what is missing, build, run the flights job on th
 test: rust ## format, lints, all tests, documentation examples
 	@ci/test
 
-soak: rust ## go through SEEDS=10000 random histories of the simulated world; adds a line to SOAK.md
+soak: packages rust ## SEEDS=10000 random histories of the simulated world, and all transcripts; adds to SOAK.md
 	@ci/soak
 
 check: rust ## compile everything without running it (fast)

@@ -4,9 +4,15 @@ use crate::builder::EnvironmentBuilder;
 use crate::compile::{self, Compiled};
 use crate::config::{Arguments, Config, ExplainFormat};
 use crate::graph::Graph;
+#[cfg(feature = "cluster")]
+use crate::host;
 use crate::interrupt;
-use crate::local::{JobHandle, JobResult, JobState, Program, launch};
+use crate::job::{JobHandle, JobResult, JobState};
+use crate::local::{Program, launch};
 use millstream_model::{Error, Result};
+use millstream_state::codec;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use std::cell::{RefCell, RefMut};
 use std::panic::Location;
 use std::rc::Rc;
@@ -22,6 +28,8 @@ struct Inner {
     config: Config,
     arguments: Vec<String>,
     explain: Option<ExplainFormat>,
+    /// What was computed once, for the hosts of a cluster.
+    once: RefCell<Vec<(String, Vec<u8>)>>,
 }
 
 impl Environment {
@@ -43,6 +51,10 @@ impl Environment {
     /// ```
     pub fn from_args() -> Result<Self> {
         let arguments = Arguments::parse(std::env::args().skip(1))?;
+        #[cfg(feature = "cluster")]
+        if let Some(host) = host::host()? {
+            return Ok(Environment::from_parts(host.config().clone(), arguments.rest, None));
+        }
         let mut builder = Environment::builder();
         builder.read_outside(arguments.config.clone())?;
         builder.adopt(arguments)?;
@@ -64,6 +76,10 @@ impl Environment {
     /// # }
     /// ```
     pub fn from_env() -> Result<Self> {
+        #[cfg(feature = "cluster")]
+        if let Some(host) = host::host()? {
+            return Ok(Environment::from_parts(host.config().clone(), Vec::new(), None));
+        }
         let mut builder = Environment::builder();
         builder.read_outside(None)?;
         builder.build()
@@ -103,7 +119,13 @@ impl Environment {
         explain: Option<ExplainFormat>,
     ) -> Self {
         Environment {
-            inner: Rc::new(Inner { graph: RefCell::default(), config, arguments, explain }),
+            inner: Rc::new(Inner {
+                graph: RefCell::default(),
+                config,
+                arguments,
+                explain,
+                once: RefCell::default(),
+            }),
         }
     }
 
@@ -195,6 +217,40 @@ impl Environment {
         self.inner.config.parallelism
     }
 
+    /// A value that is computed once, where the program was started. On a cluster, `main` runs again on every
+    /// machine that runs tasks of the job; there the value is the one that was computed first. For everything that
+    /// could be different elsewhere: files, the clock, random numbers, answers of services.
+    ///
+    /// # Errors
+    /// That of `compute`; if the value cannot be written; or, on a cluster, if the program did not ask for it
+    /// where it was started.
+    ///
+    /// ```
+    /// # use millstream::prelude::*;
+    /// # fn main() -> Result<()> {
+    /// let env = Environment::from_env()?;
+    /// let limit = env.once("limit", || Ok(std::env::vars().count()))?;
+    /// env.generate(100, |i| i as usize).filter(move |i| *i < limit).discard();
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn once<T>(&self, name: &str, compute: impl FnOnce() -> Result<T>) -> Result<T>
+    where
+        T: Serialize + DeserializeOwned,
+    {
+        #[cfg(feature = "cluster")]
+        if let (Some(_), Some(host)) = (&self.inner.config.cluster, host::host()?) {
+            return codec::decode_all(host.once(name)?);
+        }
+        let value = compute()?;
+        if self.inner.config.cluster.is_some() {
+            let mut bytes = Vec::new();
+            codec::encode(&value, &mut bytes)?;
+            self.inner.once.borrow_mut().push((name.to_owned(), bytes));
+        }
+        Ok(value)
+    }
+
     fn compile(&self, name: &str) -> Result<Compiled> {
         let graph = self.inner.graph.borrow();
         if let Some(mistake) = graph.mistakes.first() {
@@ -234,7 +290,9 @@ impl Environment {
 
     /// Runs everything that was built, and waits for its end. Ctrl-C cancels the job.
     ///
-    /// With `--explain` on the command line it prints the plan and exits the process instead.
+    /// With `--explain` on the command line it prints the plan and exits the process instead. With `--cluster` the job
+    /// runs there; with the option `detached` too, the process prints the job's id and exits. In a process that the
+    /// cluster has started to run the job's tasks, it does that and does not return.
     ///
     /// # Errors
     /// If the job cannot run as it is, fails, or is cancelled.
@@ -258,6 +316,10 @@ impl Environment {
             std::process::exit(0);
         }
         let job = self.execute_async(name)?;
+        if let (true, Some(id)) = (self.inner.config.detached, job.id()) {
+            println!("{id}");
+            std::process::exit(0);
+        }
         let _guard = interrupt::cancel_on_interrupt(job.canceller());
         let result = job.wait()?;
         match result.state() {
@@ -288,6 +350,36 @@ impl Environment {
             tracing::warn!("{warning}");
         }
         let graph = self.inner.graph.take();
-        launch(Program { graph, compiled, config: self.inner.config.clone() })
+        let program = Program { graph, compiled, config: self.inner.config.clone() };
+        match program.config.cluster {
+            Some(_) => self.execute_elsewhere(program),
+            None => launch(program),
+        }
+    }
+
+    #[cfg(not(feature = "cluster"))]
+    fn execute_elsewhere(&self, _: Program) -> Result<JobHandle> {
+        Err(Error::user(
+            "this program was built without the means to run on a cluster: add the feature `cluster` of \
+             `millstream`, or leave the option `cluster` away",
+        ))
+    }
+
+    #[cfg(feature = "cluster")]
+    fn execute_elsewhere(&self, mut program: Program) -> Result<JobHandle> {
+        let Some(host) = host::host()? else {
+            return crate::submit::submit(program, self.inner.once.borrow().clone());
+        };
+        if !host.is_called() {
+            let graph = &program.compiled.graph;
+            let (name, n_tasks) = (graph.name.clone(), graph.n_tasks());
+            return Ok(JobHandle::new(host::PassedOver { name, n_tasks }));
+        }
+        // What was set on the client holds, whatever a builder has said here.
+        program.config = host.config().clone();
+        match compile::compile(&program.graph, &program.config, &program.compiled.graph.name) {
+            Ok(compiled) => host::serve(host, Program { compiled, ..program }),
+            Err(error) => host.give_up(error),
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! Ctrl-C: the first cancels the jobs that run in the foreground, the second ends the process.
 
-use crate::local::Canceller;
+use crate::job::Canceller;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 type Jobs = Mutex<Vec<Option<Canceller>>>;

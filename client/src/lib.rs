@@ -20,20 +20,27 @@
 
 pub mod aggregates;
 mod builder;
+#[cfg(feature = "cluster")]
+pub mod cluster;
 mod compile;
 pub mod config;
 mod environment;
 mod graph;
+#[cfg(feature = "cluster")]
+mod host;
 mod interrupt;
+mod job;
 mod local;
 pub mod prelude;
 pub mod stream;
+#[cfg(feature = "cluster")]
+mod submit;
 pub mod testing;
 
 pub use builder::EnvironmentBuilder;
 pub use config::{ExplainFormat, reference as configuration_reference};
 pub use environment::Environment;
-pub use local::{JobHandle, JobResult, JobState, JobStatus};
+pub use job::{JobHandle, JobResult, JobState, JobStatus};
 pub use millstream_connectors as connectors;
 pub use millstream_model as model;
 pub use millstream_runtime as runtime;

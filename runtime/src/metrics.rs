@@ -4,6 +4,10 @@
 //! that anybody else holds for long.
 
 use hdrhistogram::Histogram;
+use millstream_model::Result;
+use millstream_state::codec;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -82,8 +86,8 @@ impl fmt::Debug for HistogramHandle {
     }
 }
 
-/// A value each subtask keeps for itself and the job's result merges.
-pub trait Accumulator: Default + Send + 'static {
+/// A value each subtask keeps for itself and the job's result merges, wherever the subtasks ran.
+pub trait Accumulator: Default + Serialize + DeserializeOwned + Send + 'static {
     /// Adds what another subtask accumulated.
     fn merge(&mut self, other: Self);
 }
@@ -100,13 +104,16 @@ impl Accumulator for i64 {
     }
 }
 
-impl<T: Send + 'static> Accumulator for Vec<T> {
+impl<T: Serialize + DeserializeOwned + Send + 'static> Accumulator for Vec<T> {
     fn merge(&mut self, mut other: Vec<T>) {
         self.append(&mut other);
     }
 }
 
-impl<K: Ord + Send + 'static, A: Accumulator> Accumulator for BTreeMap<K, A> {
+impl<K, A: Accumulator> Accumulator for BTreeMap<K, A>
+where
+    K: Ord + Serialize + DeserializeOwned + Send + 'static,
+{
     fn merge(&mut self, other: Self) {
         for (k, v) in other {
             self.entry(k).or_default().merge(v);
@@ -164,7 +171,25 @@ pub enum MetricValue {
 }
 
 type MetricKey = (String, String, usize);
-type Cells = Vec<Box<dyn Any + Send>>;
+type Cells = Vec<Box<dyn Cell>>;
+
+/// One subtask's cell of an accumulator, whatever its type.
+trait Cell: Send {
+    fn as_any(&self) -> &dyn Any;
+    fn encode(&self) -> Result<Vec<u8>>;
+}
+
+impl<A: Accumulator> Cell for Arc<Mutex<A>> {
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+
+    fn encode(&self) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        codec::encode(&*locked(self), &mut bytes)?;
+        Ok(bytes)
+    }
+}
 
 /// All metrics and accumulators of a job in this process.
 #[derive(Default)]
@@ -232,7 +257,8 @@ impl Registry {
         let cells = accumulators.get(name)?;
         let mut merged: Option<A> = None;
         for cell in cells {
-            let value = std::mem::take(&mut *locked(cell.downcast_ref::<Arc<Mutex<A>>>()?));
+            let value =
+                std::mem::take(&mut *locked(cell.as_any().downcast_ref::<Arc<Mutex<A>>>()?));
             match &mut merged {
                 Some(m) => m.merge(value),
                 None => merged = Some(value),
@@ -240,6 +266,18 @@ impl Registry {
         }
         accumulators.remove(name);
         merged
+    }
+
+    /// The cells of all accumulators as bytes, by name: what [`merge_encoded`] makes a value of elsewhere.
+    ///
+    /// # Errors
+    /// If a value cannot be written.
+    pub fn encode_accumulators(&self) -> Result<Vec<(String, Vec<Vec<u8>>)>> {
+        let encode = |(name, cells): (&String, &Cells)| {
+            let cells: Result<_> = cells.iter().map(|cell| cell.encode()).collect();
+            Ok((name.clone(), cells?))
+        };
+        locked(&self.accumulators).iter().map(encode).collect()
     }
 
     /// All metrics by (operator, name, subtask).
@@ -267,6 +305,19 @@ impl Registry {
     }
 }
 
+/// An accumulator merged from the cells of other processes; `None` if there are none, or they are of another type.
+pub fn merge_encoded<A: Accumulator>(cells: &[Vec<u8>]) -> Option<A> {
+    let mut merged: Option<A> = None;
+    for cell in cells {
+        let value: A = codec::decode_all(cell).ok()?;
+        match &mut merged {
+            Some(m) => m.merge(value),
+            None => merged = Some(value),
+        }
+    }
+    merged
+}
+
 fn new_histogram() -> HistogramHandle {
     // Three digits are within the crate's limits, so this cannot fail.
     let histogram = Histogram::new(3)
@@ -285,6 +336,9 @@ mod tests {
         *a.get() += 2;
         *b.get() += 3;
         assert_eq!(r.take_accumulator::<i64>("n"), None);
+        let encoded = r.encode_accumulators().unwrap();
+        assert_eq!(merge_encoded::<u64>(&encoded[0].1), Some(5));
+        assert_eq!(merge_encoded::<Vec<u64>>(&encoded[0].1), None);
         assert_eq!(r.take_accumulator::<u64>("n"), Some(5));
         assert_eq!(r.take_accumulator::<u64>("n"), None);
     }

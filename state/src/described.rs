@@ -2,14 +2,15 @@
 
 use crate::codec;
 use crate::layout::Layout;
-use crate::part::{Entries, Part, Written};
+use crate::part::{Entries, IsExpired, Part, Written};
 use crate::schema::Shape;
 use crate::snapshot::PartKind;
 use crate::store::Space;
 use crate::table::KeyedTable;
-use crate::ttl::Clock;
+use crate::ttl::{Clock, Lifetime};
 use millstream_model::{EventTime, Key, Result, hash_key};
 use std::any::Any;
+use std::sync::Arc;
 
 /// A table of whatever type.
 pub trait AnyTable: Any + Send + Part {
@@ -121,6 +122,14 @@ impl<K: Key, L: Layout> Part for DescribedTable<K, L> {
 
     fn attach(&mut self, space: Space, is_empty: bool) {
         self.table.attach(space, is_empty);
+    }
+
+    fn expiry(&self) -> Option<IsExpired> {
+        if !L::Lifetime::ENDS {
+            return None;
+        }
+        let clock = Arc::clone(&self.clock);
+        Some(Arc::new(move |bytes| L::is_over(bytes, clock())))
     }
 
     fn restore(&mut self, entries: &Entries<'_>) -> Result<()> {

@@ -8,7 +8,7 @@
 use crate::codec;
 use crate::schema::{Reader, Schema, Shape};
 use crate::table::KeyedTable;
-use crate::ttl::{Forever, Lifetime, Ttl, as_timed};
+use crate::ttl::{Forever, Lifetime, Ttl, as_timed, is_over_in};
 use millstream_model::{Data, Error, EventTime, Key, Result, hash_key};
 use std::marker::PhantomData;
 
@@ -51,6 +51,9 @@ pub trait Layout: Copy + Send + Sync + 'static {
 
     /// Whether something has expired in these places.
     fn is_stale(content: &Self::Content, places: std::ops::Range<usize>, now: EventTime) -> bool;
+
+    /// Whether all of it has expired, by the bytes of what this very layout holds. Only asked of what expires.
+    fn is_over(bytes: &[u8], now: EventTime) -> bool;
 
     /// Removes what has expired in these places; whether nothing is left at all.
     fn trim(content: &mut Self::Content, places: std::ops::Range<usize>, now: EventTime) -> bool;
@@ -187,6 +190,10 @@ impl<V: Data, L: Lifetime> Layout for Single<V, L> {
         L::is_over(held, now)
     }
 
+    fn is_over(bytes: &[u8], now: EventTime) -> bool {
+        is_over_in(bytes, now)
+    }
+
     fn trim(held: &mut Self::Content, _: std::ops::Range<usize>, now: EventTime) -> bool {
         L::is_over(held, now)
     }
@@ -226,6 +233,10 @@ impl<V: Data, L: Lifetime> Layout for Listed<V, L> {
 
     fn is_stale(list: &Self::Content, _: std::ops::Range<usize>, now: EventTime) -> bool {
         list.first().is_none_or(|held| L::is_over(held, now))
+    }
+
+    fn is_over(bytes: &[u8], now: EventTime) -> bool {
+        all_items(bytes, |held: &L::Held<V>| L::is_over(held, now))
     }
 
     fn trim(list: &mut Self::Content, _: std::ops::Range<usize>, now: EventTime) -> bool {
@@ -277,6 +288,10 @@ impl<MK: Key, MV: Data, L: Lifetime> Layout for Mapped<MK, MV, L> {
         map.is_empty() || map.in_buckets(places).any(|(_, held)| L::is_over(held, now))
     }
 
+    fn is_over(bytes: &[u8], now: EventTime) -> bool {
+        all_items(bytes, |(_, held): &(MK, L::Held<MV>)| L::is_over(held, now))
+    }
+
     fn trim(map: &mut Self::Content, places: std::ops::Range<usize>, now: EventTime) -> bool {
         let over: Vec<MK> = map
             .in_buckets(places)
@@ -298,6 +313,18 @@ fn read_items(bytes: &[u8], mut read: impl FnMut(&[u8]) -> Result<usize>) -> Res
         taken += read(&bytes[taken..])?;
     }
     Ok(taken)
+}
+
+/// Whether all items of a list are such.
+fn all_items<T: Data>(bytes: &[u8], is: impl Fn(&T) -> bool) -> bool {
+    let Ok((n_items, mut taken)) = codec::decode::<u64>(bytes) else { return false };
+    for _ in 0..n_items {
+        match codec::decode::<T>(&bytes[taken..]) {
+            Ok((item, n_bytes)) if is(&item) => taken += n_bytes,
+            _ => return false,
+        }
+    }
+    true
 }
 
 fn other_kind(now: &str, written: &Shape) -> Error {

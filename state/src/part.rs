@@ -13,6 +13,7 @@ use crate::snapshot::{Assignment, PartKind};
 use crate::store::Space;
 use millstream_model::{Error, Key, Result};
 use serde::de::DeserializeOwned;
+use std::sync::Arc;
 
 /// A named piece of an operator's state. See the module's text.
 pub trait Part {
@@ -57,6 +58,11 @@ pub trait Part {
         let _ = (space, is_empty);
     }
 
+    /// What tells of a value, as it lies in a store, whether all of it has expired; `None` if it never does.
+    fn expiry(&self) -> Option<IsExpired> {
+        None
+    }
+
     /// Forgets the freeze: the snapshot is not wanted any more.
     fn thaw(&mut self);
 
@@ -66,6 +72,9 @@ pub trait Part {
     /// If they cannot be decoded.
     fn restore(&mut self, entries: &Entries<'_>) -> Result<()>;
 }
+
+/// Tells of the bytes of a value whether all of it has expired. What cannot be read has not.
+pub type IsExpired = Arc<dyn Fn(&[u8]) -> bool + Send + Sync>;
 
 /// Entries of a part as bytes: encoded one behind the other.
 #[derive(Debug, Default)]

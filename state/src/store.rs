@@ -8,9 +8,12 @@ use crate::codec;
 use crate::lsm::{
     Cut, Expiry, Lsm, LsmEngine, LsmFile, MemoryBudget, Op, Open, Share, end_of_prefix,
 };
+use crate::part::IsExpired;
 use millstream_model::job_graph::OperatorId;
 use millstream_model::key_group::key_group;
-use millstream_model::{Data, Error, Result, hash_key};
+use millstream_model::sabotage::{Bug, is_planted};
+use millstream_model::{Data, Result, hash_key};
+use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -33,6 +36,8 @@ pub struct Backend {
 pub struct Store {
     tree: Mutex<Box<dyn Lsm>>,
     share: Mutex<Share>,
+    /// What decoded values of all tasks may take.
+    limit_bytes: usize,
     is_held: AtomicBool,
     /// Cuts that have been begun and are not done.
     n_cutting: AtomicUsize,
@@ -41,26 +46,29 @@ pub struct Store {
 }
 
 impl Backend {
-    /// Opens the store of a task: empty, or with the files of a checkpoint.
+    /// Opens the store of a task: empty, or with the files of a checkpoint. Compaction drops what has expired.
     ///
     /// # Errors
     /// As [`LsmEngine::open`].
-    pub fn open(&self, task: usize, attempt: u32, files: &[LsmFile]) -> Result<Arc<Store>> {
+    pub fn open(
+        &self,
+        task: usize,
+        attempt: u32,
+        files: &[LsmFile],
+        expiry: Expiry,
+    ) -> Result<Arc<Store>> {
         let instance = format!("{}-{attempt}-{task}", self.run);
         let dir = self.dir.join(&instance);
-        std::fs::create_dir_all(&dir).map_err(|e| {
-            Error::external(format!("`{}` cannot be made a folder for state", dir.display()))
-                .caused_by(e)
-        })?;
         let tree = self.engine.open(Open {
             dir: &dir.join("tree"),
             instance: &instance,
             files,
-            expiry: Expiry::never(),
+            expiry,
         })?;
         Ok(Arc::new(Store {
             tree: Mutex::new(tree),
             share: Mutex::new(self.budget.share()),
+            limit_bytes: self.budget.limit(),
             is_held: AtomicBool::new(false),
             n_cutting: AtomicUsize::new(0),
             dir,
@@ -79,8 +87,16 @@ impl Store {
         Space { store: Arc::clone(self), prefix: part_prefix(id, part), max_parallelism }
     }
 
+    /// What decoded values of all tasks may take, in bytes.
+    pub(crate) fn limit_bytes(&self) -> usize {
+        self.limit_bytes
+    }
+
     /// Whether only what was there at the freeze may be written.
     pub fn is_held(&self) -> bool {
+        if is_planted(Bug::WriteAfterBarrier) {
+            return false;
+        }
         self.is_held.load(Ordering::SeqCst) || self.n_cutting.load(Ordering::SeqCst) > 0
     }
 
@@ -125,6 +141,14 @@ impl Store {
                 _ => return Ok(()),
             }
         }
+    }
+
+    /// Rewrites everything now, without what is deleted or has expired.
+    ///
+    /// # Errors
+    /// As [`Lsm::compact`].
+    pub fn compact(&self) -> Result<()> {
+        self.tree().compact()
     }
 
     /// Deletes a range of keys.
@@ -185,6 +209,18 @@ pub fn stored_path(folder: &str, name: &str) -> String {
 /// What a tree calls a file that is stored there.
 pub fn tree_name(path: &str) -> String {
     path.rsplit('/').next().unwrap_or(path).replace('~', "/")
+}
+
+/// What of these parts' entries expires: how a part's keys begin, and what tells of its values whether they have.
+pub fn expiry_of(parts: impl IntoIterator<Item = ([u8; 8], IsExpired)>) -> Expiry {
+    let by_prefix: HashMap<[u8; 8], IsExpired> = parts.into_iter().collect();
+    if by_prefix.is_empty() {
+        return Expiry::never();
+    }
+    Expiry::of(move |key, value| {
+        let is_expired = key.first_chunk().and_then(|prefix| by_prefix.get(prefix));
+        is_expired.is_some_and(|is_expired| is_expired(value))
+    })
 }
 
 /// How the keys of a part begin in every tree: the same in all subtasks and runs.

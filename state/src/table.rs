@@ -153,7 +153,7 @@ impl<K: Key, V> KeyedTable<K, V> {
                 if is_dirty {
                     cache.dirty.set(bucket);
                 }
-                if n_entries.is_multiple_of(64) {
+                if cache.looks_for_room(n_entries) {
                     self.make_room(bucket);
                 }
             }

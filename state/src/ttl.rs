@@ -5,6 +5,7 @@
 //! long something is kept, not about when it happened. What has expired is never shown; it is removed when it
 //! is met, and by a look at a few entries with every access, so that no single one pays for all.
 
+use crate::codec;
 use crate::schema::{Field, Shape};
 use millstream_model::{Data, EventTime};
 use serde::{Deserialize, Serialize};
@@ -53,7 +54,7 @@ impl Ttl {
     }
 }
 
-/// A value that expires. The time stands first, where a store can find it without knowing the type.
+/// A value that expires. The time stands first, where a store finds it without reading the value.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Timed<V> {
     #[serde(rename = "expires at")]
@@ -66,6 +67,11 @@ impl<V> Timed<V> {
     pub(crate) fn is_over(&self, now: EventTime) -> bool {
         self.at <= now
     }
+}
+
+/// Whether a [`Timed`] value has expired, by its bytes.
+pub(crate) fn is_over_in(bytes: &[u8], now: EventTime) -> bool {
+    codec::decode::<EventTime>(bytes).is_ok_and(|(at, _)| at <= now)
 }
 
 /// No field of a Rust type is called that, so values that expire are told from all others by their shape.
@@ -97,6 +103,9 @@ pub(crate) fn as_timed(shape: &Shape) -> Option<&Shape> {
 
 /// Whether and when values expire, as a type.
 pub trait Lifetime: Copy + Send + Sync + 'static {
+    /// Whether values expire at all.
+    const ENDS: bool;
+
     /// How a value is held.
     type Held<V: Data>: Data;
 
@@ -120,6 +129,8 @@ pub trait Lifetime: Copy + Send + Sync + 'static {
 pub struct Forever;
 
 impl Lifetime for Forever {
+    const ENDS: bool = false;
+
     type Held<V: Data> = V;
 
     fn shape(value: Shape) -> Shape {
@@ -137,6 +148,8 @@ impl Lifetime for Forever {
 }
 
 impl Lifetime for Ttl {
+    const ENDS: bool = true;
+
     type Held<V: Data> = Timed<V>;
 
     fn shape(value: Shape) -> Shape {

@@ -1,7 +1,20 @@
 //! Runs tasks.
 //!
-//! The [`host`] is linked into the user's program: it has the threads that step the tasks of one job and
-//! reports what becomes of them, and [`uploads`] brings their snapshots to storage. It decides nothing; it is told what to run and what to cancel.
+//! One half is linked into the user's program: [`host`] has the threads that step the tasks of one job and reports what
+//! becomes of them, [`uploads`] brings their snapshots to storage, and on a cluster [`channel`] is how the program
+//! hears what to run. The other half, behind the feature `process`, is the task manager's process, which starts
+//! such programs and stands between them and the job manager. Neither decides anything about a job.
 
+pub mod channel;
 pub mod host;
+#[cfg(feature = "process")]
+pub mod hosts;
+#[cfg(feature = "process")]
+pub mod process;
+#[cfg(feature = "process")]
+pub mod programs;
+#[cfg(feature = "process")]
+pub mod session;
+#[cfg(feature = "process")]
+pub mod supervisor;
 pub mod uploads;

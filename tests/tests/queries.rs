@@ -192,3 +192,14 @@ fn transcripts_pass_with_a_restore_before_every_step() {
 fn transcripts_pass_with_another_parallelism_at_every_step() {
     transcripts_in(&["--rescale"]);
 }
+
+/// One step of each case is restored, on RocksDB; `make soak` does it with every step.
+#[cfg(feature = "rocksdb")]
+#[test]
+fn transcripts_pass_on_rocksdb_with_a_restore_before_a_random_step() {
+    let seed = std::process::id().to_string();
+    println!("seed {seed}");
+    let how = ["--one-step", &seed, "--backend", "rocksdb"];
+    transcripts_in(&[&["--snapshot-every-step"], &how[..]].concat());
+    transcripts_in(&[&["--rescale"], &how[..]].concat());
+}

@@ -46,6 +46,8 @@ pub(crate) fn compile(program: &Graph, config: &Config, name: &str) -> Result<Co
         let vertex = match &unfused[id] {
             None => vertex_of[node.inputs[0].edges[0].from],
             Some(_) => {
+                // Only the first operator of a vertex can be keyed, because its input is partitioned: the key
+                // groups are its own, whatever is fused behind it.
                 vertices.push(JobVertex {
                     operators: Vec::new(),
                     parallelism: resolved[id].parallelism,
@@ -65,9 +67,6 @@ pub(crate) fn compile(program: &Graph, config: &Config, name: &str) -> Result<Co
             states: node.states.clone(),
             unfused_because: unfused[id].clone().filter(|_| !node.inputs.is_empty()),
         });
-        // Key groups of fused operators are one vertex's: the widest wins.
-        let max = vertices[vertex].max_parallelism.max(resolved[id].max_parallelism);
-        vertices[vertex].max_parallelism = max;
     }
 
     let mut edges = Vec::new();

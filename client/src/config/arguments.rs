@@ -54,7 +54,7 @@ impl Arguments {
                     let name = value("memory or rocksdb")?;
                     found.settings.push(("state-backend".into(), name));
                 }
-                "--checkpoint-dir" | "--checkpoint-interval" | "--restore" => {
+                "--checkpoint-dir" | "--checkpoint-interval" | "--restore" | "--cluster" => {
                     let setting = value("a value")?;
                     found.settings.push((flag.trim_start_matches('-').into(), setting));
                 }

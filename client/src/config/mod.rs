@@ -11,17 +11,17 @@ pub(crate) use arguments::Arguments;
 pub use arguments::ExplainFormat;
 pub use options::reference;
 
-use millstream_jobmanager::checkpoint::CheckpointConfig;
-use millstream_jobmanager::restart::RestartStrategy;
+use millstream_model::settings::{CheckpointConfig, JobSettings, RestartStrategy, RestoreFrom};
 use millstream_model::{CheckpointMode, Error, Result};
 use millstream_taskmanager::host::Driver;
 use options::OPTIONS;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 /// Who steps the tasks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum DriverKind {
     /// A few workers, one per core, share all tasks.
     Cooperative,
@@ -30,7 +30,7 @@ pub enum DriverKind {
 }
 
 /// When a progress bar is shown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum ShowProgress {
     Auto,
     Always,
@@ -38,7 +38,7 @@ pub(crate) enum ShowProgress {
 }
 
 /// Where state lies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum BackendKind {
     /// In memory.
     Memory,
@@ -46,17 +46,8 @@ pub(crate) enum BackendKind {
     RocksDb,
 }
 
-/// What a job goes on from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum RestoreFrom {
-    /// The newest completed checkpoint in its checkpoint folder.
-    Latest,
-    /// The checkpoint or savepoint in this folder.
-    Path(PathBuf),
-}
-
 /// The engine's settings.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Config {
     pub(crate) parallelism: usize,
     pub(crate) max_parallelism: Option<u32>,
@@ -78,10 +69,18 @@ pub(crate) struct Config {
     pub(crate) allow_non_restored: bool,
     pub(crate) allow_older: bool,
     pub(crate) restart: Option<RestartStrategy>,
+    /// How long tasks may take to end when they are told to.
+    pub(crate) cancel_timeout_ms: u64,
     pub(crate) backend: BackendKind,
     pub(crate) state_memory: usize,
     pub(crate) state_dir: Option<PathBuf>,
     pub(crate) parameters: BTreeMap<String, String>,
+    /// The job managers of the cluster that runs the program's jobs, if one does.
+    pub(crate) cluster: Option<String>,
+    /// Whether the program ends when its job is submitted.
+    pub(crate) detached: bool,
+    /// Variables of the environment that the program sees also there.
+    pub(crate) pass_environment: Vec<String>,
 }
 
 pub(crate) fn available_cores() -> usize {
@@ -109,10 +108,14 @@ impl Default for Config {
             allow_non_restored: false,
             allow_older: false,
             restart: None,
+            cancel_timeout_ms: 30_000,
             backend: BackendKind::Memory,
             state_memory: 1 << 30,
             state_dir: None,
             parameters: BTreeMap::new(),
+            cluster: None,
+            detached: false,
+            pass_environment: Vec::new(),
         }
     }
 }
@@ -139,6 +142,20 @@ impl Config {
             (Some(strategy), _) => strategy.clone(),
             (None, Some(_)) => RestartStrategy::exponential(),
             (None, None) => RestartStrategy::None,
+        }
+    }
+
+    /// What whoever runs the job must know.
+    pub(crate) fn job_settings(&self) -> JobSettings {
+        JobSettings {
+            checkpoints: self.checkpoints.clone(),
+            checkpoint_dir: self.checkpoint_dir.clone(),
+            restore: self.restore.clone(),
+            claims: self.claims,
+            allow_non_restored: self.allow_non_restored,
+            allow_older: self.allow_older,
+            restart: self.restart(),
+            cancel_timeout_ms: self.cancel_timeout_ms,
         }
     }
 
@@ -211,6 +228,11 @@ impl Config {
             // These speak to the project's own scripts and tests, not to the engine.
             if matches!(rest, "DATA" | "REQUIRE_DATA" | "SKIPPED" | "CONFIG" | "LOG" | "FAILPOINT")
             {
+                continue;
+            }
+            // These say how a cluster is reached, and that a process is part of one.
+            let of_cluster = ["TLS_", "TOKEN", "INSECURE", "HOST_CHANNEL", "DATA_BIND"];
+            if of_cluster.iter().any(|prefix| rest.starts_with(prefix)) {
                 continue;
             }
             let key = rest.to_ascii_lowercase().replace('_', "-");

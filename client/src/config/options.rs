@@ -1,8 +1,8 @@
 //! The table of options.
 
-use super::{BackendKind, Config, DriverKind, RestoreFrom, ShowProgress};
-use millstream_jobmanager::restart::RestartStrategy;
+use super::{BackendKind, Config, DriverKind, ShowProgress};
 use millstream_model::CheckpointMode;
+use millstream_model::settings::{RestartStrategy, RestoreFrom};
 use std::fmt::Write;
 
 pub(super) struct OptionSpec {
@@ -355,6 +355,47 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
         doc: "Whether a job that failed is run again, from its newest checkpoint, and after how long. `exponential-delay` begins at once, then waits 100 ms, and up to a minute.",
         set: |c, v| {
             c.restart = Some(restart_strategy(v)?);
+            Ok(())
+        },
+    },
+    OptionSpec {
+        key: "cluster",
+        values: "`HOST:PORT`, or several with commas between",
+        default: "none: the program's own process runs its jobs",
+        doc: "The job managers of the cluster that runs the program's jobs; the program sends itself there. Also `--cluster HOST:PORT`. Needs the feature `cluster`.",
+        set: |c, v| {
+            c.cluster = Some(v.to_string()).filter(|v| !v.is_empty());
+            Ok(())
+        },
+    },
+    OptionSpec {
+        key: "detached",
+        values: "`true` or `false`",
+        default: "`false`",
+        doc: "Whether `execute` prints the id of a job that was submitted to a cluster and ends the program, instead of waiting for the job.",
+        set: |c, v| {
+            c.detached = boolean(v)?;
+            Ok(())
+        },
+    },
+    OptionSpec {
+        key: "pass-environment",
+        values: "names with commas between",
+        default: "none",
+        doc: "Variables of the environment that the program sees also where a cluster runs it; it sees no others there.",
+        set: |c, v| {
+            let names = v.split(',').map(str::trim).filter(|name| !name.is_empty());
+            c.pass_environment = names.map(str::to_string).collect();
+            Ok(())
+        },
+    },
+    OptionSpec {
+        key: "cancel-timeout",
+        values: "a duration, such as `30s`",
+        default: "`30s`",
+        doc: "In a cluster, how long tasks may take to end when the job is cancelled or fails; then their process is ended.",
+        set: |c, v| {
+            c.cancel_timeout_ms = duration_ms(v)?;
             Ok(())
         },
     },

@@ -6,6 +6,8 @@
 use millstream_model::{CheckpointMode, Data, Error, Result};
 use millstream_runtime::chain::{AnySide, Discard, Output, Push, SideOutput, Site, Tee};
 use millstream_runtime::context::{OperatorContext, TaskContext};
+#[cfg(feature = "cluster")]
+use millstream_runtime::exchange::net::{ChannelId, NetAttempt};
 use millstream_runtime::exchange::{Gate, MemoryPool, Sender, connect};
 use millstream_runtime::task::Waker;
 use std::any::{Any, TypeId, type_name};
@@ -155,6 +157,24 @@ pub(crate) trait InputPort: Send + Sync {
         receiver: Waker,
         mode: CheckpointMode,
     ) -> (Vec<AnySender>, AnyGate);
+    /// The sending end of a channel to a task in another process.
+    #[cfg(feature = "cluster")]
+    fn remote_sender(
+        &self,
+        net: &NetAttempt,
+        host: u32,
+        channel: ChannelId,
+        waker: Waker,
+    ) -> Result<AnySender>;
+    /// Lets what arrives from another process in through one of a gate's senders.
+    #[cfg(feature = "cluster")]
+    fn inlet(
+        &self,
+        net: &NetAttempt,
+        host: u32,
+        channel: ChannelId,
+        sender: AnySender,
+    ) -> Result<()>;
 }
 
 /// An input of records of type `T`.
@@ -177,5 +197,27 @@ impl<T: Data> InputPort for InputOf<T> {
         let (ends, gate) = connect::<T>(memory, senders, receiver, mode);
         let ends = ends.into_iter().map(|s: Sender<T>| Box::new(s) as AnySender).collect();
         (ends, erase_gate(gate))
+    }
+
+    #[cfg(feature = "cluster")]
+    fn remote_sender(
+        &self,
+        net: &NetAttempt,
+        host: u32,
+        channel: ChannelId,
+        waker: Waker,
+    ) -> Result<AnySender> {
+        Ok(Box::new(net.sender::<T>(host, channel, waker)?))
+    }
+
+    #[cfg(feature = "cluster")]
+    fn inlet(
+        &self,
+        net: &NetAttempt,
+        host: u32,
+        channel: ChannelId,
+        sender: AnySender,
+    ) -> Result<()> {
+        net.inlet(host, channel, typed::<Sender<T>>(sender)?)
     }
 }

@@ -69,16 +69,20 @@ pub(crate) struct Input {
     pub(crate) port: Box<dyn InputPort>,
 }
 
-type BuildSource = Box<dyn Fn(&OpContext, RawOuts) -> Result<Box<dyn Head>> + Send>;
-type PrepareSource = Box<dyn Fn(usize) -> Result<BuildSource> + Send + Sync>;
+/// Builds the head of each subtask.
+pub(crate) type BuildSource = Box<dyn Fn(&OpContext, RawOuts) -> Result<Box<dyn Head>> + Send>;
+/// Finds the splits for a parallelism, as bytes.
+type Discover = Box<dyn Fn(usize) -> Result<Vec<u8>> + Send + Sync>;
+/// Deals the splits out to so many subtasks.
+type DealSplits = Box<dyn Fn(&[u8], usize) -> Result<BuildSource> + Send + Sync>;
 type MakeLink = Box<dyn Fn(&OpContext, RawOuts) -> Result<AnyPush> + Send + Sync>;
 type MakeTwoHead =
     Box<dyn Fn(&OpContext, RawOuts, AnyGate, AnyGate) -> Result<Box<dyn Head>> + Send + Sync>;
 
 /// How a node becomes part of a task.
 pub(crate) enum Make {
-    /// Finds the splits for a parallelism, then builds the head of each subtask.
-    Source(PrepareSource),
+    /// Finds the splits, once for the whole job, then builds the heads wherever subtasks are.
+    Source { discover: Discover, build: DealSplits },
     /// A link, and the head for when the node is the first of its chain.
     One { link: MakeLink, head: fn(AnyGate, AnyPush, &OpContext) -> Result<Box<dyn Head>> },
     /// Always the first of its chain.
@@ -167,6 +171,16 @@ pub(crate) struct Graph {
     pub(crate) nodes: Vec<Node>,
     /// What the program did wrong while building, reported by `execute`.
     pub(crate) mistakes: Vec<String>,
+    /// Records that the program keeps for itself.
+    pub(crate) collected: Vec<Collection>,
+}
+
+/// Records that are kept where they end and belong to the program, which may be elsewhere.
+pub(crate) struct Collection {
+    /// Unique in the job.
+    pub(crate) name: String,
+    pub(crate) gather: Box<dyn Fn() -> Result<Vec<u8>> + Send + Sync>,
+    pub(crate) scatter: Box<dyn Fn(&[u8]) -> Result<()> + Send + Sync>,
 }
 
 impl Graph {

@@ -1,9 +1,15 @@
 //! From a compiled job to tasks: channels first, then each chain from its tail to its head.
+//!
+//! Of a job in a cluster only the tasks that were placed here are made; channels from and to the others cross the
+//! network, and neither a writer nor a gate knows.
 
 use super::Program;
+use super::neighbours::Neighbours;
 use crate::graph::{
-    AnyGate, AnyPush, AnySender, Make, Node, NodeId, OpContext, RawOuts, Tag, WriterContext,
+    AnyGate, AnyPush, AnySender, BuildSource, Make, Node, NodeId, OpContext, RawOuts, Tag,
+    WriterContext,
 };
+use millstream_jobmanager::job;
 use millstream_model::job_graph::Ship;
 use millstream_model::{CheckpointId, CheckpointMode, Error, Result};
 use millstream_runtime::TaskContext;
@@ -13,13 +19,11 @@ use millstream_runtime::exchange::{Limits, MemoryPool};
 use millstream_runtime::operator::{STAGED_PART, SinkStart, Staged};
 use millstream_runtime::task::{Checkpointing, Control, Head, Restore, Snapshots, Task, Waker};
 use millstream_state::store::Backend;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 /// Bytes a full batch may have.
 const BATCH_BYTES: usize = 64 << 10;
-
-type BuildSource = Box<dyn Fn(&OpContext, RawOuts) -> Result<Box<dyn Head>> + Send>;
 
 struct Assembly<'a> {
     program: &'a Program,
@@ -54,24 +58,43 @@ pub(crate) enum Begin {
     At(Restore),
 }
 
+impl From<job::Begin> for Begin {
+    fn from(begin: job::Begin) -> Self {
+        match begin {
+            job::Begin::Fresh => Begin::Fresh,
+            job::Begin::Anew => Begin::Anew,
+            job::Begin::At(restored) => Begin::At(restored.restore),
+        }
+    }
+}
+
+/// What was found before any task of an attempt existed: the splits of each source, as bytes.
+pub(crate) type Prepared = BTreeMap<NodeId, Vec<u8>>;
+
+/// The mailbox of each task that runs here.
+pub(crate) type Mailboxes = dyn Fn(usize) -> Option<Arc<Control>>;
+
 /// One attempt of a job.
 pub(crate) struct Attempt<'a> {
     pub(crate) number: u32,
     pub(crate) begin: Begin,
     /// What the tasks need to take part in checkpoints, if there are any.
-    pub(crate) snapshots: Option<(Arc<dyn Snapshots>, &'a [Arc<Control>])>,
+    pub(crate) snapshots: Option<(Arc<dyn Snapshots>, &'a Mailboxes)>,
     /// What keeps the state, if that is not memory alone.
     pub(crate) backend: Option<&'a Backend>,
+    /// Where the other tasks are.
+    pub(crate) neighbours: &'a Neighbours<'a>,
 }
 
-/// Makes the tasks of a job, in the order of their numbers.
+/// Makes the tasks of a job that run here, with their numbers, in order.
 pub(crate) fn assemble(
     program: &Program,
     job: &Arc<JobContext>,
     attempt: &Attempt<'_>,
+    prepared: &Prepared,
     wakers: &dyn Fn(usize) -> Waker,
     memory: &Arc<MemoryPool>,
-) -> Result<Vec<Task>> {
+) -> Result<Vec<(usize, Task)>> {
     let vertices = &program.compiled.graph.vertices;
     let n_tasks = program.compiled.graph.n_tasks().max(1);
     let mut assembly = Assembly {
@@ -87,13 +110,19 @@ pub(crate) fn assemble(
         sources: HashMap::new(),
         mode: job.checkpoints.unwrap_or_default(),
     };
-    assembly.prepare(&attempt.begin)?;
+    assembly.build_sources(prepared)?;
     assembly.find_consumers();
-    assembly.connect(wakers, memory);
+    assembly.connect(wakers, memory, attempt.neighbours)?;
     let mut tasks = Vec::new();
+    let mut next_number = 0;
     for (v, vertex) in vertices.iter().enumerate() {
         for subtask in 0..vertex.parallelism {
-            let waker = wakers(tasks.len());
+            let number = next_number;
+            next_number += 1;
+            if !attempt.neighbours.is_here(number) {
+                continue;
+            }
+            let waker = wakers(number);
             let context = TaskContext::new(
                 Arc::clone(job),
                 subtask,
@@ -106,9 +135,10 @@ pub(crate) fn assemble(
             let head = assembly.head(v, subtask, &context)?;
             let ids = vertex.operators.iter().map(|o| o.id).collect();
             let mut task = Task::new(head, context, places, ids);
-            if let Some((snapshots, controls)) = &attempt.snapshots {
-                let number = tasks.len();
-                let (control, snapshots) = (Arc::clone(&controls[number]), Arc::clone(snapshots));
+            if let Some((snapshots, mailboxes)) = &attempt.snapshots {
+                let mailbox = mailboxes(number);
+                let control = mailbox.ok_or_else(|| Error::internal("a task has no mailbox"))?;
+                let snapshots = Arc::clone(snapshots);
                 task = task.checkpointed(Checkpointing {
                     task: number,
                     vertex: v,
@@ -119,15 +149,52 @@ pub(crate) fn assemble(
             }
             task.check_state()?;
             if let Some(backend) = attempt.backend {
-                task = task.stored_in(backend.clone(), tasks.len());
+                task = task.stored_in(backend.clone(), number);
             }
             if let Begin::At(restore) = &attempt.begin {
                 task = task.restored_from(restore.clone());
             }
-            tasks.push(task);
+            tasks.push((number, task));
         }
     }
     Ok(tasks)
+}
+
+/// Runs what must happen once before any task of an attempt exists: sinks are prepared, splits are found.
+pub(crate) fn prepare(program: &Program, begin: &Begin) -> Result<Prepared> {
+    let mut prepared = Prepared::new();
+    for vertex in &program.compiled.graph.vertices {
+        for operator in &vertex.operators {
+            let node = &program.graph.nodes[operator.node];
+            let locate = |e: Error| {
+                let place = millstream_model::Place {
+                    operator: node.name.clone(),
+                    subtask: 0,
+                    parallelism: vertex.parallelism,
+                    attempt: 0,
+                };
+                e.at(&place)
+            };
+            if let Some(prepare) = &node.prepare {
+                let start = match begin {
+                    Begin::Fresh => SinkStart::Fresh,
+                    Begin::Anew => SinkStart::Recovering(Vec::new()),
+                    Begin::At(restore) => {
+                        let staged =
+                            restore.entries_of::<(CheckpointId, Staged)>(operator.id, STAGED_PART);
+                        let staged = staged.map_err(locate)?;
+                        SinkStart::Recovering(staged.into_iter().map(|(_, s)| s).collect())
+                    }
+                };
+                prepare(&start).map_err(locate)?;
+            }
+            if let Make::Source { discover, .. } = &node.make {
+                let splits = discover(vertex.parallelism).map_err(locate)?;
+                prepared.insert(operator.node, splits);
+            }
+        }
+    }
+    Ok(prepared)
 }
 
 impl Assembly<'_> {
@@ -135,37 +202,14 @@ impl Assembly<'_> {
         &self.program.graph.nodes[id]
     }
 
-    /// Runs what must happen once before any task exists.
-    fn prepare(&mut self, begin: &Begin) -> Result<()> {
+    fn build_sources(&mut self, prepared: &Prepared) -> Result<()> {
         for vertex in &self.program.compiled.graph.vertices {
-            for operator in &vertex.operators {
-                let node = &self.program.graph.nodes[operator.node];
-                let locate = |e: Error| {
-                    let place = millstream_model::Place {
-                        operator: node.name.clone(),
-                        subtask: 0,
-                        parallelism: vertex.parallelism,
-                        attempt: 0,
-                    };
-                    e.at(&place)
-                };
-                if let Some(prepare) = &node.prepare {
-                    let start = match begin {
-                        Begin::Fresh => SinkStart::Fresh,
-                        Begin::Anew => SinkStart::Recovering(Vec::new()),
-                        Begin::At(restore) => {
-                            let staged = restore
-                                .entries_of::<(CheckpointId, Staged)>(operator.id, STAGED_PART);
-                            let staged = staged.map_err(locate)?;
-                            SinkStart::Recovering(staged.into_iter().map(|(_, s)| s).collect())
-                        }
-                    };
-                    prepare(&start).map_err(locate)?;
-                }
-                if let Make::Source(prepare) = &node.make {
-                    let build = prepare(vertex.parallelism).map_err(locate)?;
-                    self.sources.insert(operator.node, build);
-                }
+            let id = vertex.operators[0].node;
+            if let Make::Source { build, .. } = &self.node(id).make {
+                let splits = prepared
+                    .get(&id)
+                    .ok_or_else(|| Error::internal("nobody has found the splits of a source"))?;
+                self.sources.insert(id, build(splits, vertex.parallelism)?);
             }
         }
         Ok(())
@@ -185,42 +229,62 @@ impl Assembly<'_> {
         }
     }
 
-    fn connect(&mut self, wakers: &dyn Fn(usize) -> Waker, memory: &Arc<MemoryPool>) {
-        let graph = &self.program.compiled.graph;
+    fn connect(
+        &mut self,
+        wakers: &dyn Fn(usize) -> Waker,
+        memory: &Arc<MemoryPool>,
+        neighbours: &Neighbours<'_>,
+    ) -> Result<()> {
+        let program = self.program;
+        let graph = &program.compiled.graph;
         let mut first_task = vec![0];
         for v in &graph.vertices {
             first_task.push(first_task.last().unwrap_or(&0) + v.parallelism);
         }
         for (v, vertex) in graph.vertices.iter().enumerate() {
             let head = vertex.operators[0].node;
-            for (input, i) in self.program.graph.nodes[head].inputs.iter().enumerate() {
+            for (input, i) in program.graph.nodes[head].inputs.iter().enumerate() {
                 let edges: Vec<usize> =
                     graph.inputs_of(v).filter(|(_, e)| e.input == input).map(|(e, _)| e).collect();
                 for down in 0..vertex.parallelism {
+                    let receiver = first_task[v] + down;
+                    // The edge, the sending subtask, its task.
                     let mut ends = Vec::new();
                     for &e in &edges {
                         let edge = &graph.edges[e];
                         let n_up = graph.vertices[edge.from].parallelism;
                         for up in 0..n_up {
                             if is_connected(edge.ship, (up, n_up), (down, vertex.parallelism)) {
-                                ends.push((e, up, wakers(first_task[edge.from] + up)));
+                                ends.push((e, up, first_task[edge.from] + up));
                             }
                         }
                     }
-                    let ups: Vec<_> = ends.iter().map(|(.., w)| w.clone()).collect();
-                    let (senders, gate) = i.port.connect(
-                        memory,
-                        &ups,
-                        wakers(first_task[v] + down),
-                        self.mode_into(v),
-                    );
-                    for ((e, up, _), sender) in ends.into_iter().zip(senders) {
-                        self.senders.entry((e, up)).or_default().push(sender);
+                    if !neighbours.is_here(receiver) {
+                        for (e, up, sender) in ends {
+                            if neighbours.is_here(sender) {
+                                let (channel, waker) = ((e, up, down), wakers(sender));
+                                let sender =
+                                    neighbours.sender(&*i.port, receiver, channel, waker)?;
+                                self.senders.entry((e, up)).or_default().push(sender);
+                            }
+                        }
+                        continue;
+                    }
+                    let ups: Vec<_> = ends.iter().map(|(.., task)| wakers(*task)).collect();
+                    let (senders, gate) =
+                        i.port.connect(memory, &ups, wakers(receiver), self.mode_into(v));
+                    for ((e, up, task), sender) in ends.into_iter().zip(senders) {
+                        if neighbours.is_here(task) {
+                            self.senders.entry((e, up)).or_default().push(sender);
+                        } else {
+                            neighbours.inlet(&*i.port, task, (e, up, down), sender)?;
+                        }
                     }
                     self.gates.insert((head, input, down), gate);
                 }
             }
         }
+        Ok(())
     }
 
     /// How barriers travel into a vertex. They overtake only what can be dealt out anew: not what every subtask
@@ -258,7 +322,7 @@ impl Assembly<'_> {
                 .ok_or_else(|| Error::internal("an input has no gate"))
         };
         let built = match &self.program.graph.nodes[id].make {
-            Make::Source(_) => match self.sources.get(&id) {
+            Make::Source { .. } => match self.sources.get(&id) {
                 Some(build) => build(&context, outs),
                 None => Err(Error::internal("a source was not prepared")),
             },

@@ -5,18 +5,19 @@
 
 mod assemble;
 mod backend;
-mod checkpoints;
-mod claimed;
-mod handle;
-mod restoring;
+mod neighbours;
+mod runner;
+mod shared;
 mod shell;
-mod stopped;
 
-pub(crate) use assemble::{Attempt, Begin, assemble};
-pub(crate) use checkpoints::{Checkpoints, OpenStorage, Request, vertices};
-pub(crate) use handle::Canceller;
-pub use handle::{JobHandle, JobResult, JobState, JobStatus};
-pub(crate) use restoring::check_fit;
+#[cfg(feature = "cluster")]
+pub(crate) use assemble::Begin as AssembledBegin;
+pub(crate) use assemble::{Attempt, Begin, Mailboxes, assemble, prepare};
+pub(crate) use backend::open as open_backend;
+pub(crate) use neighbours::Neighbours;
+pub(crate) use runner::LocalTasks;
+#[cfg(feature = "cluster")]
+pub(crate) use runner::Runner;
 pub(crate) use shell::launch;
 
 use crate::compile::Compiled;

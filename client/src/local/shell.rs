@@ -1,23 +1,19 @@
-//! The shell of a job: performs what its machines decide, feeds back what comes of it, shows progress.
-//!
-//! Two machines decide: the scheduler (which attempt runs, how the job ends) and, if the job takes checkpoints,
-//! their coordinator. Both are stepped here, on one thread, so neither ever sees half of what happened.
+//! The thread of a job that runs in this process: hands its master what happens, and shows progress.
 
 use super::Program;
-use super::assemble::{Attempt, Begin, assemble};
-use super::backend;
-use super::checkpoints::{Checkpoints, Request, local_storage};
-use super::handle::{JobHandle, Shared};
-use crossbeam_channel::{Receiver, Sender, never, select, unbounded};
-use millstream_jobmanager::scheduler::{Effect, Input, JobState, Scheduler};
-use millstream_model::{Error, Machine, Result};
+use super::assemble::Begin;
+use super::neighbours::Neighbours;
+use super::runner::Runner;
+use super::shared::{LocalJob, Shared};
+use crate::job::{JobHandle, RECORDS};
+use crossbeam_channel::{Receiver, never, select, unbounded};
+use millstream_jobmanager::job::{
+    self, Checkpoints, Event, Master, NowUs, Request, Restored, Tasks, local_storage,
+};
+use millstream_jobmanager::scheduler::{JobState, Scheduler};
+use millstream_model::{Error, LeaderEpoch, Result};
 use millstream_runtime::SystemClock;
 use millstream_runtime::context::{Clock, JobContext};
-use millstream_runtime::exchange::MemoryPool;
-use millstream_runtime::task::{Control, Snapshots};
-use millstream_state::store::Backend;
-use millstream_taskmanager::host::{Running, TaskEvent, TaskHost};
-use millstream_taskmanager::uploads::{SnapshotEvent, Uploads};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -33,46 +29,28 @@ pub(crate) enum Order {
 /// Starts a job on a thread of its own.
 pub(crate) fn launch(program: Program) -> Result<JobHandle> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+    let (graph, settings) = (&program.compiled.graph, program.config.job_settings());
+    // Every job in a process of its own is its own leader.
+    let epoch = LeaderEpoch::default();
+    let now_us = { Arc::clone(&clock) };
+    let now_us: NowUs = Arc::new(move || now_us.now_us());
     let (checkpoints, begin) =
-        Checkpoints::open(&program.config, &program.compiled.graph, &local_storage(), &clock)?;
-    let backend = backend::open(&program.config)?;
-    let mode = checkpoints.is_some().then(|| program.config.mode());
-    let job = Arc::new(JobContext {
-        name: program.compiled.graph.name.clone(),
-        parameters: program.config.parameters.clone(),
-        clock,
-        registry: Default::default(),
-        alignment: Default::default(),
-        batch_size: program.config.batch_size,
-        checkpoints: mode,
-    });
+        Checkpoints::open(&settings, graph, epoch, &local_storage(), &now_us)?;
+    let scheduler = Scheduler::new(graph).with_restarts(settings.restart);
+    let runner = Runner::new(program, clock)?;
     let (inbox, orders) = unbounded();
-    let memory = Arc::new(MemoryPool::new(program.config.network_memory));
-    let shared = Arc::new(Shared::new(
-        program.compiled.graph.clone(),
-        Arc::clone(&job),
-        Arc::clone(&memory),
-    ));
-    let handle = JobHandle::new(Arc::clone(&shared), inbox);
-    let name = format!("job {}", program.compiled.graph.name);
-    let scheduler = Scheduler::new(&program.compiled.graph).with_restarts(program.config.restart());
-    let shell = Shell {
-        program,
-        job,
-        memory,
-        shared,
-        orders,
+    let graph = runner.program.compiled.graph.clone();
+    let name = format!("job {}", graph.name);
+    let (job, memory) = (Arc::clone(&runner.job), Arc::clone(&runner.memory));
+    let shared = Arc::new(Shared::new(graph, job, memory));
+    let handle = JobHandle::new(LocalJob { shared: Arc::clone(&shared), inbox });
+    let master = Master::new(
         scheduler,
         checkpoints,
-        begin: Some(begin),
-        backend,
-        snapshots: unbounded(),
-        start: Instant::now(),
-        inputs: vec![Input::Start],
-        running: None,
-        restart_at: None,
-        ended: None,
-    };
+        begin,
+        Embedded { runner, shared: Arc::clone(&shared) },
+    );
+    let shell = Shell { master, shared, orders, start: Instant::now() };
     std::thread::Builder::new()
         .name(name)
         .spawn(move || shell.run())
@@ -80,224 +58,130 @@ pub(crate) fn launch(program: Program) -> Result<JobHandle> {
     Ok(handle)
 }
 
+/// All tasks of a job, in this process.
+struct Embedded {
+    runner: Runner,
+    shared: Arc<Shared>,
+}
+
+impl Embedded {
+    /// What was said of snapshots and not heard.
+    fn heard(&self) -> impl Iterator<Item = (u32, Event)> + use<> {
+        let answers: Vec<_> = self.runner.snapshot_events().try_iter().collect();
+        answers.into_iter().map(|(attempt, answer)| (attempt, Event::Snapshot(answer)))
+    }
+}
+
+impl Tasks for Embedded {
+    fn deploy(
+        &mut self,
+        _: u64,
+        attempt: u32,
+        begin: job::Begin,
+        own: Option<Restored>,
+    ) -> Vec<Event> {
+        // Before a task can do what shows that it runs.
+        self.shared.set_state(JobState::Running);
+        let own = own.map(|own| own.restore.manifest);
+        let begin = Begin::from(begin);
+        let deployed = self.runner.prepare(&begin).and_then(|prepared| {
+            self.runner.deploy(attempt, begin, own.as_deref(), &prepared, &Neighbours::none())
+        });
+        match deployed {
+            Ok(tasks) => vec![Event::Deployed { participants: Box::new(tasks) }],
+            Err(error) => vec![Event::DeployFailed(error)],
+        }
+    }
+
+    fn cancel(&mut self, _: u64) -> Vec<Event> {
+        self.runner.cancel();
+        Vec::new()
+    }
+
+    fn close(&mut self, _: u64) -> Vec<Event> {
+        self.runner.close();
+        self.heard().map(|(_, event)| event).collect()
+    }
+}
+
 struct Shell {
-    program: Program,
-    job: Arc<JobContext>,
-    memory: Arc<MemoryPool>,
+    master: Master<Embedded>,
     shared: Arc<Shared>,
     orders: Receiver<Order>,
-    scheduler: Scheduler,
-    checkpoints: Option<Checkpoints>,
-    /// Where the first attempt begins.
-    begin: Option<Begin>,
-    /// What keeps the state, if that is not memory alone.
-    backend: Option<Backend>,
-    /// What tasks say of their snapshots, with their attempt.
-    snapshots: (Sender<(u32, SnapshotEvent)>, Receiver<(u32, SnapshotEvent)>),
     start: Instant,
-    /// For the scheduler.
-    inputs: Vec<Input>,
-    running: Option<(Running, Receiver<TaskEvent>)>,
-    /// When the job is to run again, if it waits for that.
-    restart_at: Option<Instant>,
-    ended: Option<(JobState, Option<Error>)>,
 }
 
 impl Shell {
     fn run(mut self) {
-        let progress = Progress::new(&self.program, &self.job);
-        while self.ended.is_none() {
-            let mut effects = Vec::new();
-            let now_ms = self.now_ms();
-            for input in std::mem::take(&mut self.inputs) {
-                self.scheduler.step(now_ms, input, &mut effects);
-            }
-            self.shared.set_state(self.scheduler.state());
-            let last = self.checkpoints.as_ref().and_then(Checkpoints::last);
-            self.shared.set_progress(self.scheduler.attempt(), last);
-            for effect in effects {
-                self.perform(effect);
-            }
-            if self.ended.is_none() && self.inputs.is_empty() {
-                self.wait();
-                progress.show();
-            }
+        let progress = Progress::new(&self.master.tasks.runner);
+        self.master.start(self.now_ms());
+        while self.master.ended().is_none() {
+            self.shared.set_state(self.master.state());
+            let last = self.master.checkpoints().and_then(Checkpoints::last);
+            self.shared.set_progress(self.master.scheduler().attempt(), last);
+            self.wait();
+            progress.show();
         }
         progress.clear();
-        self.stop();
-        if let Some(backend) = &self.backend {
-            // What is left lies among the system's temporary files, unless the user said otherwise.
-            let _ = std::fs::remove_dir_all(&backend.dir);
-        }
-        let (state, error) = self.ended.take().unwrap_or((JobState::Failed, None));
-        self.shared.end(state, error, self.start.elapsed());
+        let Shell { master, shared, start, .. } = self;
+        let (state, error) = match master.ended() {
+            Some((state, error)) => (state, error.cloned()),
+            None => (JobState::Failed, None),
+        };
+        // The threads are gone before the end is told.
+        drop(master);
+        shared.end(state, error, start.elapsed());
     }
 
     fn now_ms(&self) -> u64 {
         self.start.elapsed().as_millis() as u64
     }
 
-    fn perform(&mut self, effect: Effect) {
-        match effect {
-            Effect::Deploy { tasks, attempt } => {
-                if let Err(error) = self.deploy(tasks.len(), attempt) {
-                    self.inputs.push(Input::DeployFailed(error));
-                }
-            }
-            Effect::CancelTasks => {
-                if let Some((running, _)) = &self.running {
-                    running.cancel();
-                }
-            }
-            Effect::RestartAfter { delay_ms, error } => {
-                tracing::warn!(%error, delay_ms, "the job failed and will run again");
-                self.stop();
-                self.restart_at = Some(Instant::now() + Duration::from_millis(delay_ms));
-            }
-            Effect::JobEnded(state, error) => self.ended = Some((state, error)),
-        }
-    }
-
-    /// Every task has answered: waits for the threads, and lets checkpoints rest.
-    fn stop(&mut self) {
-        if let Some((running, _)) = self.running.take() {
-            running.join();
-            self.take_answers();
-            let now_ms = self.now_ms();
-            if let Some(checkpoints) = &mut self.checkpoints {
-                let inputs = checkpoints.stopped(now_ms);
-                self.inputs.extend(inputs);
-            }
-        }
-    }
-
-    fn deploy(&mut self, n_tasks: usize, number: u32) -> Result<()> {
-        let begin = match (self.begin.take(), &mut self.checkpoints) {
-            (_, Some(checkpoints)) if number > 0 => checkpoints.begin()?,
-            (Some(begin), _) => begin,
-            (None, _) => Begin::Anew,
-        };
-        let host = TaskHost::new(self.program.config.driver(), n_tasks);
-        let mut controls = Vec::new();
-        let mut uploads = None;
-        if self.checkpoints.is_some() {
-            controls = (0..n_tasks).map(|t| Arc::new(Control::new(host.waker(t)))).collect();
-            let wakers = (0..n_tasks).map(|t| host.waker(t)).collect();
-            let own = match (&begin, &self.checkpoints) {
-                (Begin::At(restore), Some(c)) if c.is_own(restore) => Some(&*restore.manifest),
-                _ => None,
-            };
-            let (backend, events) = (self.backend.as_ref(), self.snapshots.0.clone());
-            uploads = Some(Arc::new(Uploads::start(wakers, number, backend, own, events)?));
-        }
-        let snapshots =
-            uploads.as_ref().map(|u| (Arc::clone(u) as Arc<dyn Snapshots>, &controls[..]));
-        let backend = self.backend.as_ref();
-        let attempt = Attempt { number, begin, snapshots, backend };
-        let waker = |task| host.waker(task);
-        let tasks = assemble(&self.program, &self.job, &attempt, &waker, &self.memory)?;
-        let (events, inbox) = unbounded();
-        let running = host.start(tasks, Arc::clone(&self.job.clock), events).map_err(|e| {
-            Error::external("the system refused a thread for the job's tasks").caused_by(e)
-        })?;
-        self.running = Some((running, inbox));
-        let now_ms = self.now_ms();
-        if let (Some(checkpoints), Some(uploads)) = (&mut self.checkpoints, uploads) {
-            let inputs = checkpoints.started(now_ms, number, uploads, controls);
-            self.inputs.extend(inputs);
-        }
-        Ok(())
-    }
-
     /// What has to be done next although nothing happens.
     fn next_due(&self) -> Instant {
-        let checkpoint = self.checkpoints.as_ref().and_then(Checkpoints::wake_at_ms);
-        let checkpoint =
-            checkpoint.and_then(|at| self.start.checked_add(Duration::from_millis(at)));
+        let alarm = self.master.wake_at_ms();
+        let alarm = alarm.and_then(|at| self.start.checked_add(Duration::from_millis(at)));
         let progress = Instant::now() + PROGRESS_INTERVAL;
-        [self.restart_at, checkpoint].into_iter().flatten().min().unwrap_or(progress).min(progress)
+        alarm.map_or(progress, |alarm| alarm.min(progress))
     }
 
     /// Waits for something to happen, for a while.
     fn wait(&mut self) {
-        if self.restart_at.take_if(|at| *at <= Instant::now()).is_some() {
-            self.inputs.push(Input::Restart);
-            return;
-        }
         let now_ms = self.now_ms();
-        if let Some(checkpoints) = &mut self.checkpoints
-            && checkpoints.wake_at_ms().is_some_and(|at| at <= now_ms)
-        {
-            let inputs = checkpoints.tick(now_ms);
-            self.inputs.extend(inputs);
+        if self.master.wake_at_ms().is_some_and(|at| at <= now_ms) {
+            self.master.tick(now_ms);
             return;
         }
         let patience = self.next_due().saturating_duration_since(Instant::now());
-        let (no_events, no_orders) = (never(), never());
-        let events = self.running.as_ref().map_or(&no_events, |(_, events)| events);
+        let no_events = never();
+        let runner = &self.master.tasks.runner;
+        let events = runner.task_events().unwrap_or(&no_events);
         let (mut order, mut event, mut is_dropped) = (None, None, false);
+        let attempt = self.master.scheduler().attempt();
         select! {
             recv(self.orders) -> message => match message {
                 Ok(message) => order = Some(message),
                 Err(_) => is_dropped = true,
             },
-            recv(events) -> message => event = message.ok(),
-            recv(self.snapshots.1) -> message => {
-                if let Ok((attempt, answer)) = message {
-                    self.take_answer(attempt, answer);
-                }
+            recv(events) -> message => event = message.ok().map(|e| (attempt, Event::Task(e))),
+            recv(runner.snapshot_events()) -> message => {
+                event = message.ok().map(|(attempt, e)| (attempt, Event::Snapshot(e)));
             },
             default(patience) => {}
         }
         if is_dropped {
             // The handle was dropped: the job runs on without it.
-            self.orders = no_orders;
+            self.orders = never();
         }
-        self.inputs.extend(event.map(as_input));
+        let now_ms = self.now_ms();
+        if let Some((attempt, event)) = event {
+            self.master.take(now_ms, attempt, event);
+        }
         match order {
-            Some(Order::Cancel) => self.inputs.push(Input::Cancel),
-            Some(Order::Snapshot(request)) => self.request(request),
+            Some(Order::Cancel) => self.master.cancel(now_ms),
+            Some(Order::Snapshot(request)) => self.master.request(now_ms, request),
             None => {}
         }
-    }
-
-    fn request(&mut self, request: Request) {
-        let now_ms = self.now_ms();
-        match &mut self.checkpoints {
-            Some(checkpoints) => {
-                let inputs = checkpoints.request(now_ms, request);
-                self.inputs.extend(inputs);
-            }
-            None => {
-                let error = Error::user(
-                    "the job takes no checkpoints, so it cannot take a savepoint: set `checkpoint-dir`",
-                );
-                // Whoever asked may have gone.
-                let _ = request.reply.send(Err(error));
-            }
-        }
-    }
-
-    fn take_answer(&mut self, attempt: u32, answer: SnapshotEvent) {
-        let now_ms = self.now_ms();
-        if let Some(checkpoints) = &mut self.checkpoints {
-            let inputs = checkpoints.answered(now_ms, attempt, answer);
-            self.inputs.extend(inputs);
-        }
-    }
-
-    fn take_answers(&mut self) {
-        while let Ok((attempt, answer)) = self.snapshots.1.try_recv() {
-            self.take_answer(attempt, answer);
-        }
-    }
-}
-
-fn as_input(event: TaskEvent) -> Input {
-    match event {
-        TaskEvent::Finished { task } => Input::TaskFinished(task),
-        TaskEvent::Failed { task, error } => Input::TaskFailed(task, error),
-        TaskEvent::Cancelled { task } => Input::TaskCancelled(task),
     }
 }
 
@@ -308,7 +192,8 @@ struct Progress {
 }
 
 impl Progress {
-    fn new(program: &Program, job: &Arc<JobContext>) -> Self {
+    fn new(runner: &Runner) -> Self {
+        let (program, job) = (&runner.program, &runner.job);
         let shown = program.compiled.graph.bounded && program.config.shows_progress();
         let bar = shown.then(|| {
             let sources = program.graph.nodes.iter().filter_map(|n| n.source.as_ref());
@@ -338,7 +223,7 @@ impl Progress {
 
     fn show(&self) {
         if let Some(bar) = &self.bar {
-            bar.set_position(self.job.registry.count(super::handle::RECORDS));
+            bar.set_position(self.job.registry.count(RECORDS));
         }
     }
 

@@ -6,11 +6,12 @@
 use super::DataStream;
 use super::settings::{OperatorSettings, configure};
 use crate::environment::Environment;
-use crate::graph::{NodeId, OpContext, Outs};
+use crate::graph::{Collection, NodeId, OpContext, Outs};
 use millstream_connectors::{Collect, Discard, FileSink, LogSink, Print, SocketSink};
 use millstream_model::{Data, Result};
 use millstream_runtime::chain::Push;
 use millstream_runtime::operator::{Sink, SinkLink, SinkStart};
+use millstream_state::codec;
 use std::fmt::Display;
 use std::panic::Location;
 use std::path::PathBuf;
@@ -253,7 +254,9 @@ impl<T: Data> DataStream<T> {
     #[track_caller]
     pub fn collect(self) -> Collected<T> {
         let records = Arc::new(Mutex::new(Vec::new()));
+        let env = self.env.clone();
         let sink = self.sink(Collect::new(Arc::clone(&records))).parallelism(1);
+        env.graph_mut().collected.push(collection(sink.node, &records));
         Collected { sink, records }
     }
 
@@ -280,6 +283,26 @@ impl<T: Data> DataStream<T> {
         env.execute(name)?;
         Ok(collected.take())
     }
+}
+
+/// How the records of a sink come to the program, if that is elsewhere.
+fn collection<T: Data>(node: NodeId, records: &Arc<Mutex<Vec<T>>>) -> Collection {
+    let (here, there) = (Arc::clone(records), Arc::clone(records));
+    let locked = |records: &Mutex<Vec<T>>| -> Vec<T> {
+        std::mem::take(&mut *records.lock().unwrap_or_else(PoisonError::into_inner))
+    };
+    let gather = move || {
+        let mut bytes = Vec::new();
+        codec::encode(&locked(&here), &mut bytes)?;
+        Ok(bytes)
+    };
+    let scatter = move |bytes: &[u8]| {
+        let mut records = codec::decode_all(bytes)?;
+        there.lock().unwrap_or_else(PoisonError::into_inner).append(&mut records);
+        Ok(())
+    };
+    let name = format!("collected by operator {node}");
+    Collection { name, gather: Box::new(gather), scatter: Box::new(scatter) }
 }
 
 /// Records kept for the program; settings are those of the sink.

@@ -7,12 +7,13 @@
 
 use super::{DataStream, OperatorSettings};
 use crate::environment::Environment;
-use crate::graph::{Make, Node, OpContext, PortOf, RawOuts, SourceTraits};
+use crate::graph::{BuildSource, Make, Node, OpContext, PortOf, RawOuts, SourceTraits};
 use millstream_connectors::{FileSource, Generator, LogSource, SocketSource, from_iter, from_vec};
-use millstream_model::{Data, Result, Text};
+use millstream_model::{Data, Text};
 use millstream_runtime::source::{Source, SourceHead, SplitContext};
 use millstream_runtime::task::Head;
 use millstream_runtime::watermark::Watermarks;
+use millstream_state::codec;
 use std::panic::Location;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -55,8 +56,14 @@ impl Environment {
         let limit = source.max_parallelism();
         let describe = watermarks.assigns_times().then(|| watermarks.describe().to_string());
         let source = Arc::new(source);
-        let prepare = move |parallelism: usize| {
-            let splits = source.discover(parallelism)?;
+        let finder = Arc::clone(&source);
+        let discover = move |parallelism: usize| {
+            let mut splits = Vec::new();
+            codec::encode(&finder.discover(parallelism)?, &mut splits)?;
+            Ok(splits)
+        };
+        let build = move |splits: &[u8], parallelism: usize| {
+            let splits: Vec<S::Split> = codec::decode_all(splits)?;
             let (source, watermarks) = (Arc::clone(&source), watermarks.clone());
             let build = move |c: &OpContext, outs: RawOuts| {
                 let context = SplitContext {
@@ -84,10 +91,10 @@ impl Environment {
                 .in_turn(in_turn);
                 Ok(Box::new(head) as Box<dyn Head>)
             };
-            Ok(Box::new(build) as Box<dyn Fn(&OpContext, RawOuts) -> Result<Box<dyn Head>> + Send>)
+            Ok(Box::new(build) as BuildSource)
         };
-        let mut node =
-            Node::new(name, "source", Make::Source(Box::new(prepare)), Location::caller());
+        let make = Make::Source { discover: Box::new(discover), build: Box::new(build) };
+        let mut node = Node::new(name, "source", make, Location::caller());
         node.outputs.insert(None, Box::new(PortOf::<S::Out>::single()));
         node.source = Some(traits);
         node.parallelism_limit = limit;

@@ -2,7 +2,7 @@
 
 use super::input::{InputHandle, scripted};
 use super::pipeline::Pipeline;
-use super::script::Mode;
+use super::script::{Mode, Setup};
 use super::snapshot::Snapshot;
 use super::surroundings::{Probe, Records, Side};
 use crate::environment::Environment;
@@ -17,7 +17,7 @@ pub struct Harness<I, O> {
     input: InputHandle<I>,
     output: Records<O>,
     pipeline: Pipeline,
-    mode: Mode,
+    setup: Setup,
     n_steps: usize,
 }
 
@@ -59,12 +59,16 @@ impl<I: Data, O: Data> Harness<I, O> {
     /// # }
     /// ```
     #[track_caller]
-    pub fn in_mode(mode: Mode, build: impl FnOnce(DataStream<I>) -> DataStream<O>) -> Result<Self> {
-        let env = mode.environment()?;
+    pub fn in_mode(
+        setup: impl Into<Setup>,
+        build: impl FnOnce(DataStream<I>) -> DataStream<O>,
+    ) -> Result<Self> {
+        let setup = setup.into();
+        let env = setup.environment()?;
         let (input, stream) = scripted(&env);
         let output = Records::default();
         build(stream).sink(Probe(output.clone())).name("output").parallelism(1);
-        Harness::start(mode, &env, input, output)
+        Harness::start(setup, &env, input, output)
     }
 
     /// As `new`, for a pipeline that also writes to a side output of its last operator.
@@ -116,17 +120,18 @@ impl<I: Data, O: Data> Harness<I, O> {
     /// ```
     #[track_caller]
     pub fn with_side_in_mode<S: Data>(
-        mode: Mode,
+        setup: impl Into<Setup>,
         tag: &OutputTag<S>,
         build: impl FnOnce(DataStream<I>) -> DataStream<O>,
     ) -> Result<(Self, Side<S>)> {
-        let env = mode.environment()?;
+        let setup = setup.into();
+        let env = setup.environment()?;
         let (input, stream) = scripted(&env);
         let (output, side) = (Records::default(), Records::default());
         let built = build(stream);
         built.side_output(tag).sink(Probe(side.clone())).name("side").parallelism(1);
         built.sink(Probe(output.clone())).name("output").parallelism(1);
-        Ok((Harness::start(mode, &env, input, output)?, Side(side)))
+        Ok((Harness::start(setup, &env, input, output)?, Side(side)))
     }
 
     /// As `new`, for a pipeline with a second input.
@@ -177,24 +182,26 @@ impl<I: Data, O: Data> Harness<I, O> {
     /// ```
     #[track_caller]
     pub fn with_second_input_in_mode<R: Data>(
-        mode: Mode,
+        setup: impl Into<Setup>,
         build: impl FnOnce(DataStream<I>, DataStream<R>) -> DataStream<O>,
     ) -> Result<(Self, InputHandle<R>)> {
-        let env = mode.environment()?;
+        let setup = setup.into();
+        let env = setup.environment()?;
         let (input, left) = scripted(&env);
         let (second, right) = scripted(&env);
         let output = Records::default();
         build(left, right).sink(Probe(output.clone())).name("output").parallelism(1);
-        Ok((Harness::start(mode, &env, input, output)?, second))
+        Ok((Harness::start(setup, &env, input, output)?, second))
     }
 
     fn start(
-        mode: Mode,
+        setup: Setup,
         env: &Environment,
         input: InputHandle<I>,
         output: Records<O>,
     ) -> Result<Self> {
-        Ok(Harness { input, output, pipeline: Pipeline::new(env)?, mode, n_steps: 0 })
+        let pipeline = Pipeline::new(env, setup.is_in_trees())?;
+        Ok(Harness { input, output, pipeline, setup, n_steps: 0 })
     }
 
     /// The input, to be filled before `settle`.
@@ -386,17 +393,21 @@ impl<I: Data, O: Data> Harness<I, O> {
     /// snapshot from before the change is being written, the second time from that snapshot.
     fn step(&mut self, change: impl FnOnce(&mut Pipeline)) -> Result<()> {
         let pipeline = &mut self.pipeline;
-        let parallelism = self.mode.parallelism_at(self.n_steps + 1);
-        if !self.mode.restores() || pipeline.is_pending() || pipeline.is_finished() {
+        let step = self.n_steps + 1;
+        if pipeline.is_pending() || pipeline.is_finished() {
             change(pipeline);
             return pipeline.run();
         }
-        self.n_steps += 1;
+        self.n_steps = step;
+        if !self.setup.restores_before(step) {
+            change(pipeline);
+            return pipeline.run();
+        }
         pipeline.begin_snapshot()?;
         change(pipeline);
         pipeline.run()?;
         let snapshot = pipeline.complete_snapshot()?;
-        pipeline.restore(&snapshot, parallelism)?;
+        pipeline.restore(&snapshot, self.setup.parallelism_at(step))?;
         pipeline.run()
     }
 

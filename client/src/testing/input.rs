@@ -6,7 +6,7 @@
 //! thing it reads, so that operators that have forgotten what is late are found out.
 
 use crate::environment::Environment;
-use crate::graph::{Make, Node, OpContext, PortOf, RawOuts, SourceTraits};
+use crate::graph::{BuildSource, Make, Node, OpContext, PortOf, RawOuts, SourceTraits};
 use crate::stream::DataStream;
 use millstream_model::{Barrier, Batch, Data, Error, EventTime, MIN_TIME, Result, Signal};
 use millstream_runtime::chain::{ChainVisitor, Flow, Push, Site, Stateful};
@@ -376,16 +376,16 @@ impl<T: Data> Head for ScriptHead<T> {
 pub(super) fn scripted<T: Data>(env: &Environment) -> (InputHandle<T>, DataStream<T>) {
     let input = InputHandle { given: Arc::default() };
     let for_head = input.clone();
-    let prepare = move |_: usize| {
+    let deal = move |_: &[u8], _: usize| {
         let input = for_head.clone();
         let build = move |c: &OpContext, outs: RawOuts| {
             let link = outs.typed::<T>(&c.site)?.next;
             Ok(Box::new(ScriptHead::new(input.clone(), link, c.site.clone())) as Box<dyn Head>)
         };
-        Ok(Box::new(build) as Box<dyn Fn(&OpContext, RawOuts) -> Result<Box<dyn Head>> + Send>)
+        Ok(Box::new(build) as BuildSource)
     };
-    let mut node =
-        Node::new("script", "source", Make::Source(Box::new(prepare)), Location::caller());
+    let make = Make::Source { discover: Box::new(|_| Ok(Vec::new())), build: Box::new(deal) };
+    let mut node = Node::new("script", "source", make, Location::caller());
     node.outputs.insert(None, Box::new(PortOf::<T>::single()));
     node.source = Some(SourceTraits { bounded: true, size_hint: None, can_go_back: true });
     node.parallelism_limit = Some(1);

@@ -34,6 +34,6 @@ pub mod world;
 
 pub use harness::Harness;
 pub use input::InputHandle;
-pub use script::{Mode, Script};
+pub use script::{Mode, Script, Setup};
 pub use snapshot::Snapshot;
 pub use surroundings::Side;

@@ -6,13 +6,26 @@ use super::surroundings::{Bell, ManualClock, PATIENCE};
 use crate::compile;
 use crate::config::Config;
 use crate::environment::Environment;
-use crate::local::{Attempt, Begin, Program, assemble, check_fit, vertices};
+use crate::local::{
+    Attempt, Begin, Mailboxes, Neighbours, Program, assemble, open_backend, prepare,
+};
+use millstream_jobmanager::job::{check_fit, vertices};
 use millstream_model::{CheckpointId, CheckpointMode, Error, Result};
 use millstream_runtime::chain::Notice;
 use millstream_runtime::context::{Clock, JobContext};
 use millstream_runtime::exchange::MemoryPool;
-use millstream_runtime::task::{Command, Control, Progress, Snapshots, Task, Waker};
+use millstream_runtime::task::{Command, Control, Progress, Task, Waker};
+use millstream_state::lsm::MemoryBudget;
+use millstream_state::lsm::model::ModelEngine;
+use millstream_state::snapshot::{CheckpointStorage, MemoryStorage};
+use millstream_state::store::Backend;
+use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Memory of trees in the modes that have some: next to nothing, so that their caches let go what they can.
+const MODEL_MEMORY: usize = 256;
+const MODEL_MEMTABLE: usize = 128;
 
 pub(super) struct Pipeline {
     program: Program,
@@ -20,7 +33,11 @@ pub(super) struct Pipeline {
     pub(super) clock: Arc<ManualClock>,
     bell: Arc<Bell>,
     memory: Arc<MemoryPool>,
-    shelf: Arc<Shelf>,
+    /// What keeps the state, if that is not memory alone.
+    backend: Option<Backend>,
+    /// Where snapshots go.
+    storage: Arc<dyn CheckpointStorage>,
+    shelf: Shelf,
     controls: Vec<Arc<Control>>,
     tasks: Vec<Option<Task>>,
     attempt: u32,
@@ -33,9 +50,11 @@ pub(super) struct Pipeline {
 }
 
 impl Pipeline {
-    /// The pipeline that was built in `env`.
-    pub(super) fn new(env: &Environment) -> Result<Self> {
+    /// The pipeline that was built in `env`. Its keyed state lies where the configuration says, or in trees that are
+    /// modelled in memory.
+    pub(super) fn new(env: &Environment, is_in_trees: bool) -> Result<Self> {
         let (graph, config) = env.take_program()?;
+        let backend = if is_in_trees { Some(modelled()) } else { open_backend(&config)? };
         let compiled = compile::compile(&graph, &config, "harness")?;
         let clock = Arc::new(ManualClock::default());
         let job = Arc::new(JobContext {
@@ -47,13 +66,16 @@ impl Pipeline {
             batch_size: config.batch_size,
             checkpoints: Some(CheckpointMode::ExactlyOnce),
         });
+        let storage: Arc<dyn CheckpointStorage> = Arc::new(MemoryStorage::new());
         let mut pipeline = Pipeline {
+            shelf: Shelf::new(Arc::clone(&storage), Vec::new(), 0, None, None),
+            backend,
+            storage,
             program: Program { graph, compiled, config },
             job,
             clock,
             bell: Arc::default(),
             memory: Arc::new(MemoryPool::new(Config::default().network_memory)),
-            shelf: Arc::default(),
             controls: Vec::new(),
             tasks: Vec::new(),
             attempt: 0,
@@ -68,17 +90,28 @@ impl Pipeline {
     fn start(&mut self, begin: Begin) -> Result<()> {
         let waker = Arc::clone(&self.bell) as Waker;
         let n_tasks = self.program.compiled.graph.n_tasks();
-        // Those of an earlier attempt write to a shelf that nobody looks at.
         self.tasks.clear();
-        self.shelf = Arc::default();
+        let own = match &begin {
+            Begin::At(restore) if Arc::ptr_eq(&restore.storage, &self.storage) => {
+                Some(&*restore.manifest)
+            }
+            _ => None,
+        };
+        let (storage, backend) = (Arc::clone(&self.storage), self.backend.as_ref());
+        let wakers = (0..n_tasks).map(|_| Arc::clone(&waker)).collect();
+        // What those of an earlier attempt wrote is not looked at any more.
+        self.shelf = Shelf::new(storage, wakers, self.attempt, backend, own);
         self.controls = (0..n_tasks).map(|_| Arc::new(Control::new(Arc::clone(&waker)))).collect();
-        let shelf = Arc::clone(&self.shelf) as Arc<dyn Snapshots>;
-        let snapshots = Some((shelf, &self.controls[..]));
-        let attempt = Attempt { number: self.attempt, begin, snapshots, backend: None };
+        let controls = self.controls.clone();
+        let mailboxes = move |task: usize| controls.get(task).cloned();
+        let snapshots = Some((self.shelf.entrance(), &mailboxes as &Mailboxes));
+        let prepared = prepare(&self.program, &begin)?;
+        let (number, neighbours) = (self.attempt, &Neighbours::none());
+        let attempt = Attempt { number, begin, snapshots, backend, neighbours };
         let waker = |_| Arc::clone(&waker);
-        let tasks = assemble(&self.program, &self.job, &attempt, &waker, &self.memory)?;
+        let tasks = assemble(&self.program, &self.job, &attempt, &prepared, &waker, &self.memory)?;
         self.attempt += 1;
-        self.tasks = tasks.into_iter().map(Some).collect();
+        self.tasks = tasks.into_iter().map(|(_, task)| Some(task)).collect();
         Ok(())
     }
 
@@ -120,7 +153,7 @@ impl Pipeline {
                     }
                 }
             }
-            if busy {
+            if busy | self.shelf.work() {
                 continue;
             }
             if !waiting {
@@ -151,7 +184,7 @@ impl Pipeline {
         self.shelf.release();
         self.step_all()?;
         let vertices = vertices(&self.program.compiled.graph);
-        let snapshot = self.shelf.complete(self.newest, vertices, self.tasks.len())?;
+        let snapshot = self.shelf.complete(vertices, self.tasks.len())?;
         self.is_pending = false;
         self.tell(Command::Notice(Notice::Complete(self.newest)));
         self.step_all()?;
@@ -184,5 +217,29 @@ impl Pipeline {
         self.newest = self.newest.max(snapshot.0.manifest.id);
         self.is_pending = false;
         self.start(Begin::At(snapshot.0.clone()))
+    }
+}
+
+impl Drop for Pipeline {
+    fn drop(&mut self) {
+        // Stores and what is cut of them are open files.
+        self.tasks.clear();
+        self.shelf = Shelf::new(Arc::clone(&self.storage), Vec::new(), 0, None, None);
+        if let Some(backend) = &self.backend {
+            // What is left lies among the system's temporary files, unless the test said otherwise.
+            let _ = std::fs::remove_dir_all(&backend.dir);
+        }
+    }
+}
+
+/// Trees that are modelled in memory, beneath caches that hold next to nothing.
+fn modelled() -> Backend {
+    static N_OPENED: AtomicU64 = AtomicU64::new(0);
+    Backend {
+        engine: Arc::new(ModelEngine::new(MODEL_MEMTABLE)),
+        budget: MemoryBudget::new(MODEL_MEMORY),
+        // Nothing is ever there.
+        dir: Path::new("harness-trees").to_owned(),
+        run: format!("harness-{}", N_OPENED.fetch_add(1, Ordering::Relaxed)),
     }
 }

@@ -2,9 +2,10 @@
 //!
 //! The story is run once without snapshots. It is run again, and before each step a snapshot is begun that is only
 //! written when the step is over. From each of these a new pipeline, with one subtask or with three, must lead to
-//! the same for the rest of the story, step by step.
+//! the same for the rest of the story, step by step. Where there is keyed state that can lie in trees, all of this
+//! is done with trees, too.
 
-use super::{Harness, InputHandle, Mode, Snapshot};
+use super::{Harness, InputHandle, Mode, Setup, Snapshot};
 use crate::prelude::*;
 use std::fmt::Debug;
 
@@ -47,8 +48,8 @@ struct Subject {
 }
 
 impl Subject {
-    fn new(build: &Build<'_>) -> Self {
-        let (left, right) = Harness::with_second_input_in_mode(Mode::Plain, build).unwrap();
+    fn new(setup: &Setup, build: &Build<'_>) -> Self {
+        let (left, right) = Harness::with_second_input_in_mode(setup.clone(), build).unwrap();
         Subject { left, right }
     }
 
@@ -87,13 +88,25 @@ type Build<'a> = dyn Fn(DataStream<Record>, DataStream<Record>) -> DataStream<St
 
 /// What the module's text says, for the operator that `build` makes of two streams.
 fn survives(build: &Build<'_>) {
+    survives_in(&Mode::Plain.into(), build);
+}
+
+/// The same for one whose state can lie in trees.
+fn survives_in_trees_too(build: &Build<'_>) {
+    survives(build);
+    survives_in(&Setup::from(Mode::Plain).in_trees(), build);
+    #[cfg(feature = "rocksdb")]
+    survives_in(&Mode::Plain.set("state-backend", "rocksdb").set("state-memory", "1 MiB"), build);
+}
+
+fn survives_in(setup: &Setup, build: &Build<'_>) {
     let steps = story();
-    let mut plain = Subject::new(build);
+    let mut plain = Subject::new(&Mode::Plain.into(), build);
     let expected: Vec<Vec<String>> = steps.iter().map(|step| plain.take(*step)).collect();
     let n_results: usize = expected.iter().map(Vec::len).sum();
     assert!(n_results > 3, "the story leads to nothing: {expected:?}");
 
-    let mut disturbed = Subject::new(build);
+    let mut disturbed = Subject::new(setup, build);
     let mut snapshots: Vec<Snapshot> = Vec::new();
     for (i, step) in steps.iter().enumerate() {
         let right = &disturbed.right;
@@ -106,7 +119,7 @@ fn survives(build: &Build<'_>) {
 
     for (from, snapshot) in snapshots.iter().enumerate() {
         for parallelism in [1, 3] {
-            let mut restored = Subject::new(build);
+            let mut restored = Subject::new(setup, build);
             for step in steps[..from].iter().filter(|step| matches!(step, Step::Clock(_))) {
                 restored.take(*step);
             }
@@ -131,10 +144,19 @@ fn windows<O: Data + Debug>(windows: impl Fn(KeyedStream<u8, Record>) -> DataStr
     survives(&|left, right| text(windows(left.union([right]).key_by(|record| record.0))));
 }
 
+/// What a function makes of both streams together, by key.
+fn keyed_in_trees_too<O: Data + Debug>(
+    function: impl Fn(KeyedStream<u8, Record>) -> DataStream<O>,
+) {
+    survives_in_trees_too(&|left, right| {
+        text(function(left.union([right]).key_by(|record| record.0)))
+    });
+}
+
 #[test]
 fn folds() {
-    windows(|keyed| keyed.reduce(|a, b| (a.0, a.1 * 3 + b.1)));
-    windows(|keyed| {
+    keyed_in_trees_too(|keyed| keyed.reduce(|a, b| (a.0, a.1 * 3 + b.1)));
+    keyed_in_trees_too(|keyed| {
         keyed.map_with_state(|seen: &mut Vec<i64>, (key, n)| {
             seen.push(n);
             (key, seen.clone())
@@ -337,8 +359,12 @@ impl KeyedCoProcessFunction<u8, Record, Record> for Reminders {
 
 #[test]
 fn functions_with_timers() {
-    survives(&|left, right| left.union([right]).key_by(|record| record.0).process(Reminders));
-    survives(&|left, right| left.key_by(|l| l.0).connect(right.key_by(|r| r.0)).process(Reminders));
+    survives_in_trees_too(&|left, right| {
+        left.union([right]).key_by(|record| record.0).process(Reminders)
+    });
+    survives_in_trees_too(&|left, right| {
+        left.key_by(|l| l.0).connect(right.key_by(|r| r.0)).process(Reminders)
+    });
 }
 
 const RULES: BroadcastState<u8, i64> = BroadcastState::new("rules");
@@ -403,6 +429,8 @@ impl KeyedBroadcastProcessFunction<u8, Record, Record> for Rules {
 
 #[test]
 fn broadcast_functions() {
-    survives(&|left, right| left.connect_broadcast(right).process(Rules));
-    survives(&|left, right| left.key_by(|l| l.0).connect_broadcast(right).process(Rules));
+    survives_in_trees_too(&|left, right| left.connect_broadcast(right).process(Rules));
+    survives_in_trees_too(&|left, right| {
+        left.key_by(|l| l.0).connect_broadcast(right).process(Rules)
+    });
 }

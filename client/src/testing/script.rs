@@ -24,11 +24,14 @@ pub enum Mode {
     Restored,
     /// As `Restored`, with 1, 3, 2, 1, 3, … subtasks per operator.
     Rescaled,
+    /// As both in turn, and keyed state lies in log-structured trees beneath caches that hold next to nothing, as it does
+    /// with a backend whose state is larger than memory; the trees are modelled in memory.
+    Stored,
 }
 
 impl Mode {
     /// Every mode.
-    pub const ALL: [Mode; 7] = [
+    pub const ALL: [Mode; 8] = [
         Mode::Plain,
         Mode::BatchSizeOne,
         Mode::Coalesced,
@@ -36,27 +39,135 @@ impl Mode {
         Mode::ParallelTwo,
         Mode::Restored,
         Mode::Rescaled,
+        Mode::Stored,
     ];
 
     /// Whether every step begins from a snapshot.
-    pub(super) fn restores(self) -> bool {
-        matches!(self, Mode::Restored | Mode::Rescaled)
+    pub fn restores(self) -> bool {
+        matches!(self, Mode::Restored | Mode::Rescaled | Mode::Stored)
     }
 
-    /// The parallelism of a step, if it is not the one before. The first has number 1.
-    pub(super) fn parallelism_at(self, step: usize) -> Option<usize> {
-        (self == Mode::Rescaled).then(|| [1, 3, 2][step % 3])
+    /// The mode, with one more option of the configuration.
+    ///
+    /// ```
+    /// # use millstream::prelude::*;
+    /// # use millstream::testing::Harness;
+    /// # fn main() -> Result<()> {
+    /// use millstream::testing::Mode;
+    /// let setup = Mode::Restored.set("max-parallelism", "7");
+    /// let mut harness = Harness::in_mode(setup, |input: DataStream<char>| input.key_by(|c| *c).count())?;
+    /// harness.element('a', 0)?;
+    /// harness.element('a', 0)?;
+    /// assert_eq!(harness.take(), [('a', 1), ('a', 2)]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn set(self, key: impl Into<String>, value: impl Into<String>) -> Setup {
+        Setup::from(self).set(key, value)
+    }
+}
+
+/// How a harness is made: a [`Mode`], and what else is not as usual.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    mode: Mode,
+    options: Vec<(String, String)>,
+    only_step: Option<usize>,
+    is_in_trees: bool,
+}
+
+impl From<Mode> for Setup {
+    fn from(mode: Mode) -> Self {
+        Setup { mode, options: Vec::new(), only_step: None, is_in_trees: mode == Mode::Stored }
+    }
+}
+
+impl Setup {
+    /// One more option of the configuration: `state-backend`, say.
+    ///
+    /// ```
+    /// # use millstream::testing::Mode;
+    /// let setup = Mode::Plain.set("batch-size", "3").set("chaining", "false");
+    /// ```
+    #[must_use]
+    pub fn set(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.options.push((key.into(), value.into()));
+        self
     }
 
-    pub(super) fn environment(self) -> Result<Environment> {
-        let builder =
-            Environment::builder().parallelism(if self == Mode::ParallelTwo { 2 } else { 1 });
-        match self {
+    /// Of a mode that restores before every step: only before this one. The first has number 1.
+    ///
+    /// ```
+    /// # use millstream::prelude::*;
+    /// # use millstream::testing::Harness;
+    /// # fn main() -> Result<()> {
+    /// use millstream::testing::{Mode, Setup};
+    /// let setup = Setup::from(Mode::Rescaled).only_before(2);
+    /// let mut harness = Harness::in_mode(setup, |input: DataStream<char>| input.key_by(|c| *c).count())?;
+    /// "aaa".chars().try_for_each(|c| harness.element(c, 0))?;
+    /// assert_eq!(harness.take(), [('a', 1), ('a', 2), ('a', 3)]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn only_before(mut self, step: usize) -> Self {
+        self.only_step = Some(step);
+        self
+    }
+
+    /// Keyed state lies in trees, as in the mode `Stored`.
+    ///
+    /// ```
+    /// # use millstream::prelude::*;
+    /// # use millstream::testing::Harness;
+    /// # fn main() -> Result<()> {
+    /// use millstream::testing::{Mode, Setup};
+    /// let setup = Setup::from(Mode::Plain).in_trees();
+    /// let mut harness = Harness::in_mode(setup, |input: DataStream<u32>| input.key_by(|n| *n).count())?;
+    /// (0..2000).for_each(|n| harness.input().element(n % 1000, 0));
+    /// harness.settle()?;
+    /// assert!(harness.take()[1000..].iter().all(|(_, count)| *count == 2));
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn in_trees(mut self) -> Self {
+        self.is_in_trees = true;
+        self
+    }
+
+    /// Whether keyed state lies in trees that are modelled.
+    pub(super) fn is_in_trees(&self) -> bool {
+        self.is_in_trees
+    }
+
+    /// Whether this step begins from a snapshot.
+    pub(super) fn restores_before(&self, step: usize) -> bool {
+        self.mode.restores() && self.only_step.is_none_or(|only| only == step)
+    }
+
+    /// The parallelism of a step that begins from a snapshot, if it is not the one before.
+    pub(super) fn parallelism_at(&self, step: usize) -> Option<usize> {
+        let other = |n: usize| if self.only_step.is_some() { n.max(2) } else { n };
+        match self.mode {
+            Mode::Rescaled => Some(other([1, 3, 2][step % 3])),
+            Mode::Stored => Some(other([1, 1, 3, 3, 2, 2][step % 6])),
+            _ => None,
+        }
+    }
+
+    pub(super) fn environment(&self) -> Result<Environment> {
+        let parallelism = if self.mode == Mode::ParallelTwo { 2 } else { 1 };
+        let mut builder = Environment::builder().parallelism(parallelism);
+        builder = match self.mode {
             Mode::BatchSizeOne => builder.batch_size(1),
             Mode::Unchained => builder.set("chaining", "false"),
             _ => builder,
+        };
+        for (key, value) in &self.options {
+            builder = builder.set(key, value);
         }
-        .build()
+        builder.build()
     }
 }
 

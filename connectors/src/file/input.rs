@@ -2,6 +2,10 @@
 //!
 //! Whether a file is compressed is seen from its first two bytes, not from its name. Names that start with
 //! a dot are passed over unless asked for: an output folder may hold files that are still being written.
+//!
+//! A file that is opened again must be the one that it was, though it may have grown. Its name, its times and where it lies on
+//! a disk say nothing of that, because a file may be moved or brought back; so a few blocks of it are compared. They are
+//! spread over all of its length, because files of one kind begin and end alike.
 
 use flate2::bufread::MultiGzDecoder;
 use millstream_model::{Error, Result};
@@ -16,6 +20,10 @@ const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 /// Small, so that what was taken from a file says how far its reader is.
 const COMPRESSED_BLOCK: usize = 8 * 1024;
+
+/// How many blocks of a file are compared, and how long they are: a file of up to 64 KiB is compared as a whole.
+const N_SAMPLES: u64 = 16;
+const SAMPLE_BYTES: u64 = 4096;
 
 /// The files that `path` means: itself, all files in a folder and the folders in it, or those that match
 /// a pattern; in order of their names.
@@ -154,6 +162,15 @@ impl Origin {
         ))
     }
 
+    /// A file that is as long as it was, or longer, and holds something else.
+    fn replaced(&self) -> Error {
+        Error::external(format!(
+            "`{}` is another file than the checkpoint knows: its length may be right, its content is not. Put the file \
+             back, or begin anew",
+            self.name
+        ))
+    }
+
     /// What a failed read means, `line` being the last line that could be read.
     pub(super) fn failure(&self, line: u64, cause: io::Error) -> Error {
         let what = match cause.kind() {
@@ -181,21 +198,37 @@ pub(super) struct Input {
     pub(super) start: u64,
     /// Length of the file as it is stored.
     pub(super) size_bytes: u64,
+    /// A checksum over blocks of it.
+    pub(super) sample: u32,
 }
 
 impl Input {
-    /// Opens a file at an offset, counted in uncompressed bytes.
-    pub(super) fn open(path: &Path, offset: u64) -> Result<(Origin, Input)> {
+    /// Opens a file at an offset, counted in uncompressed bytes. If it was open before, its length and its sample
+    /// then are `known`.
+    pub(super) fn open(
+        path: &Path,
+        offset: u64,
+        known: Option<(u64, u32)>,
+    ) -> Result<(Origin, Input)> {
         let open = || {
             let mut file = File::open(path)?;
             let size_bytes = file.metadata()?.len();
+            let is_replaced = match known {
+                // One that has shrunk is told apart by whoever knows what was there.
+                Some((size, was)) if size <= size_bytes => sample(&mut file, size)? != was,
+                _ => false,
+            };
+            let sample = sample(&mut file, size_bytes)?;
             let magic = head(&mut file, GZIP_MAGIC.len())?;
-            Ok((file, magic, size_bytes))
+            Ok((file, magic, size_bytes, sample, is_replaced))
         };
-        let (mut file, mut magic, size_bytes) =
+        let (mut file, mut magic, size_bytes, sample, is_replaced) =
             open().map_err(|e| unreadable(path, "cannot be opened", e))?;
         let is_gzip = magic == GZIP_MAGIC;
         let origin = Origin { path: path.to_owned(), name: path.display().to_string(), is_gzip };
+        if is_replaced {
+            return Err(origin.replaced());
+        }
         if offset > 0 && !is_gzip {
             if offset > size_bytes {
                 return Err(origin.shrank(offset, size_bytes));
@@ -227,7 +260,7 @@ impl Input {
                 return Err(origin.shrank(offset, n));
             }
         }
-        Ok((origin, Input { bytes, stored, start, size_bytes }))
+        Ok((origin, Input { bytes, stored, start, size_bytes, sample }))
     }
 
     /// Bytes taken from the file so far, as they are stored.
@@ -245,6 +278,25 @@ impl Read for Input {
             }
         }
     }
+}
+
+/// A checksum over blocks that are spread over the first `size_bytes` of a file; leaves it at its beginning. What has no
+/// length (a pipe) is not touched.
+fn sample(file: &mut File, size_bytes: u64) -> io::Result<u32> {
+    let mut sum = crc32fast::Hasher::new();
+    let n = N_SAMPLES.min(size_bytes.div_ceil(SAMPLE_BYTES));
+    for i in 0..n {
+        // The last one ends where the file does.
+        let spread = u128::from(size_bytes.saturating_sub(SAMPLE_BYTES)) * u128::from(i);
+        let start = (spread / u128::from((n - 1).max(1))) as u64;
+        file.seek(SeekFrom::Start(start))?;
+        let block = head(file, SAMPLE_BYTES.min(size_bytes - start) as usize)?;
+        sum.update(&block);
+    }
+    if n > 0 {
+        file.rewind()?;
+    }
+    Ok(sum.finalize())
 }
 
 /// The first `n` bytes, or fewer if there are no more.

@@ -42,6 +42,9 @@ pub struct FileSplit {
     pub path: PathBuf,
     /// How long it was when it was last opened. It may have grown since; one that has shrunk is another file.
     pub size_bytes: u64,
+    /// A checksum over some of what it held then; one of which that is no longer so is another file.
+    #[serde(default)]
+    pub sample: Option<u32>,
     /// The next record.
     pub position: Position,
 }
@@ -134,7 +137,9 @@ impl<F: FileFormat> FileSource<F> {
     }
 
     fn find(&self) -> Result<Vec<FileSplit>> {
-        let split = |path| FileSplit { path, size_bytes: 0, position: Position::default() };
+        let position = Position::default();
+        let split =
+            |path| FileSplit { path, size_bytes: 0, sample: None, position: position.clone() };
         Ok(find(&self.path)?.into_iter().map(split).collect())
     }
 
@@ -154,7 +159,7 @@ impl<F: FileFormat> FileSource<F> {
         let files = find(&self.path).ok()?;
         let sizes = files.iter().map(|path| path.metadata().map_or(0, |meta| meta.len()));
         let total: u64 = sizes.sum();
-        let (_, input) = Input::open(files.first()?, 0).ok()?;
+        let (_, input) = Input::open(files.first()?, 0, None).ok()?;
         let mut sample = Vec::new();
         let mut input = input.take(SAMPLE);
         input.read_to_end(&mut sample).ok()?;
@@ -268,11 +273,12 @@ struct FileReader<F: FileFormat, P> {
 impl<F: FileFormat, P> FileReader<F, P> {
     fn open(&mut self) -> Result<F::Records> {
         let position = self.split.position.clone();
-        let (origin, input) = Input::open(&self.split.path, position.offset)?;
+        let known = self.split.sample.map(|sample| (self.split.size_bytes, sample));
+        let (origin, input) = Input::open(&self.split.path, position.offset, known)?;
         if input.size_bytes < self.split.size_bytes {
             return Err(origin.shrank(self.split.size_bytes, input.size_bytes));
         }
-        self.split.size_bytes = input.size_bytes;
+        (self.split.size_bytes, self.split.sample) = (input.size_bytes, Some(input.sample));
         self.format.records(FileInput { origin, input, position, skip_lines: self.skip_lines })
     }
 }

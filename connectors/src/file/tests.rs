@@ -316,6 +316,56 @@ fn reading_goes_on_right_behind_the_last_record() {
     }
 }
 
+/// Reads half of a file, puts another in its place, and goes on: what comes of it.
+fn go_on_in(before: &[u8], after: &[u8]) -> Result<usize, String> {
+    let (dir, path) = file(before);
+    let (source, at) = (FileSource::lines(&path), Surroundings::new(0, 1).batch_size(50));
+    let mut reader = at.open(&source).unwrap().remove(0);
+    reader.read(&mut Default::default()).unwrap();
+    let split = reader.split();
+    // A file of its own, which is moved there: neither its times nor its place on the disk are those of the first.
+    let other = dir.path().join("other");
+    fs::write(&other, after).unwrap();
+    fs::rename(&other, &path).unwrap();
+    let mut reader = source.open(split, &at.split()).unwrap();
+    let mut batch = millstream_model::Batch::default();
+    while reader.read(&mut batch).map_err(|e| e.to_string())? != ReadStatus::End {}
+    Ok(batch.len())
+}
+
+#[test]
+fn a_file_of_the_same_length_is_another_file_if_it_holds_something_else() {
+    let numbers =
+        |from: u64, n: u64| -> String { (from..from + n).map(|i| format!("{i:07}\n")).collect() };
+    for n in [100, 1000, 100_000] {
+        let text = numbers(1, n);
+        let replaced = |text: &str| {
+            let error = go_on_in(numbers(1, n).as_bytes(), text.as_bytes()).unwrap_err();
+            assert!(error.contains("is another file than the checkpoint knows"), "{error}");
+        };
+        replaced(&numbers(2, n));
+        // The same lines in another order: all but what it begins and ends with.
+        let (first, last) = (numbers(1, 10), numbers(n - 9, 10));
+        let middle: String = (11..n - 9).rev().map(|i| format!("{i:07}\n")).collect();
+        replaced(&format!("{first}{middle}{last}"));
+        replaced(&format!("{}{}", numbers(2, n), numbers(n, 5)));
+        // It may come back, and it may have grown.
+        assert_eq!(go_on_in(text.as_bytes(), text.as_bytes()), Ok(n as usize - 50));
+        let grown = format!("{text}more\n");
+        assert_eq!(go_on_in(text.as_bytes(), grown.as_bytes()), Ok(n as usize - 49));
+    }
+    let (one, other) = (gzip(numbers(1, 1000).as_bytes()), gzip(numbers(1001, 1000).as_bytes()));
+    let n = one.len().max(other.len());
+    // Both as long as the longer one: what comes behind the data is no matter here.
+    let padded = |mut bytes: Vec<u8>| {
+        bytes.resize(n, 0);
+        bytes
+    };
+    let error = go_on_in(&padded(one.clone()), &padded(other)).unwrap_err();
+    assert!(error.contains("is another file than the checkpoint knows"), "{error}");
+    assert_eq!(go_on_in(&one, &one), Ok(950));
+}
+
 #[test]
 fn a_file_that_shrank_is_another_file() {
     for encode in [|text: &str| text.as_bytes().to_vec(), |text: &str| gzip(text.as_bytes())] {

@@ -4,19 +4,26 @@
 //! or an interval join; `tests/oracle/README.md` has the format. Every case is run in every mode of the harness
 //! that does not fail: fused and not, with batches of one record, with everything in one batch, with two
 //! subtasks. With `--snapshot-every-step` it is run once, and every step begins from a snapshot of the one before;
-//! with `--rescale` so, too, and with 1, 3 and 2 subtasks in turn.
+//! with `--rescale` so, too, and with 1, 3 and 2 subtasks in turn. With `--one-step SEED` only one step of a case does,
+//! a random one.
+//!
+//! In front of the operator stands a fold that counts each key's elements and fails if it loses count. With
+//! `--backend rocksdb` (feature `rocksdb`) that state lies in RocksDB, as all keyed state of functions does.
 //!
 //! ```text
 //! cargo run --release -p millstream-examples --bin transcripts -- examples/data/expected/transcripts.jsonl.gz
 //! cargo run --release -p millstream-examples --bin transcripts -- FILE --snapshot-every-step --rescale
+//! cargo run --release -p millstream-examples --features rocksdb --bin transcripts -- FILE --rescale --backend rocksdb
 //! ```
 
 use flate2::read::MultiGzDecoder;
 use millstream::model::Batch;
 use millstream::prelude::*;
-use millstream::testing::{Harness, InputHandle, Mode, Side};
+use millstream::testing::{Harness, InputHandle, Mode, Setup, Side};
 use serde::Deserialize;
+use std::collections::HashMap;
 use std::fs::File;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{BufRead, BufReader, Read};
 use std::process::ExitCode;
 
@@ -25,8 +32,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const LATE: OutputTag<Element> = OutputTag::new("late");
 
-/// Key and value.
-type Element = (String, i64);
+/// Key and value, and which of the key's elements on its input it is, from 1.
+type Element = (String, i64, u32);
 
 #[derive(Deserialize)]
 struct Case {
@@ -91,9 +98,30 @@ struct TimedElement {
 }
 
 impl TimedElement {
-    fn put(&self, batch: &mut Batch<Element>) {
-        batch.push((self.key.clone(), self.value), self.ts.unwrap_or(NO_TIME));
+    fn put(&self, input: &mut Input) {
+        let number = input.n_given.entry(self.key.clone()).or_default();
+        *number += 1;
+        input.batch.push((self.key.clone(), self.value, *number), self.ts.unwrap_or(NO_TIME));
     }
+}
+
+/// What an input is given next, and how many elements of each key it was given so far.
+#[derive(Default)]
+struct Input {
+    batch: Batch<Element>,
+    n_given: HashMap<String, u32>,
+}
+
+/// Counts the elements of each key, in keyed state, and fails when the count is not theirs.
+fn counted(input: DataStream<Element>) -> DataStream<Element> {
+    let counted = input.key_by(|e| e.0.clone()).map_with_state(|count: &mut u32, element| {
+        *count += 1;
+        match *count == element.2 {
+            true => Ok(element),
+            false => Err(format!("{element:?} was counted as number {count}")),
+        }
+    });
+    counted.try_map(|counted| counted.map_err(Error::user))
 }
 
 /// A window that fired, a count window that fired, or a pair.
@@ -134,12 +162,12 @@ struct Subject {
 }
 
 impl Case {
-    fn subject(&self, mode: Mode) -> Result<Subject> {
+    fn subject(&self, mode: Setup) -> Result<Subject> {
         match self.kind {
             Kind::Window => self.window(mode),
             Kind::CountWindow => {
                 let harness = Harness::in_mode(mode, |input: DataStream<Element>| {
-                    input.key_by(|e| e.0.clone()).count_window(self.count).process(
+                    counted(input).key_by(|e| e.0.clone()).count_window(self.count).process(
                         |key, elements, _, out| {
                             out.emit(sorted(
                                 key.clone(),
@@ -155,8 +183,13 @@ impl Case {
             }
             Kind::IntervalJoin => {
                 let join = |left: DataStream<Element>, right: DataStream<Element>| {
-                    left.key_by(|e| e.0.clone())
-                        .interval_join(right.key_by(|e| e.0.clone()), self.lower, self.upper)
+                    counted(left)
+                        .key_by(|e| e.0.clone())
+                        .interval_join(
+                            counted(right).key_by(|e| e.0.clone()),
+                            self.lower,
+                            self.upper,
+                        )
                         .apply(|l, r| (String::new(), 0, 0, vec![l.1, r.1]))
                 };
                 let (harness, second) = Harness::with_second_input_in_mode(mode, join)?;
@@ -165,12 +198,12 @@ impl Case {
         }
     }
 
-    fn window(&self, mode: Mode) -> Result<Subject> {
+    fn window(&self, mode: Setup) -> Result<Subject> {
         let Some(definition) = self.window else {
             return Err(Error::user("a case of kind `window` has no `window`"));
         };
         let build = |input: DataStream<Element>| {
-            let keyed = input.key_by(|e| e.0.clone());
+            let keyed = counted(input).key_by(|e| e.0.clone());
             let windowed = match definition {
                 WindowDefinition::Tumbling { size, offset } => {
                     keyed.window(Tumbling::of(millis(size)).offset(offset))
@@ -201,11 +234,11 @@ impl Case {
     }
 
     /// Runs the case in one mode.
-    fn run(&self, mode: Mode) -> Result<()> {
-        let mut subject = self.subject(mode)?;
+    fn run(&self, mode: Mode, how: &How) -> Result<()> {
+        let mut subject = self.subject(how.setup(mode, self))?;
         // In one batch, what matters is all that came out; else what each step led to.
         let stepwise = mode != Mode::Coalesced;
-        let (mut first, mut second) = (Batch::default(), Batch::default());
+        let (mut first, mut second) = (Input::default(), Input::default());
         let (mut expected, mut expected_late) = (Vec::new(), Vec::new());
         for (i, step) in self.steps.iter().enumerate() {
             if let Some(element) = step.element.as_ref().or(step.left.as_ref()) {
@@ -218,8 +251,8 @@ impl Case {
                 element.put(&mut second);
             }
             if let Some(watermark) = step.watermark {
-                first.mark(watermark);
-                second.mark(watermark);
+                first.batch.mark(watermark);
+                second.batch.mark(watermark);
             }
             expected.extend(step.expect.iter().map(Expected::fired));
             if stepwise {
@@ -244,10 +277,10 @@ impl Case {
 }
 
 impl Subject {
-    fn give(&mut self, first: &mut Batch<Element>, second: &mut Batch<Element>) -> Result<()> {
-        self.harness.input().batch(std::mem::take(first));
+    fn give(&mut self, first: &mut Input, second: &mut Input) -> Result<()> {
+        self.harness.input().batch(std::mem::take(&mut first.batch));
         if let Some(input) = &self.second {
-            input.batch(std::mem::take(second));
+            input.batch(std::mem::take(&mut second.batch));
         }
         self.harness.settle()
     }
@@ -255,7 +288,7 @@ impl Subject {
     fn check(
         &mut self,
         expected: &mut Vec<Fired>,
-        late: &mut Vec<Element>,
+        late: &mut Vec<(String, i64)>,
         place: &str,
     ) -> Result<()> {
         let mut actual = self.harness.take();
@@ -266,7 +299,8 @@ impl Subject {
         }
         expected.clear();
         if let Some(side) = &self.late {
-            let (mut actual, expected) = (side.take(), std::mem::take(late));
+            let expected = std::mem::take(late);
+            let mut actual: Vec<_> = side.take().into_iter().map(|(k, v, _)| (k, v)).collect();
             actual.sort();
             let mut expected = expected;
             expected.sort();
@@ -289,7 +323,7 @@ fn open(path: &str) -> std::io::Result<Box<dyn BufRead>> {
     Ok(Box::new(BufReader::new(reader)))
 }
 
-fn run_file(path: &str, modes: &[Mode]) -> Result<(usize, usize)> {
+fn run_file(path: &str, how: &How) -> Result<(usize, usize)> {
     let unreadable =
         |e: std::io::Error| Error::external(format!("{path} cannot be read")).caused_by(e);
     let (mut n_passed, mut n_failed) = (0, 0);
@@ -301,10 +335,11 @@ fn run_file(path: &str, modes: &[Mode]) -> Result<(usize, usize)> {
         let case: Case = serde_json::from_str(&line).map_err(|e| {
             Error::user(format!("{path}, line {}: no valid case", number + 1)).caused_by(e)
         })?;
-        let failures: Vec<_> = modes
+        let failures: Vec<_> = how
+            .modes
             .iter()
             .filter(|mode| case.applies(**mode))
-            .filter_map(|mode| case.run(*mode).err().map(|e| format!("{mode:?}: {e}")))
+            .filter_map(|mode| case.run(*mode, how).err().map(|e| format!("{mode:?}: {e}")))
             .collect();
         if failures.is_empty() {
             n_passed += 1;
@@ -316,31 +351,63 @@ fn run_file(path: &str, modes: &[Mode]) -> Result<(usize, usize)> {
     Ok((n_passed, n_failed))
 }
 
-/// The file and the modes that the command line names.
-fn arguments() -> Option<(String, Vec<Mode>)> {
-    let (mut path, mut modes) = (None, Vec::new());
-    for argument in std::env::args().skip(1) {
+/// How cases are run.
+#[derive(Default)]
+struct How {
+    modes: Vec<Mode>,
+    backend: Option<String>,
+    /// Says which step of a case begins from a snapshot, if that is one only.
+    seed: Option<u64>,
+}
+
+impl How {
+    fn setup(&self, mode: Mode, case: &Case) -> Setup {
+        let mut setup = Setup::from(mode);
+        if let Some(backend) = &self.backend {
+            // So little memory that hardly anything stays in it.
+            setup = setup.set("state-backend", backend).set("state-memory", "64 KiB");
+        }
+        if let Some(seed) = self.seed {
+            let mut hash = DefaultHasher::new();
+            (seed, &case.name).hash(&mut hash);
+            // The end of the input is a step, too.
+            let step = hash.finish() % (case.steps.len() as u64 + 1);
+            setup = setup.only_before(step as usize + 1);
+        }
+        setup
+    }
+}
+
+/// The file that the command line names, and how its cases are to be run.
+fn arguments() -> Option<(String, How)> {
+    let (mut path, mut how) = (None, How::default());
+    let mut arguments = std::env::args().skip(1);
+    while let Some(argument) = arguments.next() {
         match argument.as_str() {
-            "--snapshot-every-step" => modes.push(Mode::Restored),
-            "--rescale" => modes.push(Mode::Rescaled),
+            "--snapshot-every-step" => how.modes.push(Mode::Restored),
+            "--rescale" => how.modes.push(Mode::Rescaled),
+            "--backend" => how.backend = Some(arguments.next()?),
+            "--one-step" => how.seed = Some(arguments.next()?.parse().ok()?),
             flag if flag.starts_with('-') => return None,
             _ if path.is_some() => return None,
             _ => path = Some(argument),
         }
     }
-    if modes.is_empty() {
-        let fails = |mode: &Mode| matches!(mode, Mode::Restored | Mode::Rescaled);
-        modes = Mode::ALL.into_iter().filter(|mode| !fails(mode)).collect();
+    if how.modes.is_empty() {
+        how.modes = Mode::ALL.into_iter().filter(|mode| !mode.restores()).collect();
     }
-    Some((path?, modes))
+    Some((path?, how))
 }
 
 fn main() -> ExitCode {
-    let Some((path, modes)) = arguments() else {
-        eprintln!("usage: transcripts FILE.jsonl[.gz] [--snapshot-every-step] [--rescale]");
+    let Some((path, how)) = arguments() else {
+        eprintln!(
+            "usage: transcripts FILE.jsonl[.gz] [--snapshot-every-step] [--rescale] [--one-step SEED] \
+             [--backend memory|rocksdb]"
+        );
         return ExitCode::from(2);
     };
-    match run_file(&path, &modes) {
+    match run_file(&path, &how) {
         Ok((n_passed, n_failed)) => {
             println!("{n_passed} passed, {n_failed} failed");
             ExitCode::from(u8::from(n_failed > 0))

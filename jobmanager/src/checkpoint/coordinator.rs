@@ -113,6 +113,11 @@ impl<A> Coordinator<A> {
         self.retained.iter().copied()
     }
 
+    /// How many tasks take part.
+    pub fn n_tasks(&self) -> usize {
+        self.n_tasks
+    }
+
     /// The checkpoint under way.
     pub fn pending(&self) -> Option<CheckpointId> {
         self.pending.as_ref().map(Pending::id)
@@ -248,6 +253,15 @@ impl<A> Coordinator<A> {
         self.discard(checkpoint, effects);
         if let Some(request) = pending.request {
             effects.push(Effect::SavepointFailed { request, error });
+            if self.is_running() && pending.barrier.kind == (SnapshotKind::Stop { drain: true }) {
+                // Tasks may have seen the end of event time, and nobody can take that back but a restart.
+                let error = Error::external(format!(
+                    "event time was brought to its end for savepoint {checkpoint}, which failed: the job goes \
+                     back to its newest checkpoint"
+                ));
+                effects.push(Effect::FailJob { error });
+                self.retire("the job fails", effects);
+            }
             return;
         }
         if self.is_running() {

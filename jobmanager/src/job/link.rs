@@ -122,7 +122,7 @@ impl<T> std::fmt::Debug for Reply<T> {
 }
 
 /// What a master says. Never blocks, but for `record`.
-pub trait Link: Send {
+pub trait Link: Send + Sync {
     /// Says something to a task manager. What cannot be delivered is dropped: then the master will hear that the
     /// task manager is lost.
     fn send(&self, to: TaskManagerId, message: ToTaskManager);

@@ -45,6 +45,11 @@ impl JobState {
 pub enum Input {
     /// It is to run.
     Start,
+    /// It runs already, as this attempt: another leader has started it.
+    Resume {
+        /// The attempt.
+        attempt: u32,
+    },
     /// It is to end, its output so far kept.
     Cancel,
     /// The host cannot run its tasks. The job is not restarted.
@@ -221,6 +226,12 @@ impl Machine for Scheduler {
     fn step(&mut self, now_ms: u64, input: Input, effects: &mut Vec<Effect>) {
         match (input, self.state) {
             (Input::Start, JobState::Created) => self.deploy(effects),
+            (Input::Resume { attempt }, JobState::Created) => {
+                self.attempt = attempt;
+                self.state = JobState::Running;
+                self.executions.iter_mut().for_each(Execution::deploy);
+                self.end_if_over(effects);
+            }
             (Input::Restart, JobState::Restarting) if self.is_down() => {
                 self.attempt += 1;
                 self.deploy(effects);
@@ -258,7 +269,14 @@ impl Machine for Scheduler {
             (Input::TaskCancelled(task), _) => {
                 self.settle(task, ExecutionState::Cancelled, effects);
             }
-            (Input::Start | Input::Restart | Input::Cancel | Input::DeployFailed(_), _) => {}
+            (
+                Input::Start
+                | Input::Resume { .. }
+                | Input::Restart
+                | Input::Cancel
+                | Input::DeployFailed(_),
+                _,
+            ) => {}
         }
     }
 }

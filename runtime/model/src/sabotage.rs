@@ -31,11 +31,15 @@ pub enum Bug {
     IgnoreChecksums,
     /// Watermarks begin anew after a restore.
     ForgetWatermark,
+    /// A table that a newer checkpoint has in common with an older one is deleted with the older one.
+    DeleteShared,
+    /// What became dirty after a barrier is written to the tree before its files are cut.
+    WriteAfterBarrier,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 10] = [
+    pub const ALL: [Bug; 12] = [
         Bug::SkipAlignment,
         Bug::AckBeforeDurable,
         Bug::NotifyBeforeStored,
@@ -46,6 +50,8 @@ impl Bug {
         Bug::PositionAfterBarrier,
         Bug::IgnoreChecksums,
         Bug::ForgetWatermark,
+        Bug::DeleteShared,
+        Bug::WriteAfterBarrier,
     ];
 }
 

@@ -56,3 +56,17 @@ pub fn program_id(bytes: &[u8]) -> Result<ProgramId> {
         .map(ProgramId)
         .map_err(|_| Error::external(format!("a program's id has 32 bytes, not {}", bytes.len())))
 }
+
+/// An error with all that led to it: what a transport's own text leaves out.
+pub fn reasons(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let cause_text = cause.to_string();
+        if !text.ends_with(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        next = cause.source();
+    }
+    text
+}

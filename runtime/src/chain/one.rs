@@ -7,6 +7,7 @@
 
 use super::visit::{EventClock, Freeze};
 use super::{ChainVisitor, Flow, Notice, Output, Push, Site, Stateful};
+use crate::watermark::Ahead;
 use millstream_model::{Barrier, Batch, EventTime, Mark, NO_TIME, Result, Signal};
 use millstream_state::Visitor;
 
@@ -197,13 +198,13 @@ pub trait Operator<I, O>: Send {
         let _ = visitor;
         Ok(())
     }
-    /// Its parts have been restored, and event time stands at `watermark`: makes up the rest. What was due
-    /// by then has fired. Called once, before it is opened.
+    /// Its parts have been restored, and event time stands at `watermark`, or where `ahead` says: makes up the
+    /// rest. What was due by then has fired. Called once, before it is opened.
     ///
     /// # Errors
     /// If what was restored cannot be gone on from.
-    fn restored(&mut self, watermark: EventTime) -> Result<()> {
-        let _ = watermark;
+    fn restored(&mut self, watermark: EventTime, ahead: &Ahead) -> Result<()> {
+        let _ = (watermark, ahead);
         Ok(())
     }
     /// A checkpoint was completed or given up.
@@ -321,8 +322,8 @@ impl<I, O: 'static, Op: Operator<I, O>> Stateful for OneInput<I, O, Op> {
         self.has_ended = true;
     }
     fn restored(&mut self) -> Result<()> {
-        let watermark = self.clock.restored();
-        self.operator.restored(watermark)
+        let (watermark, ahead) = self.clock.restored();
+        self.operator.restored(watermark, ahead)
     }
     fn notify(&mut self, notice: Notice) -> Result<()> {
         self.operator.notify(notice)

@@ -6,7 +6,7 @@
 use super::one::{Records, Step};
 use super::visit::{EventClock, Freeze};
 use super::{ChainVisitor, Flow, Notice, Output, Site, Stateful};
-use crate::watermark::Valve;
+use crate::watermark::{Ahead, Valve};
 use millstream_model::{Batch, EventTime, Result, Signal};
 use millstream_state::Visitor;
 
@@ -72,8 +72,8 @@ pub trait TwoInputOperator<L, R, O>: Send {
     ///
     /// # Errors
     /// As there.
-    fn restored(&mut self, watermark: EventTime) -> Result<()> {
-        let _ = watermark;
+    fn restored(&mut self, watermark: EventTime, ahead: &Ahead) -> Result<()> {
+        let _ = (watermark, ahead);
         Ok(())
     }
     /// See [`super::Operator::notify`].
@@ -324,9 +324,9 @@ impl<L, R, O: 'static, Op: TwoInputOperator<L, R, O>> Stateful for TwoInput<L, R
         self.has_ended = true;
     }
     fn restored(&mut self) -> Result<()> {
-        let watermark = self.clock.restored();
+        let (watermark, ahead) = self.clock.restored();
         self.valve.resume_at(watermark);
-        self.operator.restored(watermark)
+        self.operator.restored(watermark, ahead)
     }
     fn notify(&mut self, notice: Notice) -> Result<()> {
         self.operator.notify(notice)

@@ -4,10 +4,16 @@
 //! blocked. So a visitor is handed from link to link and shown every operator with its site.
 
 use super::Site;
+use crate::watermark::{Ahead, Stand};
 pub use millstream_model::Notice;
+use millstream_model::key_group::range_of;
 use millstream_model::sabotage::{Bug, is_planted};
 use millstream_model::{Barrier, EventTime, MIN_TIME, Result};
+use millstream_state::part::{Entries, Written};
+use millstream_state::schema::Shape;
+use millstream_state::snapshot::{Assignment, PartKind};
 use millstream_state::{Items, Part, Visitor};
+use std::ops::Range;
 
 /// An operator, as far as snapshots are concerned.
 pub trait Stateful {
@@ -77,12 +83,26 @@ impl Visitor for Counted<'_> {
 /// after a restore must be what was late before.
 pub(super) struct EventClock {
     pub(super) watermark: EventTime,
+    /// Key groups that stood further when they were restored.
+    ahead: Ahead,
     saved: Items<EventTime>,
+    saved_ahead: Items<Stand>,
+    /// Where key groups stood, while a snapshot is read.
+    found: Vec<Stand>,
+    /// The key groups of this subtask, of so many.
+    own: (Range<u32>, u32),
 }
 
 impl Default for EventClock {
     fn default() -> Self {
-        EventClock { watermark: MIN_TIME, saved: Items::own_or_union() }
+        EventClock {
+            watermark: MIN_TIME,
+            ahead: Ahead::default(),
+            saved: Items::own_or_union(),
+            saved_ahead: Items::own_or_union(),
+            found: Vec::new(),
+            own: (0..0, 1),
+        }
     }
 }
 
@@ -96,7 +116,9 @@ impl EventClock {
         let mut counted = Counted { visitor, n_parts: 0 };
         parts(&mut counted)?;
         if counted.n_parts > 0 {
-            counted.visitor.part("event time", &mut self.saved)?;
+            let found = (&mut self.found, &mut self.own);
+            counted.visitor.part("event time", &mut Found { saved: &mut self.saved, found })?;
+            counted.visitor.part("event time ahead", &mut self.saved_ahead)?;
         }
         Ok(())
     }
@@ -104,15 +126,56 @@ impl EventClock {
     /// To be called before a freeze.
     pub(super) fn save(&mut self) {
         self.saved.values = vec![self.watermark];
+        self.ahead.pass(self.watermark);
+        self.saved_ahead.values = self.ahead.stands().to_vec();
     }
 
     /// To be called after a restore: goes on from its own time, or from the earliest of all subtasks' if the
-    /// parallelism has changed. A barrier that overtakes finds every subtask at another time.
-    pub(super) fn restored(&mut self) -> EventTime {
+    /// parallelism has changed. A barrier that overtakes finds every subtask at another time; so it also tells which
+    /// key groups were further.
+    pub(super) fn restored(&mut self) -> (EventTime, &Ahead) {
         if is_planted(Bug::ForgetWatermark) {
             self.saved.values.clear();
         }
         self.watermark = self.saved.values.drain(..).min().unwrap_or(MIN_TIME);
-        self.watermark
+        let stands = self.found.drain(..).chain(self.saved_ahead.values.drain(..));
+        self.ahead = Ahead::of_range(stands, (&self.own.0, self.own.1), self.watermark);
+        (self.watermark, &self.ahead)
+    }
+}
+
+/// The saved time, which when it is restored is noted with the key groups of whoever saved it.
+struct Found<'a> {
+    saved: &'a mut Items<EventTime>,
+    found: (&'a mut Vec<Stand>, &'a mut (Range<u32>, u32)),
+}
+
+impl Part for Found<'_> {
+    fn kind(&self) -> PartKind {
+        self.saved.kind()
+    }
+    fn shape(&self) -> Result<Shape> {
+        self.saved.shape()
+    }
+    fn freeze(&mut self) {
+        self.saved.freeze();
+    }
+    fn write(&mut self, out: &mut Written, budget: usize) -> Result<bool> {
+        self.saved.write(out, budget)
+    }
+    fn thaw(&mut self) {
+        self.saved.thaw();
+    }
+    fn restore(&mut self, entries: &Entries<'_>) -> Result<()> {
+        let Assignment { subtask, parallelism, max_parallelism, writer, n_writers } =
+            *entries.assignment;
+        let of = |subtask: usize, n: usize| range_of(subtask as u32, n as u32, max_parallelism);
+        let (found, own) = &mut self.found;
+        **own = (of(subtask, parallelism), max_parallelism);
+        let n_before = self.saved.values.len();
+        self.saved.restore(entries)?;
+        let times = self.saved.values.iter().skip(n_before);
+        found.extend(times.map(|time| Stand::new(&of(writer, n_writers), *time)));
+        Ok(())
     }
 }

@@ -12,103 +12,20 @@
 //! there is, so waiting for them cannot deadlock. An unaligned barrier does not come through the queue: it
 //! overtakes what is in it, which becomes channel state ([`in_flight`]).
 
+use super::channel::{CREDIT_BATCHES, Channel, Sender, Shared, Spare};
 use super::in_flight::{self, Held, InFlight, Message};
 use super::{Alignment, BarrierAligner, MemoryPool, Passage};
 use crate::task::Waker;
 use crate::watermark::{Status, Valve};
-use crossbeam_channel::{Receiver, TryRecvError, TrySendError, bounded};
+use crossbeam_channel::{Receiver, TryRecvError, bounded};
 use millstream_model::{Barrier, Batch, CheckpointId, CheckpointMode, Data, Error, Result, Signal};
 use millstream_state::part::{Entries, Written};
 use millstream_state::schema::Shape;
 use millstream_state::snapshot::PartKind;
 use millstream_state::{Part, Visitor};
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-
-/// Batches that may be under way in one channel.
-const CREDIT_BATCHES: usize = 16;
-
-/// What a sender and its receiver share of one channel.
-struct Channel {
-    in_flight: AtomicUsize,
-    n_sent: AtomicU64,
-    /// Whether the sender has something to send, could not, and was not woken since.
-    is_waited_for: AtomicBool,
-    sender: Waker,
-}
-
-/// What all senders share with a gate.
-struct Shared {
-    memory: Arc<MemoryPool>,
-    /// Batches in the queue, or about to be.
-    queued: AtomicUsize,
-    /// Channels that are waited for.
-    n_waited_for: AtomicUsize,
-    /// Barriers that overtake: the channel, and how many of its messages belong before.
-    urgent: Mutex<VecDeque<(usize, Barrier, u64)>>,
-    has_urgent: AtomicBool,
-    receiver: Waker,
-}
-
-impl Shared {
-    /// Notes that a channel is waited for.
-    fn wait(&self, channel: &Channel) {
-        // Counted first: the count may be seen too high for a moment, but never too low.
-        self.n_waited_for.fetch_add(1, Ordering::SeqCst);
-        if channel.is_waited_for.swap(true, Ordering::SeqCst) {
-            self.n_waited_for.fetch_sub(1, Ordering::SeqCst);
-        }
-    }
-
-    /// Notes that a channel is no longer waited for; false if it was not.
-    fn stop_waiting(&self, channel: &Channel) -> bool {
-        let waited = channel.is_waited_for.load(Ordering::SeqCst)
-            && channel.is_waited_for.swap(false, Ordering::SeqCst);
-        if waited {
-            self.n_waited_for.fetch_sub(1, Ordering::SeqCst);
-        }
-        waited
-    }
-
-    /// Wakes a channel's sender if it waits.
-    fn wake(&self, channel: &Channel) -> bool {
-        let waited = self.stop_waiting(channel);
-        if waited {
-            channel.sender.wake();
-        }
-        waited
-    }
-}
-
-/// Used buffers of a gate on their way back to the senders: the last one in is the first one out, because
-/// it is the one still in the caches.
-struct Spare<T> {
-    buffers: Mutex<Vec<Batch<T>>>,
-    capacity: usize,
-}
-
-impl<T> Spare<T> {
-    fn take(&self) -> Option<Batch<T>> {
-        self.buffers.lock().unwrap_or_else(PoisonError::into_inner).pop()
-    }
-
-    fn put(&self, buffer: Batch<T>) {
-        let mut buffers = self.buffers.lock().unwrap_or_else(PoisonError::into_inner);
-        if buffers.len() < self.capacity {
-            buffers.push(buffer);
-        }
-    }
-}
-
-/// The sending end of one channel.
-pub struct Sender<T> {
-    index: usize,
-    queue: crossbeam_channel::Sender<(usize, Message<T>)>,
-    spare: Arc<Spare<T>>,
-    channel: Arc<Channel>,
-    shared: Arc<Shared>,
-}
 
 /// All channels into one subtask. See the module's text.
 pub struct Gate<T> {
@@ -164,26 +81,13 @@ pub fn connect<T: Data>(
         has_urgent: AtomicBool::new(false),
         receiver,
     });
-    let channels: Vec<_> = senders
-        .iter()
-        .map(|sender| {
-            Arc::new(Channel {
-                in_flight: AtomicUsize::new(0),
-                n_sent: AtomicU64::new(0),
-                is_waited_for: AtomicBool::new(false),
-                sender: sender.clone(),
-            })
-        })
-        .collect();
+    let channels: Vec<_> = senders.iter().map(|sender| Arc::new(Channel::new(sender))).collect();
     let ends = channels
         .iter()
         .enumerate()
-        .map(|(index, channel)| Sender {
-            index,
-            queue: queue_in.clone(),
-            spare: Arc::clone(&spare),
-            channel: Arc::clone(channel),
-            shared: Arc::clone(&shared),
+        .map(|(index, channel)| {
+            let (channel, shared) = (Arc::clone(channel), Arc::clone(&shared));
+            Sender::local(index, queue_in.clone(), Arc::clone(&spare), channel, shared)
         })
         .collect();
     let gate = Gate {
@@ -201,104 +105,6 @@ pub fn connect<T: Data>(
         last_woken: 0,
     };
     (ends, gate)
-}
-
-impl<T> Sender<T> {
-    /// A used buffer that came back, or a new one.
-    pub fn buffer(&self) -> Batch<T> {
-        self.spare.take().unwrap_or_default()
-    }
-
-    /// Sends a batch of about so many bytes if there is credit; then the batch is left blank with a fresh
-    /// buffer. Otherwise the sending task will be woken when there is.
-    ///
-    /// # Errors
-    /// If the receiver is gone.
-    pub fn try_send(&self, batch: &mut Batch<T>, bytes: usize) -> Result<bool> {
-        if !self.is_granted(|| self.take_credit(bytes)) {
-            return Ok(false);
-        }
-        let full = std::mem::replace(batch, self.buffer());
-        self.put(Message::Batch(full, bytes))?;
-        Ok(true)
-    }
-
-    /// Tries; if that fails, asks to be woken and tries again, because what it takes may just have come. Does
-    /// not try while it waits.
-    fn is_granted(&self, take: impl Fn() -> bool) -> bool {
-        let channel = &self.channel;
-        if channel.is_waited_for.load(Ordering::SeqCst) {
-            return false;
-        }
-        if take() {
-            return true;
-        }
-        self.shared.wait(channel);
-        let granted = take();
-        if granted {
-            self.shared.stop_waiting(channel);
-        }
-        granted
-    }
-
-    fn take_credit(&self, bytes: usize) -> bool {
-        if self.channel.in_flight.load(Ordering::SeqCst) >= CREDIT_BATCHES {
-            return false;
-        }
-        // Not counted before it is certain: two senders that count for a moment would each take the other's
-        // count for a batch, and wait for it to be taken out.
-        let Shared { memory, queued, .. } = &*self.shared;
-        if queued.compare_exchange(0, 1, Ordering::SeqCst, Ordering::SeqCst).is_ok() {
-            memory.take(bytes);
-        } else if memory.try_take(bytes) {
-            queued.fetch_add(1, Ordering::SeqCst);
-        } else {
-            return false;
-        }
-        self.channel.in_flight.fetch_add(1, Ordering::SeqCst);
-        true
-    }
-
-    /// Sends a signal if there is credit.
-    ///
-    /// # Errors
-    /// If the receiver is gone.
-    pub fn try_signal(&self, signal: Signal) -> Result<bool> {
-        let limit = if signal == Signal::End { CREDIT_BATCHES + 1 } else { CREDIT_BATCHES };
-        let in_flight = &self.channel.in_flight;
-        if !self.is_granted(|| in_flight.load(Ordering::SeqCst) < limit) {
-            return Ok(false);
-        }
-        in_flight.fetch_add(1, Ordering::SeqCst);
-        self.put(Message::Signal(signal))?;
-        Ok(true)
-    }
-
-    /// Lets a barrier overtake everything that was sent; what was not sent is the sender's to save.
-    pub fn overtake(&self, barrier: Barrier) {
-        let n_before = self.channel.n_sent.load(Ordering::SeqCst);
-        let mut urgent = self.shared.urgent.lock().unwrap_or_else(PoisonError::into_inner);
-        urgent.push_back((self.index, barrier, n_before));
-        self.shared.has_urgent.store(true, Ordering::SeqCst);
-        drop(urgent);
-        self.shared.receiver.wake();
-    }
-
-    fn put(&self, message: Message<T>) -> Result<()> {
-        self.channel.n_sent.fetch_add(1, Ordering::SeqCst);
-        match self.queue.try_send((self.index, message)) {
-            Ok(()) => {
-                self.shared.receiver.wake();
-                Ok(())
-            }
-            Err(TrySendError::Disconnected(_)) => {
-                Err(Error::internal("the receiving task is gone"))
-            }
-            Err(TrySendError::Full(_)) => {
-                Err(Error::internal("a channel was given more than its credit"))
-            }
-        }
-    }
 }
 
 impl<T: Data> Gate<T> {
@@ -346,17 +152,17 @@ impl<T: Data> Gate<T> {
             return Ok(Arrival::Taken);
         }
         self.in_flight.take(&mut held);
-        let arrival = match held.message {
+        let (arrival, bytes) = match held.message {
             Message::Batch(batch, bytes) => {
                 self.shared.memory.give_back(bytes);
-                self.arrive(channel, batch)
+                (self.arrive(channel, batch), bytes)
             }
             Message::Signal(signal) => {
                 self.take_signal(channel, held.number, signal);
-                self.next.pop_front().unwrap_or(Arrival::Taken)
+                (self.next.pop_front().unwrap_or(Arrival::Taken), 0)
             }
         };
-        self.channels[channel].in_flight.fetch_sub(1, Ordering::SeqCst);
+        self.channels[channel].give_back(bytes);
         self.wake_senders(Some(channel));
         Ok(arrival)
     }

@@ -7,14 +7,18 @@
 //! a batch out wakes it.
 
 mod aligner;
+mod channel;
 mod gate;
 mod in_flight;
 mod memory;
+#[cfg(feature = "net")]
+pub mod net;
 mod partition;
 mod writer;
 
 pub use aligner::{Alignment, BarrierAligner, Passage};
-pub use gate::{Arrival, Gate, Sender, connect};
+pub use channel::{GiveBack, Inlet, Remote, Sender};
+pub use gate::{Arrival, Gate, connect};
 pub use memory::MemoryPool;
 pub use partition::{Broadcast, Custom, Hash, Partition, RoundRobin, Shuffle, Single};
 pub use writer::{Lanes, Limits, Writer};

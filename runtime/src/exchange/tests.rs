@@ -3,7 +3,7 @@
 use super::*;
 use crate::chain::{Flow, Push, Site};
 use crate::task::{NoWake, Wake, Waker};
-use millstream_model::{Batch, CheckpointMode, Signal};
+use millstream_model::{Barrier, Batch, CheckpointId, CheckpointMode, Signal, SnapshotKind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -93,6 +93,29 @@ fn idleness_that_could_not_be_told_is_told_when_there_is_credit_again() {
     assert_eq!(drain(&mut gate).len(), 16);
     let _ = writer.resume().unwrap();
     assert!(matches!(gate.poll().unwrap(), Arrival::Signal(Signal::Idle)));
+}
+
+#[test]
+fn idleness_that_could_not_be_told_is_not_forgotten_over_a_barrier() {
+    let (mut senders, mut gate) = channel(1 << 20, &[Arc::new(NoWake)]);
+    let mut writer = Writer::new(
+        Box::new(Single(0)),
+        vec![senders.remove(0)],
+        Limits::default(),
+        (Site::detached("test"), 0),
+        CheckpointMode::default(),
+    );
+    for value in 0..16 {
+        let _ = writer.push(&mut Batch::of(vec![value])).unwrap();
+        let _ = writer.signal(Signal::Flush).unwrap();
+    }
+    let barrier = Barrier { checkpoint: CheckpointId(1), kind: SnapshotKind::Checkpoint };
+    let _ = writer.signal(Signal::Idle).unwrap();
+    assert_eq!(writer.signal(Signal::Barrier(barrier)).unwrap(), Flow::Blocked);
+    assert_eq!(drain(&mut gate).len(), 16);
+    assert_eq!(writer.resume().unwrap(), Flow::Ready);
+    assert!(matches!(gate.poll().unwrap(), Arrival::Signal(Signal::Idle)));
+    assert!(matches!(gate.poll().unwrap(), Arrival::Barrier(_)));
 }
 
 #[test]

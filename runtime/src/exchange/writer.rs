@@ -5,7 +5,7 @@
 //! batches out: a lane carries a mark only before a record that the watermark has overtaken, and otherwise
 //! one at its end. In-order streams are never cut.
 
-use super::gate::Sender;
+use super::channel::Sender;
 use super::partition::Partition;
 use crate::chain::{ChainVisitor, Flow, Push, Site, Stateful};
 use millstream_model::size::encoded_size;
@@ -266,8 +266,9 @@ impl<T: Data> Lanes<T> {
 
     fn owe(&mut self, signal: Signal) {
         for l in &mut self.lanes {
-            // Idle and active cancel out, but not across a barrier.
-            if matches!(l.owed.last(), Some(Signal::Idle | Signal::Active)) {
+            // Idle and active cancel out, but nothing else cancels them.
+            let cancels = matches!(signal, Signal::Idle | Signal::Active);
+            if cancels && matches!(l.owed.last(), Some(Signal::Idle | Signal::Active)) {
                 l.owed.pop();
             }
             l.owed.push(signal);

@@ -12,6 +12,7 @@ use crate::function_broadcast::{
     KeyedBroadcastProcessFunction, KeyedBroadcastUpdateContext,
 };
 use crate::keyed::KeySelector;
+use crate::watermark::Ahead;
 use millstream_model::{EventTime, Key, MIN_TIME, Result};
 use millstream_state::{KeyedStates, Visitor};
 use std::sync::Arc;
@@ -92,7 +93,7 @@ where
         self.broadcast.broadcast_parts(visitor)
     }
 
-    fn restored(&mut self, watermark: EventTime) -> Result<()> {
+    fn restored(&mut self, watermark: EventTime, _: &Ahead) -> Result<()> {
         self.watermark = watermark;
         Ok(())
     }
@@ -172,7 +173,7 @@ where
     }
 
     fn right(&mut self, records: &mut Records<'_, B>, out: &mut Output<F::Out>) -> Result<Step> {
-        let Store { states, timers, watermark, context: operator } = &self.store;
+        let Store { states, timers, watermark, context: operator, .. } = &self.store;
         while let Some((value, time, _)) = records.next_record() {
             out.set_time(time);
             let mut context = KeyedBroadcastUpdateContext {
@@ -190,7 +191,7 @@ where
     }
 
     fn advance(&mut self, watermark: EventTime, out: &mut Output<F::Out>) -> Result<Step> {
-        self.store.watermark = watermark;
+        self.store.advance(watermark);
         self.fire(TimeDomain::EventTime, watermark, out)
     }
 
@@ -207,8 +208,8 @@ where
         self.broadcast.broadcast_parts(visitor)
     }
 
-    fn restored(&mut self, watermark: EventTime) -> Result<()> {
-        self.store.restored(watermark);
+    fn restored(&mut self, watermark: EventTime, ahead: &Ahead) -> Result<()> {
+        self.store.restored(watermark, ahead);
         Ok(())
     }
 }

@@ -5,6 +5,7 @@ use crate::chain::{Output, Records, Step, TwoInputOperator};
 use crate::context::OperatorContext;
 use crate::function::{Collector, KeyedCoProcessFunction, TimeDomain};
 use crate::keyed::KeySelector;
+use crate::watermark::Ahead;
 use millstream_model::{EventTime, Key, Result};
 use millstream_state::Visitor;
 use std::sync::Arc;
@@ -79,7 +80,7 @@ where
     }
 
     fn advance(&mut self, watermark: EventTime, out: &mut Output<F::Out>) -> Result<Step> {
-        self.store.watermark = watermark;
+        self.store.advance(watermark);
         let function = &mut self.function;
         self.store.fire(TimeDomain::EventTime, watermark, out, |t, ctx, out| {
             function.on_timer(t, ctx, out)
@@ -101,8 +102,8 @@ where
         self.store.parts(visitor)
     }
 
-    fn restored(&mut self, watermark: EventTime) -> Result<()> {
-        self.store.restored(watermark);
+    fn restored(&mut self, watermark: EventTime, ahead: &Ahead) -> Result<()> {
+        self.store.restored(watermark, ahead);
         Ok(())
     }
 }

@@ -9,6 +9,7 @@ use crate::chain::{Output, Records, Step, TwoInputOperator};
 use crate::context::OperatorContext;
 use crate::function::Collector;
 use crate::keyed::KeySelector;
+use crate::watermark::Ahead;
 use crate::window::firing::{Late, timed};
 use millstream_model::{Data, Error, EventTime, Key, MAX_TIME, MIN_TIME, Result};
 use millstream_state::{DenseTable, Visitor};
@@ -69,6 +70,7 @@ pub struct IntervalJoin<K, L, R, F, O> {
     right: Arc<dyn KeySelector<R, K>>,
     function: F,
     late: [Late; 2],
+    ahead: Ahead,
     /// Partners of the last record that are still to be joined.
     matching: Option<Matching>,
     output: PhantomData<fn() -> O>,
@@ -187,6 +189,7 @@ where
             right,
             function,
             late: late.map(|tag| Late::new(tag, context)),
+            ahead: Ahead::default(),
             matching: None,
             output: PhantomData,
         }
@@ -229,7 +232,7 @@ where
         self.kept.visit(VISITS_PER_RECORD * records.len());
         while let Some((value, time, hash)) = records.next_record() {
             timed(time)?;
-            if time < self.kept.watermark {
+            if time < self.ahead.of(hash, self.kept.watermark) {
                 self.late[0].take(value, time, out);
                 continue;
             }
@@ -253,7 +256,7 @@ where
         self.kept.visit(VISITS_PER_RECORD * records.len());
         while let Some((value, time, hash)) = records.next_record() {
             timed(time)?;
-            if time < self.kept.watermark {
+            if time < self.ahead.of(hash, self.kept.watermark) {
                 self.late[1].take(value, time, out);
                 continue;
             }
@@ -272,6 +275,7 @@ where
 
     fn advance(&mut self, watermark: EventTime, _: &mut Output<O>) -> Result<Step> {
         self.kept.watermark = self.kept.watermark.max(watermark);
+        self.ahead.pass(watermark);
         let all = watermark == MAX_TIME;
         self.kept.visit(if all { self.kept.keys.len() } else { VISITS_PER_WATERMARK });
         Ok(Step::Done)
@@ -281,8 +285,9 @@ where
         visitor.part("joined", &mut self.kept.keys)
     }
 
-    fn restored(&mut self, watermark: EventTime) -> Result<()> {
+    fn restored(&mut self, watermark: EventTime, ahead: &Ahead) -> Result<()> {
         self.kept.watermark = watermark;
+        self.ahead = ahead.clone();
         Ok(())
     }
 }

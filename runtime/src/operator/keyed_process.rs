@@ -4,6 +4,7 @@ use crate::chain::{Operator, Output, Records, Step};
 use crate::context::OperatorContext;
 use crate::function::{Collector, KeyedContext, KeyedProcessFunction, TimeDomain, Timer, Timers};
 use crate::keyed::KeySelector;
+use crate::watermark::Ahead;
 use millstream_model::{EventTime, Key, MIN_TIME, Result};
 use millstream_state::{KeyedStates, Visitor};
 use std::cell::RefCell;
@@ -21,12 +22,14 @@ pub(super) struct Store<K> {
     pub(super) states: KeyedStates,
     pub(super) timers: RefCell<Timers<K>>,
     pub(super) watermark: EventTime,
+    ahead: Ahead,
     pub(super) context: OperatorContext,
 }
 
 impl<K: Key> Store<K> {
     pub(super) fn new(states: KeyedStates, context: OperatorContext) -> Self {
-        Store { states, timers: RefCell::default(), watermark: MIN_TIME, context }
+        let (timers, ahead) = (RefCell::default(), Ahead::default());
+        Store { states, timers, watermark: MIN_TIME, ahead, context }
     }
 
     pub(super) fn parts(&mut self, visitor: &mut dyn Visitor) -> Result<()> {
@@ -36,9 +39,16 @@ impl<K: Key> Store<K> {
         visitor.part("timers/processing", &mut timers.processing)
     }
 
-    /// Goes on after a restore.
-    pub(super) fn restored(&mut self, watermark: EventTime) {
+    /// Event time has advanced.
+    pub(super) fn advance(&mut self, watermark: EventTime) {
         self.watermark = watermark;
+        self.ahead.pass(watermark);
+    }
+
+    /// Goes on after a restore.
+    pub(super) fn restored(&mut self, watermark: EventTime, ahead: &Ahead) {
+        self.watermark = watermark;
+        self.ahead = ahead.clone();
         if let Some(next) = self.timers.get_mut().processing.next_time() {
             self.context.task().request_tick(next);
         }
@@ -49,7 +59,7 @@ impl<K: Key> Store<K> {
             key,
             hash,
             time,
-            watermark: self.watermark,
+            watermark: self.ahead.of(hash, self.watermark),
             states: &self.states,
             timers: &self.timers,
             operator: &self.context,
@@ -130,7 +140,7 @@ where
     }
 
     fn advance(&mut self, watermark: EventTime, out: &mut Output<F::Out>) -> Result<Step> {
-        self.store.watermark = watermark;
+        self.store.advance(watermark);
         let function = &mut self.function;
         self.store.fire(TimeDomain::EventTime, watermark, out, |t, ctx, out| {
             function.on_timer(t, ctx, out)
@@ -152,8 +162,8 @@ where
         self.store.parts(visitor)
     }
 
-    fn restored(&mut self, watermark: EventTime) -> Result<()> {
-        self.store.restored(watermark);
+    fn restored(&mut self, watermark: EventTime, ahead: &Ahead) -> Result<()> {
+        self.store.restored(watermark, ahead);
         Ok(())
     }
 }

@@ -3,6 +3,7 @@
 use crate::chain::{Operator, Output, Records, Step};
 use crate::context::OperatorContext;
 use crate::function::{Collector, ProcessContext, ProcessFunction};
+use crate::watermark::Ahead;
 use millstream_model::{Barrier, EventTime, MIN_TIME, NO_TIME, Result};
 use millstream_state::{OperatorStates, Visitor};
 
@@ -78,7 +79,7 @@ where
         self.store.states.parts(visitor)
     }
 
-    fn restored(&mut self, watermark: EventTime) -> Result<()> {
+    fn restored(&mut self, watermark: EventTime, _: &Ahead) -> Result<()> {
         self.store.watermark = watermark;
         Ok(())
     }

@@ -10,6 +10,7 @@ use crate::context::OperatorContext;
 use crate::function::Collector;
 use crate::keyed::KeySelector;
 use crate::metrics::Counter;
+use crate::watermark::Ahead;
 use crate::window::firing::timed;
 use millstream_model::{Data, EventTime, Key, MAX_TIME, MIN_TIME, Result};
 use millstream_state::{DenseTable, Visitor};
@@ -35,6 +36,7 @@ pub struct TemporalJoin<K, L, R, F, O> {
     right: Arc<dyn KeySelector<R, K>>,
     function: F,
     watermark: EventTime,
+    ahead: Ahead,
     late: Counter,
     output: PhantomData<fn() -> O>,
 }
@@ -61,6 +63,7 @@ where
             right,
             function,
             watermark: MIN_TIME,
+            ahead: Ahead::default(),
             late: context.counter("late_records_joined"),
             output: PhantomData,
         }
@@ -101,11 +104,12 @@ where
     fn left(&mut self, records: &mut Records<'_, L>, out: &mut Output<O>) -> Result<Step> {
         while let Some((value, time, hash)) = records.next_record() {
             timed(time)?;
-            if time > self.watermark {
+            let watermark = self.ahead.of(hash, self.watermark);
+            if time > watermark {
                 self.waiting.insert(time, hash, value);
                 continue;
             }
-            if time < self.watermark {
+            if time < watermark {
                 self.late.inc();
             }
             self.join(time, hash, value, out)?;
@@ -142,6 +146,7 @@ where
             }
         }
         self.watermark = self.watermark.max(watermark);
+        self.ahead.pass(watermark);
         Ok(Step::Done)
     }
 
@@ -154,8 +159,9 @@ where
         visitor.part("versions", &mut self.versions)
     }
 
-    fn restored(&mut self, watermark: EventTime) -> Result<()> {
+    fn restored(&mut self, watermark: EventTime, ahead: &Ahead) -> Result<()> {
         self.watermark = watermark;
+        self.ahead = ahead.clone();
         Ok(())
     }
 }

@@ -294,7 +294,7 @@ impl Task {
             None => store::refuse_trees(restore.as_ref(), &subtask)?,
         }
         if let Some(restore) = restore {
-            restore.fill(&mut *self.head, &subtask)?;
+            restore::fill(&restore, &mut *self.head, &subtask)?;
         }
         Ok(())
     }

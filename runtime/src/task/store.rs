@@ -12,11 +12,15 @@ use millstream_model::job_graph::OperatorId;
 use millstream_model::key_group::range_of;
 use millstream_model::{Error, Result};
 use millstream_state::lsm::{Content, Lsm, LsmFile, Open};
+use millstream_state::part::IsExpired;
 use millstream_state::schema::{Compatibility, compatible};
-use millstream_state::snapshot::{Assignment, CheckpointStorage, FileRef, TaskSnapshot};
-use millstream_state::store::{Backend, Store, part_prefix, part_range, tree_name};
+use millstream_state::snapshot::{
+    Assignment, CheckpointStorage, FileRef, TaskSnapshot, read_error,
+};
+use millstream_state::store::{Backend, Store, expiry_of, part_prefix, part_range, tree_name};
 use millstream_state::{Part, Visitor};
 use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -32,6 +36,10 @@ pub(super) fn open(
     let mut parts = Keyed { ids: subtask.ids, operator: None, parts: Vec::new() };
     head.visit(&mut parts)?;
     let parts = parts.parts;
+    let expiring = parts
+        .iter()
+        .filter_map(|(id, name, is_expired)| Some((part_prefix(*id, name), is_expired.clone()?)));
+    let expiry = expiry_of(expiring);
     if parts.is_empty() {
         return Ok(None);
     }
@@ -50,15 +58,15 @@ pub(super) fn open(
         ([(writer, assignment)], Some(restore))
             if assignment.n_writers == assignment.parallelism =>
         {
-            let files = fetch(&*restore.storage, &writer.shared, &fetched)?;
-            backend.open(task, attempt, &files)?
+            let files = fetch(backend, &*restore.storage, &writer.shared, &fetched)?;
+            backend.open(task, attempt, &files, expiry)?
         }
         (trees, restore) => {
-            let store = backend.open(task, attempt, &[])?;
+            let store = backend.open(task, attempt, &[], expiry)?;
             for (index, (writer, _)) in trees.iter().enumerate() {
                 let Some(restore) = restore else { break };
                 let dir = fetched.join(index.to_string());
-                let files = fetch(&*restore.storage, &writer.shared, &dir)?;
+                let files = fetch(backend, &*restore.storage, &writer.shared, &dir)?;
                 let tree = backend.engine.open(Open {
                     dir: &dir.join("tree"),
                     instance: &format!("{}-{attempt}-{task}-from-{index}", backend.run),
@@ -91,15 +99,10 @@ pub(super) fn refuse_trees(restore: Option<&Restore>, subtask: &Subtask<'_>) -> 
 }
 
 /// Copies what belongs to a subtask out of the tree of another.
-fn copy(
-    store: &Store,
-    tree: &dyn Lsm,
-    parts: &[(OperatorId, String)],
-    subtask: &Subtask<'_>,
-) -> Result<()> {
+fn copy(store: &Store, tree: &dyn Lsm, parts: &[StoredPart], subtask: &Subtask<'_>) -> Result<()> {
     let groups =
         range_of(subtask.subtask as u32, subtask.parallelism as u32, subtask.max_parallelism);
-    for (id, part) in parts {
+    for (id, part, _) in parts {
         let (from, to) = part_range(part_prefix(*id, part), groups.clone());
         store.copy_from(tree, &from, &to)?;
     }
@@ -107,29 +110,49 @@ fn copy(
 }
 
 /// Brings the files of a tree out of storage, verified.
-fn fetch(storage: &dyn CheckpointStorage, files: &[FileRef], dir: &Path) -> Result<Vec<LsmFile>> {
+fn fetch(
+    backend: &Backend,
+    storage: &dyn CheckpointStorage,
+    files: &[FileRef],
+    dir: &Path,
+) -> Result<Vec<LsmFile>> {
     let unusable = |e: std::io::Error| {
         Error::external(format!("`{}` cannot hold state", dir.display())).caused_by(e)
     };
-    std::fs::create_dir_all(dir).map_err(unusable)?;
+    let in_memory = backend.engine.takes_files_in_memory();
+    if !in_memory {
+        std::fs::create_dir_all(dir).map_err(unusable)?;
+    }
     let mut fetched = Vec::new();
     for file in files {
         let name = tree_name(&file.path);
-        let path = dir.join(name.replace('/', "~"));
-        let mut target = File::create(&path).map_err(unusable)?;
-        std::io::copy(&mut storage.read(file)?, &mut target)
-            .map_err(|e| millstream_state::snapshot::read_error(&storage.locate(&file.path), e))?;
-        let immutable = name.ends_with(".sst");
-        fetched.push(LsmFile { name, bytes: file.bytes, immutable, content: Content::File(path) });
+        let mut source = storage.read(file)?;
+        let unreadable = |e| read_error(&storage.locate(&file.path), e);
+        let content = if in_memory {
+            let mut bytes = Vec::new();
+            source.read_to_end(&mut bytes).map_err(unreadable)?;
+            Content::Memory(bytes.into())
+        } else {
+            let path = dir.join(name.replace('/', "~"));
+            let mut target = File::create(&path).map_err(unusable)?;
+            std::io::copy(&mut source, &mut target).map_err(unreadable)?;
+            Content::File(path)
+        };
+        // Tables are named after who made them, and never change; the rest is the checkpoint's own.
+        let immutable = name.contains('/');
+        fetched.push(LsmFile { name, bytes: file.bytes, immutable, content });
     }
     Ok(fetched)
 }
+
+/// A part that can lie in a store: of which operator, its name, and what of it expires.
+type StoredPart = (OperatorId, String, Option<IsExpired>);
 
 /// Finds the parts that can lie in a store.
 struct Keyed<'a> {
     ids: &'a [OperatorId],
     operator: Option<OperatorId>,
-    parts: Vec<(OperatorId, String)>,
+    parts: Vec<StoredPart>,
 }
 
 impl ChainVisitor for Keyed<'_> {
@@ -144,7 +167,7 @@ impl Visitor for Keyed<'_> {
         if part.can_attach()
             && let Some(id) = self.operator
         {
-            self.parts.push((id, name.to_owned()));
+            self.parts.push((id, name.to_owned(), part.expiry()));
         }
         Ok(())
     }

@@ -1,10 +1,13 @@
 //! Event-time progress: how sources make watermarks, and how watermarks of several inputs become one.
 
+mod ahead;
 mod alignment;
 mod generator;
 mod stamp;
 mod valve;
 
+pub use ahead::Ahead;
+pub(crate) use ahead::Stand;
 pub use alignment::{Alignment, Group};
 pub use generator::{WatermarkGenerator, WatermarkRule, Watermarks};
 pub use stamp::{Marker, Stamp, StampOperator};

@@ -14,6 +14,7 @@ use super::operator::Windows;
 use super::slots::Slots;
 use crate::chain::{Output, Step};
 use crate::context::OperatorContext;
+use crate::watermark::Ahead;
 use millstream_model::{EventTime, Key, MAX_TIME, MIN_TIME, Result};
 use millstream_state::Visitor;
 use std::ops::Bound;
@@ -28,6 +29,7 @@ pub(super) struct Aligned<K, C, A, E, S> {
     current: Current,
     /// The clock, as far as it has been dealt with: what records are judged by.
     watermark: EventTime,
+    ahead: Ahead,
     /// Before this nothing fires and nothing is dropped.
     due: EventTime,
     /// The window being fired and how many of its keys were dealt with.
@@ -67,6 +69,7 @@ where
             windows: Slots::default(),
             current: NO_WINDOW,
             watermark: MIN_TIME,
+            ahead: Ahead::default(),
             due: MAX_TIME,
             firing: None,
             firings: Firings::new(emit, context),
@@ -110,13 +113,17 @@ where
         entry
     }
 
-    /// Makes the window of an entry fire at once if its end has passed.
-    fn refire_if_passed(&mut self, start: EventTime, key: K, slot: usize, hash: u64)
-    where
+    /// Makes the window of an entry fire at once if its end has passed at `now`.
+    fn refire_if_passed(
+        &mut self,
+        start: EventTime,
+        (key, slot, hash): (K, usize, u64),
+        now: EventTime,
+    ) where
         A: Clone,
     {
         let window = self.grid.window(start);
-        if window.max_timestamp() > self.watermark {
+        if window.max_timestamp() > now {
             return;
         }
         if let Some(content) = self.windows[slot].get(hash, |k| *k == key) {
@@ -134,39 +141,44 @@ where
         A: Clone,
     {
         timed(time)?;
+        let now = self.ahead.of(hash, self.watermark);
         let last = self.grid.last_start(time);
         if self.grid.window(last).end <= time {
             // Between two windows a record belongs to none. It is late when windows that ended at its time
             // would be.
-            let late = time.saturating_add(self.lateness) <= self.watermark;
+            let late = time.saturating_add(self.lateness) <= now;
             return Ok(late.then_some(value));
         }
-        if self.is_over(last, self.watermark) {
+        if self.is_over(last, now) {
             return Ok(Some(value));
         }
-        let first =
-            self.grid.windows(time).map(|w| w.start).find(|s| !self.is_over(*s, self.watermark));
+        let first = self.grid.windows(time).map(|w| w.start).find(|s| !self.is_over(*s, now));
         if first.is_none_or(|first| first == last) {
             let slot = self.open_window(last);
             let window = self.grid.window(last);
-            if window.max_timestamp() > self.watermark {
-                if !self.grid.overlaps() {
+            if window.max_timestamp() > now {
+                if !self.grid.overlaps() && self.ahead.is_empty() {
                     self.current = Current { start: window.start, end: window.end, slot };
                 }
                 self.insert_into(slot, value, hash);
             } else {
                 let key = self.insert_into(slot, value, hash).key.clone();
-                self.refire_if_passed(last, key, slot, hash);
+                self.refire_if_passed(last, (key, slot, hash), now);
             }
         } else {
-            self.insert_into_all(first.unwrap_or(last), value, time, hash);
+            self.insert_into_all(first.unwrap_or(last), value, (time, hash), now);
         }
         Ok(None)
     }
 
     /// Puts a record into its windows from `first` on.
-    fn insert_into_all<T>(&mut self, first: EventTime, value: T, time: EventTime, hash: u64)
-    where
+    fn insert_into_all<T>(
+        &mut self,
+        first: EventTime,
+        value: T,
+        (time, hash): (EventTime, u64),
+        now: EventTime,
+    ) where
         C: Content<T, Acc = A>,
         S: Keyed<T, K>,
         A: Clone,
@@ -179,7 +191,7 @@ where
             let entry =
                 self.windows[slot].entry(hash, |k| *k == key, || (key.clone(), content.create()));
             content.add_shared(&mut entry.value, &shared);
-            self.refire_if_passed(window.start, key.clone(), slot, hash);
+            self.refire_if_passed(window.start, (key.clone(), slot, hash), now);
         }
     }
 
@@ -237,6 +249,7 @@ where
     fn advance(&mut self, now: EventTime, out: &mut Output<E::Out>) -> Result<Step> {
         if now < self.due {
             self.watermark = self.watermark.max(now);
+            self.ahead.pass(now);
             return Ok(Step::Done);
         }
         // A window that was fired has passed: the clock is set to its end as soon as it is dealt with.
@@ -253,7 +266,10 @@ where
             let window = self.grid.window(start);
             if let Some(slot) = self.windows.get(start) {
                 while let Some(entry) = self.windows[slot].at(at) {
-                    if self.firings.fire(&entry.key, &entry.value, window, out)? == Step::Yield {
+                    let has_fired = self.ahead.has_passed(entry.hash, window.max_timestamp());
+                    if !has_fired
+                        && self.firings.fire(&entry.key, &entry.value, window, out)? == Step::Yield
+                    {
                         self.firing = Some((start, at));
                         return Ok(Step::Yield);
                     }
@@ -269,6 +285,7 @@ where
             self.windows.close(start);
         }
         self.watermark = self.watermark.max(now);
+        self.ahead.pass(now);
         let drop = self.windows.first().map(|start| self.dropped_at(start));
         self.due = self.next_end().into_iter().chain(drop).min().unwrap_or(MAX_TIME);
         if self.current.end.saturating_sub(1) <= now {
@@ -289,8 +306,9 @@ where
         visitor.part("windows", &mut self.windows.as_part(|acc| acc, |acc| acc))
     }
 
-    fn restored(&mut self, now: EventTime) {
+    fn restored(&mut self, now: EventTime, ahead: &Ahead) {
         self.watermark = now;
+        self.ahead = ahead.clone();
         let drop = self.windows.first().map(|start| self.dropped_at(start));
         self.due = self.next_end().into_iter().chain(drop).min().unwrap_or(MAX_TIME);
     }

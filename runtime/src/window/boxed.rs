@@ -4,6 +4,7 @@
 //! one virtual call per batch.
 
 use crate::chain::{Notice, Operator, Output, Records, Step, TwoInputOperator};
+use crate::watermark::Ahead;
 use millstream_model::{Barrier, EventTime, Result};
 use millstream_state::Visitor;
 
@@ -41,8 +42,8 @@ impl<I, O> Operator<I, O> for BoxedOperator<I, O> {
     fn parts(&mut self, visitor: &mut dyn Visitor) -> Result<()> {
         self.0.parts(visitor)
     }
-    fn restored(&mut self, watermark: EventTime) -> Result<()> {
-        self.0.restored(watermark)
+    fn restored(&mut self, watermark: EventTime, ahead: &Ahead) -> Result<()> {
+        self.0.restored(watermark, ahead)
     }
     fn notify(&mut self, notice: Notice) -> Result<()> {
         self.0.notify(notice)
@@ -83,8 +84,8 @@ impl<L, R, O> TwoInputOperator<L, R, O> for BoxedTwoInput<L, R, O> {
     fn parts(&mut self, visitor: &mut dyn Visitor) -> Result<()> {
         self.0.parts(visitor)
     }
-    fn restored(&mut self, watermark: EventTime) -> Result<()> {
-        self.0.restored(watermark)
+    fn restored(&mut self, watermark: EventTime, ahead: &Ahead) -> Result<()> {
+        self.0.restored(watermark, ahead)
     }
     fn notify(&mut self, notice: Notice) -> Result<()> {
         self.0.notify(notice)

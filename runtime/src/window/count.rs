@@ -13,6 +13,7 @@ use super::time_window::TimeWindow;
 use crate::chain::{Operator, Output, Records, Step};
 use crate::context::OperatorContext;
 use crate::keyed::KeySelector;
+use crate::watermark::Ahead;
 use millstream_model::{Error, EventTime, Key, Result};
 use millstream_state::{DenseTable, Visitor};
 use std::sync::Arc;
@@ -105,7 +106,7 @@ where
         visitor.part("windows", &mut self.windows)
     }
 
-    fn restored(&mut self, watermark: EventTime) -> Result<()> {
+    fn restored(&mut self, watermark: EventTime, _: &Ahead) -> Result<()> {
         self.firings.observe(watermark);
         Ok(())
     }

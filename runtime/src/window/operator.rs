@@ -10,6 +10,7 @@ use super::firing::Late;
 use crate::chain::{Operator, Output, Records, Step, TwoInputOperator};
 use crate::context::OperatorContext;
 use crate::function::TimeDomain;
+use crate::watermark::Ahead;
 use millstream_model::{EventTime, MAX_TIME, MIN_TIME, Result};
 use millstream_state::{Items, Visitor};
 
@@ -53,8 +54,9 @@ pub(super) trait Windows<T, O>: Send {
     /// # Errors
     /// The visitor's.
     fn parts(&mut self, visitor: &mut dyn Visitor) -> Result<()>;
-    /// The parts have been restored, and the windows' clock shows `now`: what was due by then has fired.
-    fn restored(&mut self, now: EventTime);
+    /// The parts have been restored, and the windows' clock shows `now`, or what `ahead` says: what was due by then
+    /// has fired.
+    fn restored(&mut self, now: EventTime, ahead: &Ahead);
 }
 
 /// The clock of a window operator.
@@ -138,10 +140,15 @@ impl WindowClock {
 
     /// Goes on after a restore. By the machine's clock, what became due meanwhile is due now; with another
     /// parallelism, what some subtask had dealt with and another had not is dealt with again.
-    fn restored<T, O, W: Windows<T, O>>(&mut self, windows: &mut W, watermark: EventTime) {
+    fn restored<T, O, W: Windows<T, O>>(
+        &mut self,
+        windows: &mut W,
+        watermark: EventTime,
+        ahead: &Ahead,
+    ) {
         windows.observe(watermark);
         match self.domain {
-            TimeDomain::EventTime => windows.restored(watermark),
+            TimeDomain::EventTime => windows.restored(watermark, ahead),
             TimeDomain::ProcessingTime => {
                 let here = (self.context.subtask(), self.context.parallelism());
                 let dealt = std::mem::take(&mut self.dealt.values);
@@ -150,7 +157,8 @@ impl WindowClock {
                 if let Some((.., time)) = earliest {
                     self.deal(*time);
                 }
-                windows.restored(earliest.map_or(MIN_TIME, |(.., time)| *time));
+                let now = earliest.map_or(MIN_TIME, |(.., time)| *time);
+                windows.restored(now, &Ahead::default());
             }
         }
         self.request(windows.next_due());
@@ -232,8 +240,8 @@ impl<T: Send + 'static, O: 'static, W: Windows<T, O>> Operator<T, O> for Windowe
         self.clock.parts(visitor)?;
         self.windows.parts(visitor)
     }
-    fn restored(&mut self, watermark: EventTime) -> Result<()> {
-        self.clock.restored(&mut self.windows, watermark);
+    fn restored(&mut self, watermark: EventTime, ahead: &Ahead) -> Result<()> {
+        self.clock.restored(&mut self.windows, watermark, ahead);
         Ok(())
     }
 }
@@ -292,8 +300,8 @@ where
         self.clock.parts(visitor)?;
         self.windows.parts(visitor)
     }
-    fn restored(&mut self, watermark: EventTime) -> Result<()> {
-        self.clock.restored(&mut self.windows, watermark);
+    fn restored(&mut self, watermark: EventTime, ahead: &Ahead) -> Result<()> {
+        self.clock.restored(&mut self.windows, watermark, ahead);
         Ok(())
     }
 }

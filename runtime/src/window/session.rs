@@ -15,6 +15,7 @@ use super::operator::Windows;
 use super::time_window::TimeWindow;
 use crate::chain::{Output, Step};
 use crate::context::OperatorContext;
+use crate::watermark::Ahead;
 use millstream_model::{EventTime, Key, MIN_TIME, Result};
 use millstream_state::{DenseTable, Visitor};
 use serde::{Deserialize, Serialize};
@@ -33,6 +34,7 @@ pub(super) struct Sessions<K, T, C, A, E, S> {
     timers: BinaryHeap<Timer<K>>,
     n_timers_set: u64,
     watermark: EventTime,
+    ahead: Ahead,
     firings: Firings<K, A, E>,
 }
 
@@ -109,6 +111,7 @@ where
             timers: BinaryHeap::new(),
             n_timers_set: 0,
             watermark: MIN_TIME,
+            ahead: Ahead::default(),
             firings: Firings::new(emit, context),
         }
     }
@@ -121,24 +124,25 @@ where
     /// The first record of a key, or one of a key that is not there for now.
     #[inline(never)]
     fn insert_key(&mut self, value: T, window: TimeWindow, hash: u64) -> Option<T> {
-        if dropped_at(&window, self.lateness) <= self.watermark {
+        let now = self.ahead.of(hash, self.watermark);
+        if dropped_at(&window, self.lateness) <= now {
             return Some(value);
         }
         let key = self.selector.key(&value);
         let mut content = self.content.create();
         self.content.add(&mut content, value);
-        self.push_refiring(&key, window, &content);
-        let timer = next_event(&window, self.lateness, self.watermark);
+        self.push_refiring(&key, window, &content, now);
+        let timer = next_event(&window, self.lateness, now);
         self.set_timer(timer, hash, key.clone());
         let sessions = SmallVec::from_buf([Session { window, timer, content }]);
         self.open.entry(hash, |_| false, || (key, sessions));
         None
     }
 
-    /// Makes a session fire at once if its end has passed.
-    fn push_refiring(&mut self, key: &K, window: TimeWindow, content: &A) {
+    /// Makes a session fire at once if its end has passed at `now`.
+    fn push_refiring(&mut self, key: &K, window: TimeWindow, content: &A, now: EventTime) {
         let time = window.max_timestamp();
-        if time <= self.watermark {
+        if time <= now {
             let (key, content) = (key.clone(), content.clone());
             self.firings.push(Pending { key, content, window, time, refiring: true });
         }
@@ -200,6 +204,7 @@ where
         let Some(entry) = self.open.find_entry(hash, |key| selector.is(&value, key)) else {
             return Ok(self.insert_key(value, window, hash));
         };
+        let now = self.ahead.of(hash, self.watermark);
         let sessions = &mut entry.value;
         // Those that become one with the record's window stand side by side.
         let n_before = sessions.partition_point(|s| s.window.end < window.start);
@@ -207,10 +212,10 @@ where
         let merged = sessions[n_before..n_before + n_merged]
             .iter()
             .fold(window, |merged, s| merged.cover(&s.window));
-        if dropped_at(&merged, self.lateness) <= self.watermark {
+        if dropped_at(&merged, self.lateness) <= now {
             return Ok(Some(value));
         }
-        let next = next_event(&merged, self.lateness, self.watermark);
+        let next = next_event(&merged, self.lateness, now);
         if n_merged == 0 {
             let session = Session { window, timer: EventTime::MAX, content: self.content.create() };
             sessions.insert(n_before, session);
@@ -229,8 +234,8 @@ where
         if timer.is_some() {
             session.timer = next;
         }
-        let refiring = (merged.max_timestamp() <= self.watermark)
-            .then(|| (entry.key.clone(), session.content.clone()));
+        let refiring =
+            (merged.max_timestamp() <= now).then(|| (entry.key.clone(), session.content.clone()));
         if let Some((time, key)) = timer {
             self.set_timer(time, hash, key);
         }
@@ -265,6 +270,7 @@ where
             }
         }
         self.watermark = self.watermark.max(now);
+        self.ahead.pass(now);
         Ok(Step::Done)
     }
 
@@ -280,8 +286,9 @@ where
         visitor.part("sessions", &mut self.open)
     }
 
-    fn restored(&mut self, now: EventTime) {
+    fn restored(&mut self, now: EventTime, ahead: &Ahead) {
         self.watermark = now;
+        self.ahead = ahead.clone();
         for entry in self.open.iter() {
             for session in &entry.value {
                 self.n_timers_set += 1;

@@ -11,6 +11,9 @@ use crate::store::{Change, Space};
 use millstream_model::{Data, Error, Key, Result};
 use std::collections::HashSet;
 
+/// So many entries are added before it is looked whether there is room for them.
+const MOST_BEFORE_ROOM: usize = 64;
+
 /// See the module's text.
 pub(crate) struct Cache<K, V> {
     space: Space,
@@ -34,6 +37,8 @@ pub(crate) struct Cache<K, V> {
     /// Whether the running checkpoint has yet to write something.
     pub(crate) is_freezing: bool,
     failure: Option<Error>,
+    /// Once in so many entries that are added, room is made if there is too little; a power of two.
+    room_every: usize,
     /// What an entry takes beside its place in the table, on average.
     value_bytes: usize,
     accounted_bytes: usize,
@@ -78,7 +83,11 @@ impl<K: Key, V: Data> Cache<K, V> {
     /// The cache of a table with so many buckets, over a space that holds nothing yet, or (if it is not
     /// complete) the state of a checkpoint.
     pub(crate) fn new(space: Space, n_buckets: usize, is_complete: bool) -> Self {
+        // Where a few entries are all that there is room for, each of them counts.
+        let n_entries = space.store().limit_bytes() / size_of::<(K, V)>().max(1);
+        let room_every = (n_entries / 64).clamp(1, MOST_BEFORE_ROOM);
         Cache {
+            room_every: 1 << room_every.ilog2(),
             space,
             encode_key: |space, hash, key, out| space.key(hash, key, out),
             encode_value: |value, out| codec::encode(value, out),
@@ -271,6 +280,11 @@ impl<K, V> Cache<K, V> {
         let excess = self.space.account(self.accounted_bytes, now);
         self.accounted_bytes = now;
         excess
+    }
+
+    /// Whether it is time to look whether there is room, if one is added to so many entries.
+    pub(crate) fn looks_for_room(&self, n_entries: usize) -> bool {
+        n_entries & (self.room_every - 1) == 0
     }
 
     /// What an entry takes.

@@ -3,7 +3,7 @@
 
 use crate::KeyedTable;
 use crate::lsm::model::ModelEngine;
-use crate::lsm::{LsmFile, MemoryBudget};
+use crate::lsm::{Expiry, LsmFile, MemoryBudget};
 use crate::part::{Part, Written};
 use crate::store::{Backend, Store};
 use millstream_model::hash_key;
@@ -110,7 +110,7 @@ impl World {
     fn open(&self, files: &[LsmFile]) -> (Table, Arc<Store>) {
         assert!(self.dir.path().exists());
         let attempt = self.n_opened.fetch_add(1, Ordering::Relaxed);
-        let store = self.backend.open(0, attempt, files).unwrap();
+        let store = self.backend.open(0, attempt, files, Expiry::never()).unwrap();
         let mut table = Table::default();
         table.attach(store.space(ID, "part", 128), files.is_empty());
         (table, store)

@@ -1,13 +1,17 @@
 //! Handles by a clock that the tests move, restores, and how what has expired is removed.
 
+use crate::lsm::model::ModelEngine;
+use crate::lsm::{LsmEngine, MemoryBudget};
 use crate::part::{Entries, Part, Visitor, Written};
 use crate::schema::Shape;
 use crate::snapshot::Assignment;
+use crate::store::{Backend, Store, expiry_of, part_prefix};
 use crate::ttl::Clock;
 use crate::{
     Aggregate, AggregatingState, Expiring, KeyedStates, ListState, MapState, ReducingState,
     StateSet, Ttl, ValueState, states,
 };
+use millstream_model::job_graph::OperatorId;
 use millstream_model::time::millis;
 use millstream_model::{Result, hash_key};
 use std::sync::Arc;
@@ -228,4 +232,102 @@ fn a_state_may_begin_and_cease_to_expire() {
     time.store(1100, Ordering::Relaxed);
     carry(&mut expiring, &mut lasting);
     assert_eq!(of!(lasting, LASTING).get(), [2]);
+}
+
+const ID: OperatorId = OperatorId(7);
+
+/// Puts a store beneath all states.
+struct Attach<'a>(&'a Arc<Store>);
+
+impl Visitor for Attach<'_> {
+    fn part(&mut self, name: &str, part: &mut dyn Part) -> Result<()> {
+        part.attach(self.0.space(ID, name, 128), true);
+        Ok(())
+    }
+}
+
+/// Learns of all states what expires.
+#[derive(Default)]
+struct Learn(Vec<([u8; 8], crate::part::IsExpired)>);
+
+impl Visitor for Learn {
+    fn part(&mut self, name: &str, part: &mut dyn Part) -> Result<()> {
+        self.0.extend(part.expiry().map(|is_expired| (part_prefix(ID, name), is_expired)));
+        Ok(())
+    }
+}
+
+/// Writes everything into the store.
+struct Flush;
+
+impl Visitor for Flush {
+    fn part(&mut self, _: &str, part: &mut dyn Part) -> Result<()> {
+        part.freeze();
+        while !part.write(&mut Written::default(), 1 << 20)? {}
+        Ok(())
+    }
+}
+
+const FOREVER: ValueState<u32> = ValueState::new("forever");
+
+/// Values that nobody touches any more, beneath tables that have yet to find them.
+fn go_when_they_are_compacted(engine: Arc<dyn LsmEngine>) {
+    const SET: StateSet<u32> = states![VALUE, READ, LIST, MAP, MOST, SUM, FOREVER];
+    let dir = tempfile::tempdir().unwrap();
+    let budget = MemoryBudget::new(1 << 20);
+    let backend = Backend { engine, budget, dir: dir.path().to_owned(), run: "run".into() };
+    let (mut states, time) = at_zero(SET);
+    let mut learnt = Learn::default();
+    states.parts(&mut learnt).unwrap();
+    assert_eq!(learnt.0.len(), 6, "all but one expire");
+    let store = backend.open(0, 0, &[], expiry_of(learnt.0)).unwrap();
+    states.parts(&mut Attach(&store)).unwrap();
+    let states = &mut states;
+
+    // Key 1 is written at 0 only; of key 2, an element of the list and one of the map are younger.
+    for key in [1u32, 2] {
+        of!(states, VALUE, key).set(7);
+        of!(states, READ, key).set(7);
+        of!(states, MOST, key).add(7);
+        of!(states, SUM, key).add(7);
+        of!(states, FOREVER, key).set(7);
+        of!(states, LIST, key).push(7);
+        of!(states, MAP, key).insert(7, 7);
+    }
+    time.store(50, Ordering::Relaxed);
+    of!(states, LIST, 2u32).push(8);
+    of!(states, MAP, 2u32).insert(8, 8);
+    states.parts(&mut Flush).unwrap();
+    store.release();
+
+    let n_entries = |name: &str| {
+        let mut n = 0;
+        let mut count = |_: &[u8], _: &[u8]| {
+            n += 1;
+            Ok(())
+        };
+        store.space(ID, name, 128).scan(&mut count).unwrap();
+        n
+    };
+    let names = ["value", "read", "most", "sum", "list", "map", "forever"];
+    let at = |now: i64| {
+        time.store(now, Ordering::Relaxed);
+        store.compact().unwrap();
+        names.map(n_entries)
+    };
+    assert_eq!(at(99), [2, 2, 2, 2, 2, 2, 2]);
+    assert_eq!(at(100), [0, 0, 0, 0, 1, 1, 2]);
+    assert_eq!(at(150), [0, 0, 0, 0, 0, 0, 2]);
+}
+
+#[test]
+fn what_nobody_touches_goes_from_a_store_when_it_is_compacted() {
+    go_when_they_are_compacted(Arc::new(ModelEngine::new(1 << 20)));
+}
+
+#[cfg(feature = "rocksdb")]
+#[test]
+fn what_nobody_touches_goes_from_rocksdb_when_it_is_compacted() {
+    let budget = MemoryBudget::new(8 << 20);
+    go_when_they_are_compacted(Arc::new(crate::lsm::RocksEngine::new(&budget, 2)));
 }

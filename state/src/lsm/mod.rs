@@ -28,9 +28,9 @@ pub use rocks::RocksEngine;
 
 use millstream_model::Result;
 use std::ops::ControlFlow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 
 /// What opens trees; the trees of a process share its caches and threads.
 pub trait LsmEngine: Send + Sync {
@@ -40,6 +40,11 @@ pub trait LsmEngine: Send + Sync {
     /// If a file is missing or damaged in a way that shows at once (other damage shows when it is read), if
     /// the folder is not empty, or if the disk fails.
     fn open(&self, open: Open<'_>) -> Result<Box<dyn Lsm>>;
+
+    /// Whether files are taken as they come, in memory: they need not be put on the disk to be opened.
+    fn takes_files_in_memory(&self) -> bool {
+        false
+    }
 }
 
 /// How a tree is opened.
@@ -51,7 +56,7 @@ pub struct Open<'a> {
     pub instance: &'a str,
     /// The files of a checkpoint, all of them, or none for an empty tree.
     pub files: &'a [LsmFile],
-    /// Which entries may be dropped after a time.
+    /// Which entries may be dropped.
     pub expiry: Expiry,
 }
 
@@ -149,19 +154,13 @@ pub fn end_of_prefix(prefix: &[u8]) -> Option<Vec<u8>> {
     Some(end)
 }
 
-/// Which entries expire, and when: compaction drops them then.
+/// Which entries have expired: compaction drops them.
 ///
-/// A value that expires begins with the time, an `i64` in milliseconds since 1970, little-endian; it is
-/// expired when that time has come. Until compaction comes by it is still read, so who reads checks the time
-/// too. No clock is read here: the owner of the tasks moves `now_ms`.
+/// Until it comes by they are still read, so who reads looks at the time too.
 #[derive(Clone, Default)]
-pub struct Expiry(Option<Expiring>);
+pub struct Expiry(Option<Arc<IsOver>>);
 
-#[derive(Clone)]
-struct Expiring {
-    expires: Arc<dyn Fn(&[u8]) -> bool + Send + Sync>,
-    now_ms: Arc<AtomicI64>,
-}
+type IsOver = dyn Fn(&[u8], &[u8]) -> bool + Send + Sync;
 
 impl Expiry {
     /// Nothing expires.
@@ -169,13 +168,10 @@ impl Expiry {
         Expiry(None)
     }
 
-    /// The values of the keys that `expires` picks begin with a time. It is asked from several threads, for
-    /// every entry that is compacted.
-    pub fn of(
-        expires: impl Fn(&[u8]) -> bool + Send + Sync + 'static,
-        now_ms: Arc<AtomicI64>,
-    ) -> Self {
-        Expiry(Some(Expiring { expires: Arc::new(expires), now_ms }))
+    /// The entries expire for which `is_over` says of key and value that their time has come. It is asked from
+    /// several threads, for every entry that is compacted; once it has said so, it must stay with it.
+    pub fn of(is_over: impl Fn(&[u8], &[u8]) -> bool + Send + Sync + 'static) -> Self {
+        Expiry(Some(Arc::new(is_over)))
     }
 
     /// Whether nothing expires.
@@ -183,11 +179,11 @@ impl Expiry {
         self.0.is_none()
     }
 
-    /// Whether an entry may be dropped. A value too short to hold a time never is: what is not understood is
-    /// not deleted.
+    /// Whether an entry may be dropped.
     pub fn is_over(&self, key: &[u8], value: &[u8]) -> bool {
-        let Some(Expiring { expires, now_ms }) = &self.0 else { return false };
-        let Some(time) = value.first_chunk() else { return false };
-        expires(key) && i64::from_le_bytes(*time) <= now_ms.load(Ordering::Relaxed)
+        let Some(is_over) = &self.0 else { return false };
+        // To know, types of the program may have to be read. If that panics there is nobody here to tell, and
+        // RocksDB is none to panic through: who reads the value next will see it.
+        catch_unwind(AssertUnwindSafe(|| is_over(key, value))).unwrap_or(false)
     }
 }

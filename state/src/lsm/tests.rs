@@ -5,6 +5,7 @@ use super::*;
 use millstream_model::Error;
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicI64, Ordering};
 use tempfile::TempDir;
 
 /// An engine and places for its trees.
@@ -246,7 +247,15 @@ fn nothing_is_written_until_the_checkpoint_is_done(lab: Lab) {
 
 fn expired_entries_go_when_they_are_compacted(lab: Lab) {
     let now_ms = Arc::new(AtomicI64::new(100));
-    let expiry = Expiry::of(|key| key.starts_with(b"t"), Arc::clone(&now_ms));
+    let now = Arc::clone(&now_ms);
+    let expiry = Expiry::of(move |key, value| match value.first_chunk() {
+        Some(time) if key.starts_with(b"t") => {
+            i64::from_le_bytes(*time) <= now.load(Ordering::Relaxed)
+        }
+        Some(_) => false,
+        // What is not understood is not deleted.
+        None => panic!("too short"),
+    });
     let mut tree = lab.open_as("one", &[], expiry).unwrap();
     let value = |time: i64| [&time.to_le_bytes()[..], b"value"].concat();
     let map: Map = [

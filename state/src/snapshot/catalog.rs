@@ -8,6 +8,7 @@
 use super::manifest::{checkpoint_folder, manifest_path, parse_checkpoint_folder, read_manifest};
 use super::storage::CheckpointStorage;
 use super::{Manifest, tools};
+use millstream_model::sabotage::{Bug, is_planted};
 use millstream_model::{Error, Result};
 use std::collections::BTreeSet;
 
@@ -85,8 +86,10 @@ pub fn sweep(
 ) -> Result<Vec<String>> {
     let mut kept = BTreeSet::new();
     for manifest in keep {
-        kept.insert(manifest_path(&checkpoint_folder(manifest.id, manifest.epoch)));
-        kept.extend(manifest.files().map(|file| file.path.clone()));
+        let own = checkpoint_folder(manifest.id, manifest.epoch);
+        let files = manifest.files().map(|file| file.path.clone());
+        kept.extend(files.filter(|path| !is_planted(Bug::DeleteShared) || path.starts_with(&own)));
+        kept.insert(manifest_path(&own));
     }
     let is_orphan = |path: &String| {
         let folder = path.split_once('/').map_or("", |(folder, _)| folder);

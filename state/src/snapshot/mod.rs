@@ -9,6 +9,7 @@ pub mod format;
 pub mod local;
 pub mod manifest;
 pub mod memory;
+mod restore;
 pub mod storage;
 #[cfg(test)]
 mod tests;
@@ -23,4 +24,5 @@ pub use format::{Block, StateFileReader, StateFileWriter};
 pub use local::LocalStorage;
 pub use manifest::{checkpoint_folder, read_manifest, write_manifest};
 pub use memory::MemoryStorage;
+pub use restore::Restore;
 pub use storage::{CheckpointStorage, ObjectWriter, read_error};

@@ -45,6 +45,13 @@ impl Cell {
         *self.task() = Some(task);
     }
 
+    /// Nobody will ever step a task that is not here.
+    pub(super) fn close_if_empty(&self) {
+        if self.task().is_none() {
+            self.state.store(DONE, Ordering::SeqCst);
+        }
+    }
+
     pub(super) fn task(&self) -> MutexGuard<'_, Option<Task>> {
         self.task.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -15,9 +15,9 @@ use crossbeam_channel::Sender;
 pub use millstream_proto::message::TaskEvent;
 use millstream_runtime::context::Clock;
 use millstream_runtime::task::{Task, Waker};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::thread::JoinHandle;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{JoinHandle, Thread};
 use worker::Worker;
 
 /// Who steps the tasks.
@@ -39,9 +39,21 @@ pub(crate) struct Shared {
     events: Sender<TaskEvent>,
     cancelled: AtomicBool,
     n_running: AtomicUsize,
+    /// Every thread that steps tasks: what a cell knows of them is forgotten when its task gets its own.
+    workers: Mutex<Vec<Thread>>,
 }
 
-/// Places for the tasks of a job: wakers exist before the tasks that are connected through them.
+impl Shared {
+    /// Lets every thread look around.
+    fn unpark_all(&self) {
+        for worker in &*self.workers.lock().unwrap_or_else(PoisonError::into_inner) {
+            worker.unpark();
+        }
+    }
+}
+
+/// Places for the tasks of a job: wakers exist before the tasks that are connected through them. Places that stay
+/// empty are those of tasks that run elsewhere.
 pub struct TaskHost {
     cells: Vec<Arc<Cell>>,
     driver: Driver,
@@ -58,19 +70,24 @@ impl TaskHost {
         Arc::clone(&self.cells[task]) as Waker
     }
 
-    /// Starts the threads. Each task answers with one event.
+    /// Starts the threads, for tasks that have places, with their numbers. Each answers with one event.
     ///
     /// # Errors
     /// If the system refuses a thread.
     pub fn start(
         self,
-        tasks: Vec<Task>,
+        tasks: Vec<(usize, Task)>,
         clock: Arc<dyn Clock>,
         events: Sender<TaskEvent>,
     ) -> std::io::Result<Running> {
         let n = tasks.len();
-        for (cell, task) in self.cells.iter().zip(tasks) {
-            cell.install(task);
+        // The task of the i-th turn.
+        let numbers: Vec<usize> = tasks.iter().map(|(number, _)| *number).collect();
+        for (number, task) in tasks {
+            self.cells[number].install(task);
+        }
+        for cell in &self.cells {
+            cell.close_if_empty();
         }
         let shared = Arc::new(Shared {
             cells: self.cells,
@@ -78,6 +95,7 @@ impl TaskHost {
             events,
             cancelled: AtomicBool::new(false),
             n_running: AtomicUsize::new(n),
+            workers: Mutex::default(),
         });
         let n_workers = match self.driver {
             Driver::Cooperative { workers } => workers.clamp(1, n.max(1)),
@@ -86,14 +104,14 @@ impl TaskHost {
         let mut threads = Vec::new();
         for index in 0..n_workers {
             let tasks = match self.driver {
-                Driver::ThreadPerSubtask => vec![index],
+                Driver::ThreadPerSubtask => vec![numbers[index]],
                 // Its own first, then everybody else's.
                 Driver::Cooperative { .. } => {
                     let home = (0..n).filter(|t| t % n_workers == index);
                     let others = (1..n_workers).flat_map(|d| {
                         (0..n).filter(move |t| t % n_workers == (index + d) % n_workers)
                     });
-                    home.chain(others).collect()
+                    home.chain(others).map(|i| numbers[i]).collect()
                 }
             };
             let may_evict = matches!(self.driver, Driver::Cooperative { .. });
@@ -114,9 +132,7 @@ impl Running {
     /// Ends all tasks at their next step. Each still answers with one event.
     pub fn cancel(&self) {
         self.shared.cancelled.store(true, Ordering::SeqCst);
-        for cell in &self.shared.cells {
-            cell.unpark_all();
-        }
+        self.shared.unpark_all();
     }
 
     /// Waits for the threads and drops what is left of the tasks: call it when every task has answered.

@@ -96,12 +96,8 @@ impl Fixture {
             let waker = host.waker(i);
             let context = TaskContext::new(Arc::clone(&job), i, n_tasks, 128, 0, waker.clone());
             let places = vec![context.place("obedient")];
-            tasks.push(Task::new(
-                Box::new(Obedient { orders: inbox, answers }),
-                context,
-                places,
-                Vec::new(),
-            ));
+            let head = Box::new(Obedient { orders: inbox, answers });
+            tasks.push((i, Task::new(head, context, places, Vec::new())));
             strings.push((orders, outbox, waker));
         }
         let (sender, events) = unbounded();
@@ -194,5 +190,22 @@ fn cancelling_ends_idle_busy_and_evicted_tasks() {
             assert!(matches!(fixture.event(), TaskEvent::Cancelled { .. }));
         }
         fixture.running.join();
+    }
+}
+
+#[test]
+fn a_host_whose_tasks_all_have_threads_of_their_own_ends_with_the_last() {
+    for driver in DRIVERS {
+        let fixture = Fixture::start(driver, 2);
+        for task in 0..2 {
+            fixture.order(task, Order::Dawdle);
+            fixture.answer(task);
+        }
+        // The workers have nothing left to step, and park.
+        for i in 0..100 {
+            fixture.order(i % 2, Order::Ping);
+            fixture.answer(i % 2);
+        }
+        fixture.end();
     }
 }

@@ -11,8 +11,8 @@ use millstream_model::{Error, MAX_TIME};
 use millstream_runtime::task::{Progress, Task};
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -53,6 +53,8 @@ impl Worker {
     }
 
     fn run(mut self) {
+        let workers = self.shared.workers.lock();
+        workers.unwrap_or_else(PoisonError::into_inner).push(thread::current());
         for &task in &self.tasks {
             let (cell, is_parked) = (self.cell(task), Arc::clone(&self.is_parked));
             if self.tasks.len() == 1 {
@@ -147,9 +149,7 @@ impl Worker {
             // The receiver may have lost interest; then nobody needs to know.
             let _ = self.shared.events.send(event);
             if self.shared.n_running.fetch_sub(1, Ordering::SeqCst) == 1 {
-                for cell in &self.shared.cells {
-                    cell.unpark_all();
-                }
+                self.shared.unpark_all();
             }
             return false;
         }

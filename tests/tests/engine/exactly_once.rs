@@ -1,6 +1,6 @@
 //! Whole jobs that fail again and again: what they wrote for others to read holds every record exactly once.
 
-use super::recovery::{Failing, N, environment};
+use super::recovery::{Failing, N, UNHURRIED, environment};
 use super::{Way, until};
 use millstream::prelude::*;
 use std::path::Path;
@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 /// The lines of the files that readers look for, each a number.
-fn written(dir: &Path) -> Vec<u64> {
+pub(super) fn written(dir: &Path) -> Vec<u64> {
     let mut numbers = Vec::new();
     // The folder is made when the job starts.
     for entry in std::fs::read_dir(dir).into_iter().flatten() {
@@ -62,8 +62,8 @@ fn files_go_on_after_a_savepoint_with_another_parallelism() {
             |parallelism| Way { driver: "cooperative", batch_size: 7, parallelism, chaining: true };
         let dir = tempfile::tempdir().unwrap();
         let out = dir.path().join("out");
-        let write = |env: &Environment, n_failures| {
-            env.source(Generator::new(N, |i| i).rate(400_000), Watermarks::none())
+        let write = |env: &Environment, rate, n_failures| {
+            env.source(Generator::new(N, |i| i).rate(rate), Watermarks::none())
                 .uid("numbers")
                 .map_with(Failing::new(n_failures))
                 .rebalance()
@@ -71,7 +71,7 @@ fn files_go_on_after_a_savepoint_with_another_parallelism() {
                 .uid("files");
         };
         let first = environment(way(before), &dir.path().join("first"), &[]);
-        write(&first, 0);
+        write(&first, UNHURRIED, 0);
         let job = first.execute_async("first").unwrap();
         until("output was committed", || !written(&out).is_empty());
         let savepoint = job.stop_with_savepoint(dir.path().join("savepoints"), false).unwrap();
@@ -81,7 +81,7 @@ fn files_go_on_after_a_savepoint_with_another_parallelism() {
         let savepoint = savepoint.display().to_string();
         let settings = [("restore", savepoint.as_str())];
         let second = environment(way(after), &dir.path().join("second"), &settings);
-        write(&second, 2);
+        write(&second, 400_000, 2);
         second.execute("second").unwrap();
         assert_each_once(written(&out), N, (before, after, n_before));
     }

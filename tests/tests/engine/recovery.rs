@@ -1,5 +1,6 @@
 //! Jobs that fail and go on from their checkpoints: their results are as if nothing had happened.
 
+use super::exactly_once::written;
 use super::{Way, endless, until};
 use millstream::prelude::*;
 use millstream::stream::Collected;
@@ -10,6 +11,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 pub(super) const N: u64 = 60_000;
 const N_KEYS: u64 = 501;
+
+/// Records a second of a job that is to be stopped: with so few, `N` of them last twice as long as anybody here waits. A job
+/// that only has some milliseconds more than its first checkpoint takes has ended before it is stopped, on a busy machine.
+pub(super) const UNHURRIED: u64 = 500;
 
 /// An environment that takes checkpoints into `dir`.
 pub(super) fn environment(way: Way, dir: &Path, more: &[(&str, &str)]) -> Environment {
@@ -123,8 +128,7 @@ fn stop_and_go_on(
             .collect()
     };
     let env = environment(way(before), &dir.path().join("first"), &first);
-    // Slow enough to be stopped in the middle.
-    let counts = count(&env, numbers().rate(20_000));
+    let counts = count(&env, numbers().rate(UNHURRIED));
     let job = env.execute_async("first").unwrap();
     until("some records were read", || job.status().records > 100);
     let savepoint = job.stop_with_savepoint(dir.path().join("savepoints"), false).unwrap();
@@ -226,11 +230,11 @@ fn a_cancelled_job_goes_on_from_its_last_checkpoint_with_another_parallelism() {
             parallelism,
             chaining: true,
         };
-        let job = |parallelism, more: &[(&str, &str)]| {
+        let job = |parallelism, rate, more: &[(&str, &str)]| {
             let mut settings = vec![mode];
             settings.extend(more);
             let env = environment(way(parallelism), dir.path(), &settings);
-            let numbers = Generator::new(N, |i| i).rate(200_000);
+            let numbers = Generator::new(N, |i| i).rate(rate);
             let counts = env
                 .source(numbers, Watermarks::none())
                 .uid("numbers")
@@ -241,21 +245,21 @@ fn a_cancelled_job_goes_on_from_its_last_checkpoint_with_another_parallelism() {
             (env, counts)
         };
         let [name, memory] = backend;
-        let (env, counts) = job(1, &backend);
+        let (env, counts) = job(1, UNHURRIED, &backend);
         let running = env.execute_async("counting").unwrap();
         until("a checkpoint was completed", || running.status().last_checkpoint.is_some());
         running.cancel();
         running.wait().unwrap();
         let n_before = counts.take().len() as u64;
         for parallelism in [4, 3] {
-            let (env, _) = job(parallelism, &[name, memory, ("restore", "latest")]);
+            let (env, _) = job(parallelism, UNHURRIED, &[name, memory, ("restore", "latest")]);
             let running = env.execute_async("counting").unwrap();
             let first = running.status().last_checkpoint;
             until("a checkpoint was completed", || running.status().last_checkpoint > first);
             running.cancel();
             running.wait().unwrap();
         }
-        let (env, counts) = job(2, &[name, memory, ("restore", "latest")]);
+        let (env, counts) = job(2, 1_000_000, &[name, memory, ("restore", "latest")]);
         env.execute("counting").unwrap();
         let counts = counts.take();
         assert!(counts.len() as u64 <= N && n_before <= N);
@@ -266,11 +270,48 @@ fn a_cancelled_job_goes_on_from_its_last_checkpoint_with_another_parallelism() {
     }
 }
 
+/// Key groups belong to the keyed operator, not to what is fused with it.
+#[test]
+fn few_key_groups_stay_few_whatever_is_fused() {
+    for (before, after) in [((2, true), (3, false)), ((3, false), (2, true))] {
+        let way = |(parallelism, chaining)| Way {
+            driver: "cooperative",
+            batch_size: 7,
+            parallelism,
+            chaining,
+        };
+        let dir = tempfile::tempdir().unwrap();
+        let out = dir.path().join("out");
+        let count = |env: &Environment, rate| {
+            let numbers = env.source(Generator::new(N, |i| i).rate(rate), Watermarks::none());
+            let keyed = numbers.uid("numbers").key_by(|i| i % N_KEYS);
+            let counts = keyed.count().uid("counts").max_parallelism(5);
+            // The sink has state too, and is no keyed operator.
+            counts.map(|(key, n)| key * N + n).sink(FileSink::lines(&out)).uid("files");
+        };
+        let env = environment(way(before), &dir.path().join("first"), &[]);
+        count(&env, UNHURRIED);
+        let job = env.execute_async("first").unwrap();
+        until("some records were read", || job.status().records > 100);
+        let savepoint = job.stop_with_savepoint(dir.path().join("savepoints"), false).unwrap();
+        job.wait().unwrap();
+        let savepoint = savepoint.display().to_string();
+        let settings = [("restore", savepoint.as_str())];
+        let env = environment(way(after), &dir.path().join("second"), &settings);
+        count(&env, 1_000_000);
+        env.execute("second").unwrap();
+        let counts = written(&out);
+        assert_eq!(counts.len() as u64, N, "{before:?} -> {after:?}");
+        let counts = counts.into_iter().map(|count| (count / N, count % N)).collect();
+        assert_eq!(last_counts(counts), expected_counts(), "{before:?} -> {after:?}");
+    }
+}
+
 /// Runs a job with checkpoints in `dir` for a while; where the savepoint is that it was stopped with, and how many
 /// records it had counted then.
 fn stopped(dir: &Path) -> (std::path::PathBuf, u64) {
     let env = environment(TWO, &dir.join("checkpoints"), &[]);
-    let counts = counting(&env);
+    let counts = counting(&env, UNHURRIED);
     let job = env.execute_async("first").unwrap();
     until("a checkpoint was taken", || job.status().last_checkpoint.is_some());
     let savepoint = job.stop_with_savepoint(dir.join("savepoints"), false).unwrap();
@@ -282,8 +323,8 @@ fn stopped(dir: &Path) -> (std::path::PathBuf, u64) {
 
 const TWO: Way = Way { driver: "cooperative", batch_size: 7, parallelism: 2, chaining: true };
 
-fn counting(env: &Environment) -> Collected<(u64, u64)> {
-    env.source(Generator::new(N, |i| i).rate(400_000), Watermarks::none())
+fn counting(env: &Environment, rate: u64) -> Collected<(u64, u64)> {
+    env.source(Generator::new(N, |i| i).rate(rate), Watermarks::none())
         .uid("numbers")
         .key_by(|i| i % N_KEYS)
         .count()
@@ -301,7 +342,7 @@ fn the_newest_is_the_savepoint_that_the_job_was_stopped_with() {
     let dir = tempfile::tempdir().unwrap();
     let (_, counted) = stopped(dir.path());
     let env = environment(TWO, &dir.path().join("checkpoints"), &[("restore", "latest")]);
-    let counts = counting(&env);
+    let counts = counting(&env, 1_000_000);
     env.execute("second").unwrap();
     assert_eq!(counts.take().len() as u64, N - counted);
     // It is not in the way of the checkpoints that came after it.
@@ -316,14 +357,14 @@ fn a_savepoint_that_is_gone_is_not_replaced_by_an_older_checkpoint() {
     let elsewhere = dir.path().join("elsewhere");
     std::fs::rename(&savepoint, &elsewhere).unwrap();
     let env = environment(TWO, &dir.path().join("checkpoints"), &[("restore", "latest")]);
-    let counts = counting(&env);
+    let counts = counting(&env, 1_000_000);
     let error = env.execute("second").unwrap_err().to_string();
     assert!(error.contains(&savepoint.display().to_string()), "{error}");
     assert!(counts.take().is_empty());
 
     std::fs::rename(&elsewhere, &savepoint).unwrap();
     let env = environment(TWO, &dir.path().join("checkpoints"), &[("restore", "latest")]);
-    let counts = counting(&env);
+    let counts = counting(&env, 1_000_000);
     env.execute("third").unwrap();
     assert_eq!(counts.take().len() as u64, N - counted);
 }
@@ -339,7 +380,7 @@ fn a_savepoint_is_the_users_unless_the_job_claims_it() {
             keyed.count().uid("counts").discard();
         };
         let env = environment(way, &dir.path().join("first"), &backend);
-        count(&env, N, 20_000);
+        count(&env, N, UNHURRIED);
         let job = env.execute_async("first").unwrap();
         let savepoint = job.savepoint(dir.path().join("savepoints")).unwrap();
         job.cancel();

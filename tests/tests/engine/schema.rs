@@ -65,7 +65,8 @@ where
     F: KeyedProcessFunction<K, u64, Out = O> + Sync,
 {
     let env = environment(&dir.join("first"), &[]);
-    env.source(Generator::new(N, |i| i).rate(100_000), Watermarks::none())
+    // So few a second that they last longer than anybody here waits.
+    env.source(Generator::new(N, |i| i).rate(300), Watermarks::none())
         .uid("numbers")
         .key_by(key)
         .process(release)

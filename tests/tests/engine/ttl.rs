@@ -1,7 +1,7 @@
 //! State that goes by itself, in pipelines: by the clock of the job, and across restores.
 
 use millstream::prelude::*;
-use millstream::testing::Harness;
+use millstream::testing::{Harness, Mode, Setup};
 
 const SEEN: Expiring<ValueState<u32>> = ValueState::new("seen").ttl(Ttl::after(secs(10)));
 const FOREVER: ValueState<u32> = ValueState::new("seen");
@@ -119,4 +119,19 @@ fn a_state_may_cease_to_expire() {
     after.element(2, 0).unwrap();
     // The first had expired when it was restored.
     assert_eq!(after.take(), [(1, 1), (2, 2)]);
+}
+
+#[test]
+fn what_nobody_touches_goes_from_trees() {
+    let mut harness = Harness::in_mode(Setup::from(Mode::Plain).in_trees(), recent).unwrap();
+    let mut size_with = |keys: std::ops::Range<u32>| {
+        keys.for_each(|key| harness.input().element(key, 0));
+        let size = harness.snapshot().unwrap().size_bytes();
+        harness.advance_clock(secs(10)).unwrap();
+        size
+    };
+    let (first, second, third) = (size_with(0..500), size_with(500..1000), size_with(1000..1500));
+    // Were they kept, it would grow by as much every time.
+    let (one, added) = (first as f64, [second, third].map(|size| size as f64));
+    assert!(added.iter().all(|size| *size < one * 1.2), "{first}, {second}, {third} bytes");
 }

@@ -41,7 +41,10 @@ const ALLOWED: [(&str, &[&str]); 13] = [
             "millstream-jobmanager",
         ],
     ),
-    ("millstream-cli", &["millstream", "millstream-jobmanager", "millstream-taskmanager"]),
+    (
+        "millstream-cli",
+        &["millstream", "millstream-proto", "millstream-jobmanager", "millstream-taskmanager"],
+    ),
     ("millstream-examples", &["millstream", "millstream-connectors"]),
     ("millstream-benches", &["millstream", "millstream-connectors"]),
     (TESTS, EVERYTHING),

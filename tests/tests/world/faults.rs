@@ -35,12 +35,14 @@ pub(super) enum Fault {
     Rescale,
     /// A savepoint is taken.
     Savepoint,
-    /// The job is stopped with a savepoint and goes on from it, in another folder.
+    /// The job is stopped with a savepoint and goes on from it, in another folder or by the mark that it left.
     Stop,
+    /// The job is stopped with a savepoint after event time was brought to its end: it does not go on.
+    Drain,
 }
 
 impl Fault {
-    const ALL: [Fault; 15] = [
+    const ALL: [Fault; 16] = [
         Fault::Crash,
         Fault::TaskError,
         Fault::TaskPanic,
@@ -56,6 +58,7 @@ impl Fault {
         Fault::Rescale,
         Fault::Savepoint,
         Fault::Stop,
+        Fault::Drain,
     ];
 
     /// Draws some of them: in most histories a few, because each hides what others would show.

@@ -10,6 +10,7 @@ use super::operators::{Bills, Buckets, LATE};
 use super::prng::Prng;
 use super::source::{BOUND_MS, Event, Events};
 use millstream::prelude::*;
+use millstream::runtime::task::Restore;
 
 /// What a job does with its records in the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,13 +62,13 @@ impl Job {
     /// Draws a job whose sources have at most so many records a split.
     pub(super) fn draw(prng: &mut Prng, n_most: usize) -> Self {
         let size = 10 * (1 + prng.below(8) as EventTime);
-        let operator = match prng.below(13) {
+        let operator = match prng.below(15) {
             0 => Operator::Pass,
-            1 => Operator::Count,
+            1 | 13 => Operator::Count,
             2 | 3 => Operator::Tumbling { size },
             4 => Operator::Sliding { size: size * 2, slide: size },
             5 => Operator::Session { gap: size - 1 },
-            6 | 7 => Operator::Buckets { size },
+            6 | 7 | 14 => Operator::Buckets { size },
             8 => Operator::Nested { size },
             9 | 10 => Operator::Join { size },
             11 => Operator::Interval { reach: size / 2 },
@@ -100,17 +101,18 @@ impl Job {
         Job { sources, has_late, steps, operator, max_parallelism: prng.pick(&[4, 7, 128]) }
     }
 
-    /// Whether results depend on where event time stands in each subtask. An unaligned checkpoint finds the subtasks at
-    /// different times, and what goes on from it with another parallelism goes on from the earliest.
-    pub(super) fn is_judged_by_time(&self) -> bool {
-        self.has_late || matches!(self.operator, Operator::Sliding { .. })
+    /// The same job, with records that come before a savepoint only.
+    pub(super) fn before(&self, savepoint: &Restore) -> Result<Self> {
+        let sources = self.sources.iter().enumerate();
+        let sources = sources.map(|(n, events)| events.before(savepoint, &name_of(n)));
+        Ok(Job { sources: sources.collect::<Result<_>>()?, ..self.clone() })
     }
 
     /// The stream of a source behind the steps.
     fn stream(&self, env: &Environment, source: usize, fuse: &Fuse) -> DataStream<Event> {
         let events = self.sources[source].clone();
         let watermarks = Watermarks::bounded(millis(BOUND_MS as u64)).on(|e: &Event| e.time);
-        let name = format!("source-{source}");
+        let name = name_of(source);
         let mut stream = env.source(events, watermarks).uid(name.clone()).name(name);
         // Subtasks that have no split would hold the watermark back for a while.
         let fixed = |s: DataStream<Event>| if self.has_late { s.parallelism(1) } else { s };
@@ -192,6 +194,10 @@ impl Job {
             rows.sink(sink("late")).uid("late");
         }
     }
+}
+
+fn name_of(source: usize) -> String {
+    format!("source-{source}")
 }
 
 /// What a join makes of two records.

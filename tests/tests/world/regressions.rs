@@ -61,7 +61,7 @@ fn a_job_that_failed_before_its_first_checkpoint_is_recovering() {
         .map_with(fuse.clone())
         .map(|e| (e.key, e.time, e.value))
         .sink(starts.clone());
-    let mut process = Process::start(&world, &env, "world").unwrap();
+    let mut process = Process::start(&world, &env, "world", None).unwrap();
     fuse.blow(false);
     let mut actions = Vec::new();
     while process.ended().is_none() {

@@ -4,13 +4,15 @@
 //! documentation says it is to be done. What is wrong is said by the checks; the one thing judged here is that nothing fails
 //! without a reason that was given to it.
 
+mod begin;
+
 use super::check;
 use super::disk::Disk;
 use super::fail::{Fuse, PLANNED};
 use super::faults::Fault;
 use super::job::Job;
 use super::prng::Prng;
-use super::storage::{SIMULATED, Storages, newest_manifest};
+use super::storage::{SIMULATED, Storages, mark_of, newest_manifest, newest_stop};
 use millstream::model::SnapshotKind;
 use millstream::prelude::*;
 use millstream::testing::world::{Action, Process, Savepoint, World};
@@ -81,8 +83,12 @@ struct Run {
     /// Where checkpoints go.
     dir: PathBuf,
     from: From,
-    /// The newest savepoint that stopped the job, by its number.
-    savepoint: Option<(u64, PathBuf)>,
+    /// The newest savepoint that stopped the job, by its number; and where checkpoints went then.
+    savepoint: Option<(u64, PathBuf, PathBuf)>,
+    /// Whether it was stopped for good: its sources give nothing more.
+    is_drained: bool,
+    /// Whether keyed state lies in trees.
+    has_trees: bool,
     n_savepoints: usize,
     flipped: Option<Flipped>,
     slow: BTreeSet<usize>,
@@ -132,8 +138,10 @@ pub(super) fn run(setting: &Setting) -> Outcome {
         faults,
         mode: Prng::new(seed, "mode").pick(&[
             "exactly-once",
+            "exactly-once",
             "unaligned",
             "unaligned",
+            "timed",
             "at-least-once",
         ]),
         storages,
@@ -151,6 +159,8 @@ pub(super) fn run(setting: &Setting) -> Outcome {
         dir: "checkpoints-0".into(),
         from: From::Beginning,
         savepoint: None,
+        is_drained: false,
+        has_trees: Prng::new(seed, "trees").below(2) == 0,
         n_savepoints: 0,
         flipped: None,
         slow: BTreeSet::new(),
@@ -196,6 +206,11 @@ impl Run {
             let end = self.live();
             self.storages.crash();
             self.violations.extend(self.disk.violations());
+            if !self.is_drained
+                && let Err(error) = self.look_for_drain()
+            {
+                return self.violate(format!("the drained savepoint cannot be read: {error}"));
+            }
             match end {
                 End::Finished => break,
                 End::Violated => return,
@@ -211,22 +226,6 @@ impl Run {
         if self.violations.is_empty() {
             self.judge();
         }
-    }
-
-    /// Where the next process begins: at the newest of what is complete.
-    fn choose_start(&mut self) {
-        let newest = newest_manifest(&self.storages.truth(&self.dir)).map(|(_, m)| m.id.0);
-        self.from = match &self.savepoint {
-            Some((number, path)) if newest.is_none_or(|newest| newest < *number) => {
-                let from = From::Savepoint(path.clone());
-                if newest.is_some() {
-                    self.n_dirs += 1;
-                    self.dir = format!("checkpoints-{}", self.n_dirs).into();
-                }
-                from
-            }
-            _ => From::Latest,
-        };
     }
 
     /// What the storage is like in the next process.
@@ -246,6 +245,12 @@ impl Run {
         let Some((folder, manifest)) = newest_manifest(&truth) else { return };
         let mut needed: Vec<String> = manifest.files().map(|file| file.path.clone()).collect();
         needed.push(format!("{folder}/manifest"));
+        if let Some((number, _)) = newest_stop(&truth) {
+            if number > manifest.id.0 {
+                needed.clear();
+            }
+            needed.push(mark_of(number));
+        }
         let all =
             millstream::state::snapshot::CheckpointStorage::list(&truth, "").unwrap_or_default();
         let path = if self.chance.below(5) > 0 {
@@ -271,62 +276,13 @@ impl Run {
         }
     }
 
-    fn environment(&mut self) -> Result<Environment> {
-        let rescales = self.faults.contains(&Fault::Rescale);
-        let turn = if rescales { self.chance.next() } else { 0 };
-        let mut shape = Prng::new(self.setting.seed ^ turn, "shape");
-        let mut fixed = Prng::new(self.setting.seed, "config");
-        let (mut parallelism, mut chaining) =
-            (1 + shape.below(4), shape.pick(&["true", "true", "false"]));
-        let (own, fused) = (1 + fixed.below(4), fixed.pick(&["true", "false"]));
-        if self.mode == "unaligned" {
-            // What a barrier overtook belongs to an edge, so the edges have to stay.
-            chaining = fused;
-            if self.job.is_judged_by_time() {
-                parallelism = own;
-            }
-        }
-        let restart =
-            fixed.pick(&["none", "fixed-delay 3 5ms", "fixed-delay 100 0ms", "exponential-delay"]);
-        let interval = format!("{}ms", fixed.pick(&[1, 1, 2, 3, 8]));
-        let timeout = format!("{}ms", fixed.pick(&[40, 100, 400]));
-        let tolerable = fixed.pick(&[None, None, Some("0"), Some("2")]);
-        let retained = retained(self.setting.seed).to_string();
-        let mut builder = Environment::builder()
-            .parallelism(parallelism)
-            .batch_size(shape.pick(&[1, 2, 7, 1024]))
-            .set("chaining", chaining)
-            .set("network-memory", shape.pick(&["64 MiB", "8 KiB"]))
-            .set("max-parallelism", &self.job.max_parallelism.to_string())
-            .set("checkpoint-dir", &self.dir.display().to_string())
-            .set("checkpoint-interval", &interval)
-            .set("checkpoint-min-pause", fixed.pick(&["0ms", "3ms"]))
-            .set("checkpoint-timeout", &timeout)
-            .set("checkpoints-retained", &retained)
-            .set("checkpoint-mode", self.mode)
-            .set("restart-strategy", restart);
-        if let Some(tolerable) = tolerable {
-            builder = builder.set("checkpoint-tolerable-failures", tolerable);
-        }
-        match &self.from {
-            From::Beginning => {}
-            From::Latest => builder = builder.set("restore", "latest"),
-            From::Savepoint(path) => builder = builder.set("restore", &path.display().to_string()),
-        }
-        builder.build()
-    }
-
-    fn start(&mut self) -> Result<Process> {
-        let env = self.environment()?;
-        self.job.build(&env, &self.disk, &self.fuse);
-        Process::start(&self.world, &env, "world")
-    }
-
     /// Whether somebody made this failure happen.
     fn is_excused(&self, error: &str) -> bool {
         error.contains(PLANNED)
             || error.contains(SIMULATED)
             || error.contains("checkpoints failed in a row")
+            || self.faults.contains(&Fault::Drain)
+                && error.contains("event time was brought to its end")
             || self.flipped.as_ref().is_some_and(|f| f.is_needed && error.contains(&f.path))
     }
 
@@ -369,7 +325,7 @@ impl Run {
                 stop = None;
                 if let Ok(path) = outcome {
                     is_stopped = true;
-                    self.savepoint = Some((number_of(&path), path));
+                    self.savepoint = Some((number_of(&path), path, self.dir.clone()));
                 }
             }
             if let Some((state, _)) = process.ended() {
@@ -440,12 +396,15 @@ impl Run {
         for (fault, kind) in [
             (Fault::Savepoint, SnapshotKind::Savepoint),
             (Fault::Stop, SnapshotKind::Stop { drain: false }),
+            (Fault::Drain, SnapshotKind::Stop { drain: true }),
         ] {
-            if self.strikes(fault, self.rate) && (fault == Fault::Savepoint || stop.is_none()) {
+            let stops = fault != Fault::Savepoint;
+            let is_past = stops && stop.is_some() || fault == Fault::Drain && self.is_drained;
+            if self.strikes(fault, self.rate) && !is_past {
                 self.tell(|_| format!("somebody wants a {kind:?}"));
                 self.n_savepoints += 1;
                 let wanted = process.savepoint(format!("savepoints-{}", self.n_savepoints), kind);
-                if fault == Fault::Stop {
+                if stops {
                     *stop = Some(wanted);
                 }
             }
@@ -458,7 +417,7 @@ impl Run {
             Action::Step(task) => self.has(Fault::TasksSlow) && self.slow.contains(&task),
             Action::Write(_) => self.has(Fault::UploadsSlow),
             Action::Answer(_) => self.has(Fault::AcksLate),
-            Action::Hear | Action::Tick | Action::Restart => false,
+            Action::Hear | Action::Tick => false,
         }
     }
 
@@ -499,6 +458,7 @@ impl Run {
         // What has finished stays finished, and whoever starts next clears up.
         let then = (self.disk.visible("main"), self.disk.visible("late"));
         self.from = From::Latest;
+        self.n_processes += 1;
         let end = self.live();
         if !matches!(end, End::Finished) {
             self.violate("a finished job that was restored did not finish at once");

@@ -4,6 +4,8 @@ use super::prng::Prng;
 use millstream::model::Batch;
 use millstream::prelude::*;
 use millstream::runtime::source::{ReadStatus, Source, SplitContext, SplitReader};
+use millstream::runtime::task::Restore;
+use millstream::runtime::watermark::Marker;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -44,6 +46,25 @@ impl Events {
             (0..n_events).map(event).collect()
         };
         Events { splits: Arc::new((0..n_splits).map(split).collect()) }
+    }
+}
+
+/// What a source saves of a split: the split, and how far its watermarks have come.
+type Saved = ((u32, u32), Option<Marker>);
+
+impl Events {
+    /// What of them comes before a savepoint, in which the source is called `uid`.
+    pub(super) fn before(&self, savepoint: &Restore, uid: &str) -> Result<Self> {
+        let operators = savepoint.manifest.vertices.iter().flat_map(|v| &v.operators);
+        let id =
+            operators.filter(|(.., own)| own.as_deref() == Some(uid)).map(|(id, ..)| *id).next();
+        let id = id.ok_or_else(|| Error::internal(format!("the savepoint knows no `{uid}`")))?;
+        let mut splits = (*self.splits).clone();
+        // Splits that have ended are left out.
+        for ((split, at), _) in savepoint.entries_of::<Saved>(id, "splits")? {
+            splits[split as usize].truncate(at as usize);
+        }
+        Ok(Events { splits: Arc::new(splits) })
     }
 }
 

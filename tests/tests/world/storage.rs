@@ -109,6 +109,21 @@ pub(super) fn newest_manifest(storage: &MemoryStorage) -> Option<(String, Manife
     Some((folder, manifest))
 }
 
+/// The newest stop that left a mark in a storage: its number, and the savepoint.
+pub(super) fn newest_stop(storage: &MemoryStorage) -> Option<(u64, PathBuf)> {
+    let marks = storage.list("stopped-").ok()?;
+    let number = |mark: &String| mark.rsplit('-').next()?.parse::<u64>().ok();
+    let newest = marks.iter().filter_map(number).max()?;
+    let content = String::from_utf8(storage.bytes(&mark_of(newest))?).ok()?;
+    // A hash stands before the path.
+    Some((newest, content.split_once(' ')?.1.into()))
+}
+
+/// What the mark of a stop is called.
+pub(super) fn mark_of(number: u64) -> String {
+    format!("stopped-{number}")
+}
+
 struct Flaky {
     truth: MemoryStorage,
     weather: Arc<Mutex<Weather>>,

@@ -13,7 +13,7 @@ mod process;
 pub use process::{Action, Process, Savepoint};
 
 use super::surroundings::ManualClock;
-use crate::local::OpenStorage;
+use millstream_jobmanager::job::OpenStorage;
 use millstream_model::{EventTime, Result};
 use millstream_runtime::context::Clock;
 use millstream_state::snapshot::CheckpointStorage;

@@ -1,18 +1,23 @@
 //! One life of a process that runs a job, from its start to its end or crash.
 //!
-//! The shell of a simulated job. It performs the same effects as the shell of a real one, with the same
-//! `Checkpoints`; but what would come on its own from other threads lies in queues until it is told to happen.
+//! The shell of a simulated job. Its master is that of a real one; but what would come on its own from other threads
+//! lies in queues until it is told to happen.
 
 use super::World;
 use crate::compile;
 use crate::environment::Environment;
-use crate::local::{Attempt, Begin, Checkpoints, Program, Request, assemble};
+use crate::local::{Attempt, Begin, LocalTasks, Mailboxes, Neighbours, Program, assemble, prepare};
 use crossbeam_channel::{Receiver, Sender, unbounded};
-use millstream_jobmanager::scheduler::{Effect, Input, JobState, Scheduler};
-use millstream_model::{Error, EventTime, MAX_TIME, Machine, Result, SnapshotKind};
+use millstream_jobmanager::job::{
+    self, Checkpoints, Event, Master, NowUs, Request, Restored, Tasks,
+};
+use millstream_jobmanager::scheduler::{JobState, Scheduler};
+use millstream_model::{Error, EventTime, LeaderEpoch, MAX_TIME, Result, SnapshotKind};
 use millstream_runtime::context::{Clock, JobContext};
 use millstream_runtime::exchange::MemoryPool;
 use millstream_runtime::task::{Control, Progress, Snapshots, Task, Wake, Waker};
+use millstream_state::store::Backend;
+use millstream_taskmanager::host::TaskEvent;
 use millstream_taskmanager::uploads::{SnapshotEvent, Uploads, Writer};
 use std::any::Any;
 use std::collections::VecDeque;
@@ -32,10 +37,8 @@ pub enum Action {
     Hear,
     /// The shell hears what became of a task's part in a checkpoint: the n-th that it has not heard.
     Answer(usize),
-    /// The coordinator's alarm goes off.
+    /// The master's alarm goes off: the coordinator's, or that of the next attempt.
     Tick,
-    /// The time before the next attempt is over.
-    Restart,
 }
 
 /// A savepoint that was asked for.
@@ -66,39 +69,50 @@ struct Place {
     is_over: bool,
 }
 
-/// See the module's text.
-pub struct Process {
-    world: World,
+/// The tasks of a process.
+struct Places {
     program: Program,
     job: Arc<JobContext>,
     memory: Arc<MemoryPool>,
-    scheduler: Scheduler,
-    checkpoints: Option<Checkpoints>,
-    begin: Option<Begin>,
+    backend: Option<Backend>,
     places: Vec<Place>,
     is_cancelled: bool,
     /// Of all attempts: what an attempt has begun to write goes on when it is over.
     writers: Vec<Writer>,
     snapshots: (Sender<(u32, SnapshotEvent)>, Receiver<(u32, SnapshotEvent)>),
-    answers: Vec<(u32, SnapshotEvent)>,
     /// What became of tasks.
-    events: VecDeque<Input>,
-    restart_at_us: Option<EventTime>,
+    events: VecDeque<TaskEvent>,
+}
+
+/// See the module's text.
+pub struct Process {
+    world: World,
+    master: Master<Places>,
+    answers: Vec<(u32, SnapshotEvent)>,
     failures: Vec<String>,
-    ended: Option<(JobState, Option<Error>)>,
 }
 
 impl Process {
-    /// Starts a process that runs what was built in `env`.
+    /// Starts a process that runs what was built in `env`. Its keyed state lies in `backend`, if there is one, whatever
+    /// the configuration says; no two processes may call their runs the same.
     ///
     /// # Errors
     /// If the job cannot run as it is, or not from where it is to go on.
-    pub fn start(world: &World, env: &Environment, name: &str) -> Result<Self> {
+    pub fn start(
+        world: &World,
+        env: &Environment,
+        name: &str,
+        backend: Option<Backend>,
+    ) -> Result<Self> {
         let (graph, config) = env.take_program()?;
         let compiled = compile::compile(&graph, &config, name)?;
         let clock = Arc::clone(&world.clock) as Arc<dyn Clock>;
+        let now_us = Arc::clone(&clock);
+        let now_us: NowUs = Arc::new(move || now_us.now_us());
+        let settings = config.job_settings();
+        let epoch = LeaderEpoch::default();
         let (checkpoints, begin) =
-            Checkpoints::open(&config, &compiled.graph, &world.open_storage, &clock)?;
+            Checkpoints::open(&settings, &compiled.graph, epoch, &world.open_storage, &now_us)?;
         let job = Arc::new(JobContext {
             name: name.into(),
             parameters: config.parameters.clone(),
@@ -106,33 +120,33 @@ impl Process {
             registry: Default::default(),
             alignment: Default::default(),
             batch_size: config.batch_size,
-            checkpoints: checkpoints.is_some().then_some(config.checkpoint_mode),
+            checkpoints: checkpoints.is_some().then(|| config.mode()),
         });
-        let mut process = Process {
-            world: world.clone(),
+        let scheduler = Scheduler::new(&compiled.graph).with_restarts(settings.restart);
+        let places = Places {
             job,
             memory: Arc::new(MemoryPool::new(config.network_memory)),
-            scheduler: Scheduler::new(&compiled.graph).with_restarts(config.restart()),
             program: Program { graph, compiled, config },
-            checkpoints,
-            begin: Some(begin),
+            backend,
             places: Vec::new(),
             is_cancelled: false,
             writers: Vec::new(),
             snapshots: unbounded(),
-            answers: Vec::new(),
             events: VecDeque::new(),
-            restart_at_us: None,
-            failures: Vec::new(),
-            ended: None,
         };
-        process.schedule([Input::Start]);
+        let mut process = Process {
+            world: world.clone(),
+            master: Master::new(scheduler, checkpoints, begin, places),
+            answers: Vec::new(),
+            failures: Vec::new(),
+        };
+        process.master.start(process.now_ms());
         Ok(process)
     }
 
     /// How the job ended, if it has, and why.
     pub fn ended(&self) -> Option<(JobState, Option<&Error>)> {
-        self.ended.as_ref().map(|(state, error)| (*state, error.as_ref()))
+        self.master.ended()
     }
 
     /// Why the job was restarted or ended, in this process.
@@ -142,13 +156,13 @@ impl Process {
 
     /// How often the job was restarted in this process.
     pub fn attempt(&self) -> u32 {
-        self.scheduler.attempt()
+        self.master.scheduler().attempt()
     }
 
     /// The name of a task's first operator.
     pub fn name_of(&self, task: usize) -> String {
-        let (vertex, subtask) = self.scheduler.executions()[task].address();
-        let vertex = &self.program.compiled.graph.vertices[vertex];
+        let (vertex, subtask) = self.master.scheduler().executions()[task].address();
+        let vertex = &self.master.tasks.program.compiled.graph.vertices[vertex];
         format!("{} {}/{}", vertex.operators[0].name, subtask + 1, vertex.parallelism)
     }
 
@@ -156,60 +170,54 @@ impl Process {
     /// job from ending.
     pub fn actions(&self, actions: &mut Vec<Action>) {
         actions.clear();
-        if self.ended.is_some() {
+        if self.ended().is_some() {
             return;
         }
         let now_us = self.world.now_us();
-        for (number, place) in self.places.iter().enumerate() {
+        let tasks = &self.master.tasks;
+        for (number, place) in tasks.places.iter().enumerate() {
             let is_ready = place.bell.0.load(Ordering::SeqCst) || place.deadline_us <= now_us;
-            if !place.is_over && (is_ready || self.is_cancelled) {
+            if !place.is_over && (is_ready || tasks.is_cancelled) {
                 actions.push(Action::Step(number));
             }
         }
-        let works = self.writers.iter().enumerate().filter(|(_, writer)| writer.has_work());
+        let works = tasks.writers.iter().enumerate().filter(|(_, writer)| writer.has_work());
         actions.extend(works.map(|(number, _)| Action::Write(number)));
-        actions.extend((!self.events.is_empty()).then_some(Action::Hear));
+        actions.extend((!tasks.events.is_empty()).then_some(Action::Hear));
         actions.extend((0..self.answers.len()).map(Action::Answer));
         actions.extend((self.wake_at_us() <= now_us).then_some(Action::Tick));
-        actions.extend(self.restart_at_us.filter(|at| *at <= now_us).map(|_| Action::Restart));
     }
 
     /// When something could happen although nothing does before: in µs.
     pub fn next_due_us(&self) -> Option<EventTime> {
-        let tasks = self.places.iter().filter(|place| !place.is_over).map(|p| p.deadline_us);
-        let alarms = [self.wake_at_us(), self.restart_at_us.unwrap_or(MAX_TIME)];
-        tasks.chain(alarms).min().filter(|at| *at != MAX_TIME)
+        let places = self.master.tasks.places.iter();
+        let tasks = places.filter(|place| !place.is_over).map(|p| p.deadline_us);
+        tasks.chain([self.wake_at_us()]).min().filter(|at| *at != MAX_TIME)
     }
 
     fn wake_at_us(&self) -> EventTime {
-        let wake_at_ms = self.checkpoints.as_ref().and_then(Checkpoints::wake_at_ms);
-        wake_at_ms.map_or(MAX_TIME, |ms| (ms as EventTime).saturating_mul(1000))
+        self.master.wake_at_ms().map_or(MAX_TIME, |ms| (ms as EventTime).saturating_mul(1000))
     }
 
     /// Lets one of the [`actions`](Process::actions) happen.
     pub fn perform(&mut self, action: Action) {
+        let now_ms = self.now_ms();
         match action {
-            Action::Step(task) => self.step_task(task),
-            Action::Write(writer) => self.writers[writer].step(),
+            Action::Step(task) => self.master.tasks.step_task(task),
+            Action::Write(writer) => self.master.tasks.writers[writer].step(),
             Action::Hear => {
-                let event = self.events.pop_front();
-                self.schedule(event);
+                if let Some(event) = self.master.tasks.events.pop_front() {
+                    self.master.take(now_ms, self.attempt(), Event::Task(event));
+                }
             }
             Action::Answer(number) => {
                 let (attempt, answer) = self.answers.remove(number);
-                self.answer(attempt, answer);
+                self.master.take(now_ms, attempt, Event::Snapshot(answer));
             }
-            Action::Tick => {
-                let now_ms = self.now_ms();
-                let inputs = self.checkpoints.as_mut().map(|c| c.tick(now_ms));
-                self.schedule(inputs.into_iter().flatten());
-            }
-            Action::Restart => {
-                self.restart_at_us = None;
-                self.schedule([Input::Restart]);
-            }
+            Action::Tick => self.master.tick(now_ms),
         }
-        self.answers.extend(self.snapshots.1.try_iter());
+        self.answers.extend(self.master.tasks.snapshots.1.try_iter());
+        self.failures.extend(self.master.take_failures().iter().map(Error::to_string));
     }
 
     /// Loses an answer on its way, if it is a task's acknowledgement.
@@ -237,110 +245,79 @@ impl Process {
     /// Asks for a savepoint.
     pub fn savepoint(&mut self, dir: impl Into<PathBuf>, kind: SnapshotKind) -> Savepoint {
         let (reply, outcome) = unbounded();
-        let request = Request { kind, dir: dir.into(), reply };
+        let request = Request { kind, dir: dir.into(), reply: reply.into() };
         let now_ms = self.now_ms();
-        let inputs = self.checkpoints.as_mut().map(|c| c.request(now_ms, request));
-        self.schedule(inputs.into_iter().flatten());
+        self.master.request(now_ms, request);
         Savepoint(outcome)
     }
 
     fn now_ms(&self) -> u64 {
         (self.world.now_us() / 1000) as u64
     }
+}
 
-    /// Steps the scheduler until nothing more comes of it.
-    fn schedule(&mut self, inputs: impl IntoIterator<Item = Input>) {
-        let mut inputs: VecDeque<Input> = inputs.into_iter().collect();
-        while let Some(input) = inputs.pop_front() {
-            let (now_ms, mut effects) = (self.now_ms(), Vec::new());
-            self.scheduler.step(now_ms, input, &mut effects);
-            for effect in effects {
-                self.perform_effect(effect, &mut inputs);
-            }
+impl Tasks for Places {
+    fn deploy(
+        &mut self,
+        _: u64,
+        attempt: u32,
+        begin: job::Begin,
+        own: Option<Restored>,
+    ) -> Vec<Event> {
+        match self.run(attempt, begin.into(), own) {
+            Ok(tasks) => vec![Event::Deployed { participants: Box::new(tasks) }],
+            Err(error) => vec![Event::DeployFailed(error)],
         }
     }
 
-    fn perform_effect(&mut self, effect: Effect, inputs: &mut VecDeque<Input>) {
-        match effect {
-            Effect::Deploy { tasks, attempt } => {
-                if let Err(error) = self.deploy(tasks.len(), attempt, inputs) {
-                    inputs.push_back(Input::DeployFailed(error));
-                }
-            }
-            Effect::CancelTasks => self.is_cancelled = true,
-            Effect::RestartAfter { delay_ms, error } => {
-                self.failures.push(error.to_string());
-                self.stop(inputs);
-                let delay_us = (delay_ms as EventTime).saturating_mul(1000);
-                self.restart_at_us = Some(self.world.now_us() + delay_us);
-            }
-            Effect::JobEnded(state, error) => {
-                self.failures.extend(error.as_ref().map(Error::to_string));
-                self.stop(inputs);
-                self.ended = Some((state, error));
-            }
-        }
+    fn cancel(&mut self, _: u64) -> Vec<Event> {
+        self.is_cancelled = true;
+        Vec::new()
     }
 
-    fn deploy(&mut self, n_tasks: usize, number: u32, inputs: &mut VecDeque<Input>) -> Result<()> {
-        let begin = match (self.begin.take(), &mut self.checkpoints) {
-            (_, Some(checkpoints)) if number > 0 => checkpoints.begin()?,
-            (Some(begin), _) => begin,
-            (None, _) => Begin::Anew,
-        };
+    fn close(&mut self, _: u64) -> Vec<Event> {
+        self.places.clear();
+        Vec::new()
+    }
+}
+
+impl Places {
+    fn run(&mut self, number: u32, begin: Begin, own: Option<Restored>) -> Result<LocalTasks> {
+        let n_tasks = self.program.compiled.graph.n_tasks();
         let bells: Vec<Arc<Bell>> =
             (0..n_tasks).map(|_| Arc::new(Bell(AtomicBool::new(true)))).collect();
         let waker = |task: usize| Arc::clone(&bells[task]) as Waker;
-        let controls: Vec<_> = (0..n_tasks).map(|t| Arc::new(Control::new(waker(t)))).collect();
+        let control = |task| (task, Arc::new(Control::new(waker(task))));
+        let controls: Vec<_> = (0..n_tasks).map(control).collect();
         let wakers = (0..n_tasks).map(waker).collect();
-        let own = match (&begin, &self.checkpoints) {
-            (Begin::At(restore), Some(c)) if c.is_own(restore) => Some(&*restore.manifest),
-            _ => None,
-        };
+        let own = own.map(|own| own.restore.manifest);
+        let (backend, events) = (self.backend.as_ref(), self.snapshots.0.clone());
         let (uploads, writers) =
-            Uploads::by_hand(wakers, n_tasks, number, None, own, self.snapshots.0.clone());
+            Uploads::by_hand(wakers, n_tasks, number, backend, own.as_deref(), events);
         let uploads = Arc::new(uploads);
+        let mailboxes = controls.clone();
+        let mailboxes = move |task: usize| mailboxes.get(task).map(|(_, c)| Arc::clone(c));
         let snapshots = self
+            .job
             .checkpoints
-            .is_some()
-            .then(|| (Arc::clone(&uploads) as Arc<dyn Snapshots>, &controls[..]));
-        let attempt = Attempt { number, begin, snapshots, backend: None };
-        let tasks = assemble(&self.program, &self.job, &attempt, &waker, &self.memory)?;
+            .map(|_| (Arc::clone(&uploads) as Arc<dyn Snapshots>, &mailboxes as &Mailboxes));
+        let prepared = prepare(&self.program, &begin)?;
+        let neighbours = &Neighbours::none();
+        let attempt = Attempt { number, begin, snapshots, backend, neighbours };
+        let tasks = assemble(&self.program, &self.job, &attempt, &prepared, &waker, &self.memory)?;
         self.writers.extend(writers);
         self.is_cancelled = false;
         self.places = tasks
             .into_iter()
             .zip(bells)
-            .map(|(task, bell)| Place {
+            .map(|((_, task), bell)| Place {
                 task: Some(task),
                 bell,
                 deadline_us: MAX_TIME,
                 is_over: false,
             })
             .collect();
-        let now_ms = self.now_ms();
-        if let Some(checkpoints) = &mut self.checkpoints {
-            inputs.extend(checkpoints.started(now_ms, number, uploads, controls));
-        }
-        Ok(())
-    }
-
-    /// Every task has answered.
-    fn stop(&mut self, inputs: &mut VecDeque<Input>) {
-        if self.places.is_empty() {
-            return;
-        }
-        self.places.clear();
-        let now_ms = self.now_ms();
-        if let Some(checkpoints) = &mut self.checkpoints {
-            inputs.extend(checkpoints.stopped(now_ms));
-        }
-    }
-
-    fn answer(&mut self, attempt: u32, answer: SnapshotEvent) {
-        let now_ms = self.now_ms();
-        let inputs = self.checkpoints.as_mut().map(|c| c.answered(now_ms, attempt, answer));
-        self.schedule(inputs.into_iter().flatten());
+        Ok(LocalTasks { uploads: Some(uploads), controls })
     }
 
     fn step_task(&mut self, number: usize) {
@@ -348,7 +325,7 @@ impl Process {
         let place = &mut self.places[number];
         let Some(task) = &mut place.task else { return };
         let event = if is_cancelled {
-            Input::TaskCancelled(number)
+            TaskEvent::Cancelled { task: number }
         } else {
             // Before the step: what wakes it meanwhile may come too late for this one.
             place.bell.0.store(false, Ordering::SeqCst);
@@ -364,12 +341,15 @@ impl Process {
                 }
                 Ok(Ok(Progress::Done)) => {
                     place.task = None;
-                    Input::TaskFinished(number)
+                    TaskEvent::Finished { task: number }
                 }
-                Ok(Err(error)) => Input::TaskFailed(number, error.at(&task.current_place())),
+                Ok(Err(error)) => {
+                    let error = error.at(&task.current_place());
+                    TaskEvent::Failed { task: number, error }
+                }
                 Err(payload) => {
                     let error = panic_error(&*payload).at(&task.current_place());
-                    Input::TaskFailed(number, error)
+                    TaskEvent::Failed { task: number, error }
                 }
             }
         };

@@ -4,7 +4,7 @@
 //! what is wrong with it. The name expected of the other side is that of its role, see the module above.
 
 use super::{JOB_MANAGER_NAME, Security, TlsFiles};
-use crate::wire::TOKEN_HEADER;
+use crate::wire::{TOKEN_HEADER, reasons};
 use millstream_model::{Error, Result};
 use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject;
@@ -72,20 +72,6 @@ fn certificates(file: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>>
 
 fn not_pem(file: &Path, what: &str, why: impl std::fmt::Display) -> Error {
     Error::user(format!("{} is not {what} in PEM form: {why}", file.display()))
-}
-
-/// An error with all that led to it.
-fn reasons(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let cause_text = cause.to_string();
-        if !text.ends_with(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        next = cause.source();
-    }
-    text
 }
 
 impl Security {

@@ -16,6 +16,7 @@ use super::trigger::{BoxedState, TriggerResult};
 use crate::chain::{Operator, Output, Records, Step};
 use crate::context::OperatorContext;
 use crate::function::TimeDomain;
+use crate::watermark::Ahead;
 use millstream_model::{Data, EventTime, Key, MAX_TIME, MIN_TIME, Result};
 use millstream_state::{DenseTable, Visitor};
 use open::{Moment, Open, Owner, Timers};
@@ -31,6 +32,7 @@ pub(super) struct General<K, T, C: Content<T>, E, S> {
     timers: Timers<K>,
     /// The machine's clock, as far as it was told or read.
     now: EventTime,
+    ahead: Ahead,
     late: Late,
     firings: Firings<K, C::Acc, E>,
 }
@@ -59,18 +61,22 @@ where
             open: DenseTable::default(),
             timers: Timers::default(),
             now: MIN_TIME,
+            ahead: Ahead::default(),
             late: Late::new(late, &context),
             firings: Firings::new(emit, context),
         }
     }
 
-    fn moment(&self) -> Moment {
-        Moment { watermark: self.firings.watermark(), now: self.now }
+    /// The moment for a key with this hash.
+    fn moment(&self, hash: u64) -> Moment {
+        let watermark = self.ahead.of(hash, self.firings.watermark());
+        Moment { watermark, now: self.now }
     }
 
     /// Takes a record, or gives it back if it is late.
     fn insert(&mut self, value: T, time: EventTime, hash: u64) -> Result<Option<T>> {
-        let watermark = self.firings.watermark();
+        let moment = self.moment(hash);
+        let watermark = moment.watermark;
         let windows: SmallVec<[TimeWindow; 1]> = match &self.rules.layout {
             Layout::Global => SmallVec::from_buf([TimeWindow::ALWAYS]),
             Layout::Aligned(grid) => {
@@ -80,7 +86,7 @@ where
             Layout::Session(gap) => {
                 timed(time)?;
                 let gap = gap.clone();
-                self.session(&gap, &value, time, hash)?.into_iter().collect()
+                self.session(&gap, &value, (time, hash), moment)?.into_iter().collect()
             }
         };
         if windows.is_empty() {
@@ -89,7 +95,6 @@ where
                 && time.saturating_add(self.rules.lateness) <= watermark;
             return Ok(late.then_some(value));
         }
-        let moment = self.moment();
         let (rules, selector, timers) = (&self.rules, &self.selector, &mut self.timers);
         let make = || (selector.key(&value), Windows::new());
         let entry = self.open.entry(hash, |key| selector.is(&value, key), make);
@@ -130,12 +135,11 @@ where
         &mut self,
         gap: &Gap<T>,
         value: &T,
-        time: EventTime,
-        hash: u64,
+        (time, hash): (EventTime, u64),
+        moment: Moment,
     ) -> Result<Option<TimeWindow>> {
         let end = time.saturating_add(gap.after(value)?);
         let window = TimeWindow { start: time, end };
-        let moment = self.moment();
         let (rules, selector, timers) = (&self.rules, &self.selector, &mut self.timers);
         let Some(entry) = self.open.find_entry(hash, |key| selector.is(value, key)) else {
             return Ok((!rules.is_over(window, moment.watermark)).then_some(window));
@@ -174,7 +178,7 @@ where
         domain: TimeDomain,
         (time, hash, key, window): (EventTime, u64, K, TimeWindow),
     ) -> Result<()> {
-        let moment = self.moment();
+        let moment = self.moment(hash);
         let (rules, timers) = (&self.rules, &mut self.timers);
         let Some(at) = self.open.find(hash, |k| *k == key) else { return Ok(()) };
         let windows = self.open.value_mut(at);
@@ -294,7 +298,11 @@ where
         if watermark > self.firings.watermark() {
             self.firings.observe(watermark);
         }
-        self.fire(TimeDomain::EventTime, self.firings.watermark(), out)
+        let step = self.fire(TimeDomain::EventTime, self.firings.watermark(), out)?;
+        if step == Step::Done {
+            self.ahead.pass(watermark);
+        }
+        Ok(step)
     }
 
     fn tick(&mut self, now: EventTime, out: &mut Output<E::Out>) -> Result<Step> {
@@ -319,7 +327,8 @@ where
         visitor.part("windows", &mut self.open)
     }
 
-    fn restored(&mut self, watermark: EventTime) -> Result<()> {
+    fn restored(&mut self, watermark: EventTime, ahead: &Ahead) -> Result<()> {
+        self.ahead = ahead.clone();
         self.firings.observe(watermark);
         for entry in self.open.iter() {
             let owner = Owner { key: &entry.key, hash: entry.hash };

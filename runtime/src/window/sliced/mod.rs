@@ -21,6 +21,7 @@ use super::operator::Windows;
 use super::slots::Slots;
 use crate::chain::{Output, Step};
 use crate::context::OperatorContext;
+use crate::watermark::Ahead;
 use millstream_model::{EventTime, Key, MAX_TIME, MIN_TIME, Result};
 use millstream_state::{Aggregate, DenseTable, Visitor};
 use std::marker::PhantomData;
@@ -83,8 +84,8 @@ pub(super) trait Totals<K, Acc>: Default + Send {
     );
     /// Whether no key is in the window.
     fn is_empty(&self) -> bool;
-    /// The total of the key at a position.
-    fn total(&mut self, merge: &impl Merge<Acc>, at: usize) -> Option<(&K, &Acc)>;
+    /// The total of the key at a position, and the hash of that key.
+    fn total(&mut self, merge: &impl Merge<Acc>, at: usize) -> Option<(u64, &K, &Acc)>;
     /// Forgets everything.
     fn clear(&mut self);
 }
@@ -116,6 +117,7 @@ pub(super) struct Sliced<K, T, A: Aggregate<T>, D: Totals<K, A::Acc>, E, S> {
     /// How many keys of that window have been dealt with, while it is being fired.
     firing: Option<usize>,
     watermark: EventTime,
+    ahead: Ahead,
     /// Before this nothing fires and nothing is dropped.
     due: EventTime,
     firings: Firings<K, A::Acc, E>,
@@ -161,6 +163,7 @@ where
             entered_to: MIN_TIME,
             firing: None,
             watermark: MIN_TIME,
+            ahead: Ahead::default(),
             due: MAX_TIME,
             firings: Firings::new(emit, context),
         }
@@ -195,8 +198,9 @@ where
     #[inline(never)]
     fn insert_elsewhere(&mut self, value: T, time: EventTime, hash: u64) -> Result<Option<T>> {
         timed(time)?;
+        let now = self.ahead.of(hash, self.watermark);
         let last_end = self.grid.last_end(time);
-        if self.dropped_at(last_end) <= self.watermark {
+        if self.dropped_at(last_end) <= now {
             return Ok(Some(value));
         }
         self.skip_passed();
@@ -207,9 +211,11 @@ where
         if last_end > self.watermark.saturating_add(1) {
             self.due = self.due.min(first_end.max(self.next_end).saturating_sub(1));
         }
-        if first_end.saturating_sub(1) > self.watermark {
-            let (due, end) = (first_end.saturating_sub(1), slice.end);
-            self.current = Current { start: slice.start, end, due, slot };
+        if first_end.saturating_sub(1) > now {
+            if self.ahead.is_empty() {
+                let (due, end) = (first_end.saturating_sub(1), slice.end);
+                self.current = Current { start: slice.start, end, due, slot };
+            }
             self.add(slot, value, hash);
             return Ok(None);
         }
@@ -219,7 +225,7 @@ where
         } else {
             self.add(slot, value, hash);
         }
-        self.push_refirings(key, hash, time);
+        self.push_refirings(key, hash, time, now);
         Ok(None)
     }
 
@@ -232,13 +238,13 @@ where
         self.totals.amend(&self.merger, &mut self.slices, late);
     }
 
-    /// Makes the windows of `time` that have passed, but are not dropped, fire at once for this key.
-    fn push_refirings(&mut self, key: K, hash: u64, time: EventTime) {
-        let passed = |end: EventTime| end.saturating_sub(1) <= self.watermark;
+    /// Makes the windows of `time` that have passed at `now`, but are not dropped, fire at once for this key.
+    fn push_refirings(&mut self, key: K, hash: u64, time: EventTime, now: EventTime) {
+        let passed = |end: EventTime| end.saturating_sub(1) <= now;
         let windows: Vec<_> = self
             .grid
             .windows(time)
-            .filter(|w| passed(w.end) && self.dropped_at(w.end) > self.watermark)
+            .filter(|w| passed(w.end) && self.dropped_at(w.end) > now)
             .collect();
         let (Some(first), Some(last)) = (windows.first(), windows.last()) else { return };
         let parts: Vec<_> = self
@@ -306,8 +312,9 @@ where
 
     fn fire(&mut self, mut at: usize, out: &mut Output<E::Out>) -> Result<Step> {
         let window = self.grid.window(self.window_start());
-        while let Some((key, acc)) = self.totals.total(&self.merger, at) {
-            if self.firings.fire(key, acc, window, out)? == Step::Yield {
+        while let Some((hash, key, acc)) = self.totals.total(&self.merger, at) {
+            let has_fired = self.ahead.has_passed(hash, window.max_timestamp());
+            if !has_fired && self.firings.fire(key, acc, window, out)? == Step::Yield {
                 self.firing = Some(at);
                 return Ok(Step::Yield);
             }
@@ -360,6 +367,7 @@ where
     fn advance(&mut self, now: EventTime, out: &mut Output<E::Out>) -> Result<Step> {
         if now < self.due {
             self.watermark = self.watermark.max(now);
+            self.ahead.pass(now);
             return Ok(Step::Done);
         }
         loop {
@@ -379,6 +387,7 @@ where
             self.leave_fired()?;
         }
         self.watermark = self.watermark.max(now);
+        self.ahead.pass(now);
         while let Some(start) = self.slices.first().filter(|s| self.slice_dropped_at(*s) <= now) {
             self.slices.close(start);
         }
@@ -405,8 +414,9 @@ where
     }
 
     /// The totals are made up of the slices when the next window fires.
-    fn restored(&mut self, now: EventTime) {
+    fn restored(&mut self, now: EventTime, ahead: &Ahead) {
         self.watermark = now;
+        self.ahead = ahead.clone();
         self.skip_passed();
         let next = self.next_window().map(|end| end.saturating_sub(1));
         let drop = self.slices.first().map(|start| self.slice_dropped_at(start));

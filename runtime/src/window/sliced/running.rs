@@ -119,8 +119,8 @@ impl<K: Key, Acc: Clone + Send + 'static> Totals<K, Acc> for Running<K, Acc> {
     }
 
     #[inline]
-    fn total(&mut self, _: &impl Merge<Acc>, at: usize) -> Option<(&K, &Acc)> {
-        self.table.at(at).map(|e| (&e.key, &e.value.acc))
+    fn total(&mut self, _: &impl Merge<Acc>, at: usize) -> Option<(u64, &K, &Acc)> {
+        self.table.at(at).map(|e| (e.hash, &e.key, &e.value.acc))
     }
 
     fn clear(&mut self) {

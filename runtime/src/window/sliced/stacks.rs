@@ -194,16 +194,16 @@ impl<K: Key, Acc: Clone + Send + 'static> Totals<K, Acc> for Stacks<K, Acc> {
     }
 
     #[inline]
-    fn total(&mut self, merge: &impl Merge<Acc>, at: usize) -> Option<(&K, &Acc)> {
+    fn total(&mut self, merge: &impl Merge<Acc>, at: usize) -> Option<(u64, &K, &Acc)> {
         let entry = self.table.at(at)?;
         let Sum { front, back } = &entry.value;
         match (front, back) {
             (Some(front), Some(back)) => {
                 let mut sum = front.clone();
                 merge.merge(&mut sum, back);
-                Some((&entry.key, self.total.insert(sum)))
+                Some((entry.hash, &entry.key, self.total.insert(sum)))
             }
-            (Some(sum), None) | (None, Some(sum)) => Some((&entry.key, sum)),
+            (Some(sum), None) | (None, Some(sum)) => Some((entry.hash, &entry.key, sum)),
             (None, None) => None,
         }
     }

@@ -2,14 +2,20 @@
 
 use super::super::{Emit, TimeWindow, WindowContext};
 use crate::chain::{
-    AnySide, Flow, OneInput, Operator, Output, Push, SideOutput, Site, Step, TwoInput,
-    TwoInputLink, TwoInputOperator,
+    AnySide, ChainVisitor, Flow, OneInput, Operator, Output, Push, SideOutput, Site, Stateful,
+    Step, TwoInput, TwoInputLink, TwoInputOperator,
 };
 use crate::context::{Clock, JobContext, OperatorContext, TaskContext};
 use crate::keyed::{KeySelector, OwnedKey};
 use crate::task::NoWake;
-use millstream_model::{Batch, EventTime, Result, Signal, hash_key};
-use millstream_state::Aggregate;
+use millstream_model::{
+    Barrier, Batch, CheckpointId, EventTime, Result, Signal, SnapshotKind, hash_key,
+};
+use millstream_state::part::{Entries, Written};
+use millstream_state::schema::Shape;
+use millstream_state::snapshot::Assignment;
+use millstream_state::{Aggregate, Part, Visitor};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -163,7 +169,7 @@ struct Collect<T> {
 }
 
 impl<T: Send> Push<T> for Collect<T> {
-    fn visit(&mut self, _: &mut dyn crate::chain::ChainVisitor) -> Result<()> {
+    fn visit(&mut self, _: &mut dyn ChainVisitor) -> Result<()> {
         Ok(())
     }
     fn open(&mut self) -> Result<()> {
@@ -233,6 +239,57 @@ fn take<T>(received: &Received<T>) -> Vec<(T, EventTime)> {
     std::mem::take(&mut received.lock().unwrap())
 }
 
+/// Key groups in these tests.
+pub(crate) const MAX_PARALLELISM: u32 = 128;
+
+/// The parts of an operator as bytes.
+pub(crate) struct Saved {
+    n_writers: usize,
+    parts: BTreeMap<String, (Shape, Written)>,
+}
+
+impl ChainVisitor for Saved {
+    fn operator(&mut self, _: &Site, operator: &mut dyn Stateful) -> Result<()> {
+        operator.parts(self)
+    }
+}
+
+impl Visitor for Saved {
+    fn part(&mut self, name: &str, part: &mut dyn Part) -> Result<()> {
+        let mut written = Written::default();
+        while !part.write(&mut written, usize::MAX)? {}
+        self.parts.insert(name.into(), (part.shape()?, written));
+        Ok(())
+    }
+}
+
+struct Fill<'a> {
+    saved: &'a Saved,
+    assignment: Assignment,
+}
+
+impl ChainVisitor for Fill<'_> {
+    fn operator(&mut self, _: &Site, operator: &mut dyn Stateful) -> Result<()> {
+        operator.parts(self)
+    }
+}
+
+impl Visitor for Fill<'_> {
+    fn part(&mut self, name: &str, part: &mut dyn Part) -> Result<()> {
+        let (shape, written) = &self.saved.parts[name];
+        let assignment = &self.assignment;
+        part.restore(&Entries { bytes: &written.bytes, assignment, shape, version: 0, first: 0 })
+    }
+}
+
+struct Finish;
+
+impl ChainVisitor for Finish {
+    fn operator(&mut self, _: &Site, operator: &mut dyn Stateful) -> Result<()> {
+        operator.restored()
+    }
+}
+
 /// A one-input operator in its link.
 pub(crate) struct Rig<O> {
     link: Box<dyn Push<Rec>>,
@@ -242,10 +299,44 @@ pub(crate) struct Rig<O> {
 
 impl<O: Send + 'static> Rig<O> {
     pub(crate) fn new(operator: impl Operator<Rec, O> + 'static, outlet: Outlet) -> Self {
+        let mut rig = Rig::closed(operator, outlet);
+        rig.link.open().unwrap();
+        rig
+    }
+
+    fn closed(operator: impl Operator<Rec, O> + 'static, outlet: Outlet) -> Self {
         let Sink { received, mut late, output } = sink(outlet, &[LATE]);
-        let mut link = Box::new(OneInput::new(operator, output));
-        link.open().unwrap();
+        let link = Box::new(OneInput::new(operator, output));
         Rig { link, received, late: late.remove(0) }
+    }
+
+    /// A link that goes on from what these subtasks saved, as the one of so many subtasks.
+    pub(crate) fn united(
+        operator: impl Operator<Rec, O> + 'static,
+        outlet: Outlet,
+        saved: &[Saved],
+        parallelism: usize,
+    ) -> Self {
+        let mut rig = Rig::closed(operator, outlet);
+        for (writer, saved) in saved.iter().enumerate() {
+            let n_writers = saved.n_writers;
+            let max_parallelism = MAX_PARALLELISM;
+            let assignment =
+                Assignment { subtask: 0, parallelism, max_parallelism, writer, n_writers };
+            rig.link.visit(&mut Fill { saved, assignment }).unwrap();
+        }
+        rig.link.visit(&mut Finish).unwrap();
+        rig.link.open().unwrap();
+        rig
+    }
+
+    /// What it has to save, as one of so many subtasks.
+    pub(crate) fn save(&mut self, n_writers: usize) -> Saved {
+        let (checkpoint, kind) = (CheckpointId(1), SnapshotKind::Checkpoint);
+        self.signal(Signal::Barrier(Barrier { checkpoint, kind }));
+        let mut saved = Saved { n_writers, parts: BTreeMap::new() };
+        self.link.visit(&mut saved).unwrap();
+        saved
     }
 
     fn settle(&mut self, flow: Flow) -> Result<()> {

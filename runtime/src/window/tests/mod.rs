@@ -11,4 +11,5 @@ mod properties;
 mod refused;
 mod transcripts;
 mod triggers;
+mod united;
 mod windows;

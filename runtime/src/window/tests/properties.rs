@@ -11,14 +11,14 @@ use std::time::Duration;
 
 /// One line of a history.
 #[derive(Clone, Copy, Debug)]
-enum Event {
+pub(super) enum Event {
     Element { key: u8, time: EventTime },
     Watermark(EventTime),
 }
 
 /// What an operator keeps.
 #[derive(Clone, Copy, Debug)]
-enum Keeps {
+pub(super) enum Keeps {
     /// A mergeable aggregate with an inverse.
     Invertible,
     /// A mergeable aggregate without.
@@ -56,7 +56,7 @@ fn spec(kind: Kind, lateness: i64) -> WindowSpec<Rec> {
     spec.unwrap().allowed_lateness(ms(lateness)).late_to(LATE)
 }
 
-fn operator(kind: Kind, lateness: i64, keeps: Keeps) -> BoxedOperator<Rec, Fired> {
+pub(super) fn operator(kind: Kind, lateness: i64, keeps: Keeps) -> BoxedOperator<Rec, Fired> {
     let (spec, context) = (spec(kind, lateness), context().0);
     let asking = || spec.clone().trigger(BoxedTrigger::new(EventTimeTrigger));
     let bag = |invertible| Bag { invertible };
@@ -92,7 +92,7 @@ fn expected(kind: Kind, lateness: i64, events: &[Event]) -> Expected {
 }
 
 /// The firings that differ only in an order that is not promised become equal.
-fn sorted(mut fired: Vec<Fired>) -> Vec<Fired> {
+pub(super) fn sorted(mut fired: Vec<Fired>) -> Vec<Fired> {
     for (_, _, values) in &mut fired {
         values.sort_unstable();
     }
@@ -152,7 +152,7 @@ fn check(
 }
 
 /// Times that meet the edges of windows of up to 20 ms often, now and then far away.
-fn time() -> impl Strategy<Value = EventTime> {
+pub(super) fn time() -> impl Strategy<Value = EventTime> {
     prop_oneof![8 => -40..60i64, 1 => -400..400i64, 1 => 100_000..100_040i64]
 }
 
@@ -174,22 +174,22 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
     })
 }
 
-fn lateness() -> impl Strategy<Value = i64> {
+pub(super) fn lateness() -> impl Strategy<Value = i64> {
     prop_oneof![3 => Just(0), 1 => Just(1), 2 => 0..40i64, 1 => Just(i64::MAX)]
 }
 
-fn outlet() -> impl Strategy<Value = Outlet> {
+pub(super) fn outlet() -> impl Strategy<Value = Outlet> {
     prop_oneof![Just(Outlet::Open), any::<u64>().prop_map(|s| Outlet::Stuttering(s >> 8))]
 }
 
-fn aligned() -> impl Strategy<Value = Kind> {
+pub(super) fn aligned() -> impl Strategy<Value = Kind> {
     (1..20i64, 1..8i64, -25..25i64, any::<bool>()).prop_map(|(size, slide, offset, tumbling)| {
         let slide = if tumbling { size } else { slide };
         Kind::Aligned { size, slide, offset }
     })
 }
 
-fn keeps() -> impl Strategy<Value = Keeps> {
+pub(super) fn keeps() -> impl Strategy<Value = Keeps> {
     prop::sample::select(ALL.to_vec())
 }
 

@@ -3,44 +3,46 @@
 //! Nothing here chooses for the user. A checkpoint that is damaged, of another job's shape, or in the way is an
 //! error that says what to do; only explicit options pass it over.
 
-use super::assemble::Begin;
-use super::checkpoints::{EPOCH, OpenStorage, locate};
 use super::stopped::{self, Stopped};
-use crate::config::{Config, RestoreFrom};
+use super::{Begin, OpenStorage, Restored, locate};
 use millstream_model::job_graph::{JobGraph, OperatorId};
+use millstream_model::settings::{JobSettings, RestoreFrom};
 use millstream_model::{Error, Result};
-use millstream_runtime::task::Restore;
+use millstream_proto::message::TargetFolder;
 use millstream_state::snapshot::manifest::parse_checkpoint_folder;
-use millstream_state::snapshot::{CheckpointStorage, completed, latest, read_manifest};
+use millstream_state::snapshot::{
+    CheckpointStorage, PartKind, Restore, completed, latest, read_manifest,
+};
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Where a job without checkpoints of its own begins.
 pub(super) fn begin_without_checkpoints(
-    config: &Config,
+    settings: &JobSettings,
     graph: &JobGraph,
     open_storage: &OpenStorage,
 ) -> Result<Begin> {
-    match &config.restore {
+    match &settings.restore {
         None => Ok(Begin::Fresh),
         Some(RestoreFrom::Latest) => Err(Error::user(
             "`restore latest` needs to know where checkpoints are: set `checkpoint-dir`",
         )),
         Some(RestoreFrom::Path(path)) => {
-            let (storage, folder) = locate(path, open_storage)?;
-            Ok(Begin::At(fitting(config, graph, storage, &folder)?))
+            let (storage, target) = locate(path, open_storage)?;
+            Ok(Begin::At(fitting(settings, graph, storage, target)?))
         }
     }
 }
 
 /// Where a job begins, and the checkpoint of its own that it begins at, if it is one.
 pub(super) fn begin(
-    config: &Config,
+    settings: &JobSettings,
     graph: &JobGraph,
     storage: &Arc<dyn CheckpointStorage>,
     open_storage: &OpenStorage,
-) -> Result<(Begin, Option<Restore>)> {
-    match &config.restore {
+) -> Result<(Begin, Option<Restored>)> {
+    match &settings.restore {
         None => match earlier_run(&**storage)? {
             None => Ok((Begin::Fresh, None)),
             Some(what) => Err(Error::user(format!(
@@ -48,7 +50,7 @@ pub(super) fn begin(
                  what is there"
             ))),
         },
-        Some(RestoreFrom::Latest) => go_on(config, graph, storage, open_storage),
+        Some(RestoreFrom::Latest) => go_on(settings, graph, storage, open_storage),
         Some(RestoreFrom::Path(path)) => {
             let whole = std::path::absolute(path).unwrap_or_else(|_| path.clone());
             let is_stop = |stop: &Stopped| stop.savepoint == *path || stop.savepoint == whole;
@@ -59,8 +61,8 @@ pub(super) fn begin(
                     "{what}: choose another `checkpoint-dir`, or delete what is there"
                 )));
             }
-            let (storage, folder) = locate(path, open_storage)?;
-            Ok((Begin::At(fitting(config, graph, storage, &folder)?), None))
+            let (storage, target) = locate(path, open_storage)?;
+            Ok((Begin::At(fitting(settings, graph, storage, target)?), None))
         }
     }
 }
@@ -81,20 +83,20 @@ fn earlier_run(storage: &dyn CheckpointStorage) -> Result<Option<String>> {
 
 /// From the newest checkpoint, or from the savepoint that the job was stopped with after it.
 fn go_on(
-    config: &Config,
+    settings: &JobSettings,
     graph: &JobGraph,
     storage: &Arc<dyn CheckpointStorage>,
     open_storage: &OpenStorage,
-) -> Result<(Begin, Option<Restore>)> {
+) -> Result<(Begin, Option<Restored>)> {
     let number = |folder: &String| parse_checkpoint_folder(folder).map(|(id, _)| id);
     let newest = completed(&**storage)?.last().and_then(number);
     if let Some(stopped) = stopped::newest(&**storage)?.filter(|s| Some(s.checkpoint) > newest) {
         let place = stopped.savepoint.display();
         let restore = locate(&stopped.savepoint, open_storage)
-            .and_then(|(storage, folder)| fitting(config, graph, storage, &folder));
+            .and_then(|(storage, target)| fitting(settings, graph, storage, target));
         match restore {
             Ok(restore) => return Ok((Begin::At(restore), None)),
-            Err(error) if config.allow_older => {
+            Err(error) if settings.allow_older => {
                 tracing::warn!(%place, %error, "the savepoint is passed over, as allowed");
             }
             Err(error) => {
@@ -106,47 +108,81 @@ fn go_on(
             }
         }
     }
-    let Some(found) = latest(&**storage, config.allow_older)? else {
+    let Some(found) = latest(&**storage, settings.allow_older)? else {
         return Ok((Begin::Anew, None));
     };
     for (folder, error) in &found.skipped {
         tracing::warn!(%folder, %error, "a damaged checkpoint is passed over, as allowed");
     }
-    let restore = fitting(config, graph, Arc::clone(storage), &found.folder)?;
-    Ok((Begin::At(restore.clone()), Some(restore)))
+    let target = TargetFolder { dir: own_dir(settings), folder: found.folder };
+    let restored = fitting(settings, graph, Arc::clone(storage), target)?;
+    Ok((Begin::At(restored.clone()), Some(restored)))
 }
 
 /// The number of the next checkpoint: no other in the storage was ever begun with it or a higher one.
 pub(super) fn next_id(storage: &dyn CheckpointStorage, begin: &Begin) -> Result<u64> {
     let restored = match begin {
-        Begin::At(restore) => restore.manifest.id.0 + 1,
+        Begin::At(restored) => restored.restore.manifest.id.0 + 1,
         Begin::Fresh | Begin::Anew => 1,
     };
     let begun = storage.list("chk-")?.into_iter().filter_map(|path| {
         let (id, _) = parse_checkpoint_folder(path.split('/').next()?)?;
         Some(id.0 + 1)
     });
-    debug_assert_eq!(EPOCH, 0, "numbers alone keep the folders of a process apart");
     let stopped = stopped::marks(storage)?.into_iter().map(|id| id.0 + 1);
     Ok(begun.chain(stopped).max().unwrap_or(0).max(restored))
 }
 
 /// Reads a checkpoint and makes sure that the job can go on from it.
 fn fitting(
-    config: &Config,
+    settings: &JobSettings,
     graph: &JobGraph,
     storage: Arc<dyn CheckpointStorage>,
-    folder: &str,
-) -> Result<Restore> {
-    let manifest = Arc::new(read_manifest(&*storage, folder)?);
-    let allow_non_restored = config.allow_non_restored;
+    target: TargetFolder,
+) -> Result<Restored> {
+    let manifest = Arc::new(read_manifest(&*storage, &target.folder)?);
+    let allow_non_restored = settings.allow_non_restored;
     let restore = Restore { storage, manifest, allow_non_restored };
-    check_fit(graph, &restore, &restore.storage.locate(folder))?;
-    Ok(restore)
+    check_fit(graph, &restore, &restore.storage.locate(&target.folder))?;
+    Ok(Restored { restore, target })
+}
+
+/// The folder of the job's own checkpoints.
+pub(super) fn own_dir(settings: &JobSettings) -> PathBuf {
+    settings.checkpoint_dir.clone().unwrap_or_default()
+}
+
+/// The checkpoints of a job that is taken over from another leader: those of its own that it retains, oldest first,
+/// and what it goes back to if that is none of them: the savepoint of a stop that came after them, or, if there are
+/// none yet, what the job was started with.
+pub(super) fn taken_over(
+    settings: &JobSettings,
+    graph: &JobGraph,
+    storage: &Arc<dyn CheckpointStorage>,
+    open_storage: &OpenStorage,
+) -> Result<(Vec<Restored>, Option<Restored>)> {
+    let origin = match (go_on(settings, graph, storage, open_storage)?, &settings.restore) {
+        ((Begin::At(stopped_with), None), _) => Some(stopped_with),
+        ((Begin::Anew, _), Some(RestoreFrom::Path(path))) => {
+            let (storage, target) = locate(path, open_storage)?;
+            Some(fitting(settings, graph, storage, target)?)
+        }
+        _ => None,
+    };
+    let folders = completed(&**storage)?;
+    let n_passed = folders.len().saturating_sub(settings.checkpoints.retained.max(1));
+    let own = folders.into_iter().skip(n_passed).map(|folder| {
+        let target = TargetFolder { dir: own_dir(settings), folder };
+        fitting(settings, graph, Arc::clone(storage), target)
+    });
+    Ok((own.collect::<Result<_>>()?, origin))
 }
 
 /// Makes sure that a job can go on from a checkpoint, which lies at `place`.
-pub(crate) fn check_fit(graph: &JobGraph, restore: &Restore, place: &str) -> Result<()> {
+///
+/// # Errors
+/// If it cannot: the message says why, and what to do.
+pub fn check_fit(graph: &JobGraph, restore: &Restore, place: &str) -> Result<()> {
     let manifest = &restore.manifest;
     let operators: HashMap<OperatorId, (&str, u32)> = graph
         .vertices
@@ -155,13 +191,13 @@ pub(crate) fn check_fit(graph: &JobGraph, restore: &Restore, place: &str) -> Res
         .collect();
     for vertex in &manifest.vertices {
         for (id, name, uid) in &vertex.operators {
-            let has_state = manifest
-                .tasks
-                .iter()
-                .flat_map(|task| &task.operators)
-                .any(|o| o.id == *id && o.parts.iter().any(|part| part.n_entries > 0));
+            let of_all = manifest.tasks.iter().flat_map(|task| &task.operators);
+            let parts = || of_all.clone().filter(|o| o.id == *id).flat_map(|o| &o.parts);
+            let has_state = parts().any(|part| part.n_entries > 0);
+            // Only keyed state is dealt out by key groups; of another operator they are those of whom it was fused with.
+            let is_keyed = parts().any(|part| part.kind == PartKind::Keyed);
             match operators.get(id) {
-                Some((_, max)) if *max != vertex.max_parallelism && has_state => {
+                Some((_, max)) if *max != vertex.max_parallelism && is_keyed && has_state => {
                     return Err(Error::user(format!(
                         "operator `{name}` had a max parallelism of {} in `{place}` and has {max} now: keyed \
                          state cannot be dealt out anew, set it back",

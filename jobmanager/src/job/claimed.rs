@@ -2,8 +2,8 @@
 //!
 //! Nothing refers to it then, because a job's first checkpoint after a restore from elsewhere is whole in itself.
 
-use crate::config::{Config, RestoreFrom};
 use millstream_model::Result;
+use millstream_model::settings::{JobSettings, RestoreFrom};
 use millstream_state::snapshot::manifest::{manifest_path, parse_checkpoint_folder};
 use millstream_state::snapshot::{CheckpointStorage, Manifest, completed, read_manifest, sweep};
 use std::sync::Arc;
@@ -16,9 +16,9 @@ pub(super) struct Claimed {
 
 impl Claimed {
     /// What the configuration says is the job's to keep: what it is restored from, in `storage`.
-    pub(super) fn of(config: &Config, storage: &Arc<dyn CheckpointStorage>) -> Option<Self> {
-        match &config.restore {
-            Some(RestoreFrom::Path(path)) if config.claims => {
+    pub(super) fn of(settings: &JobSettings, storage: &Arc<dyn CheckpointStorage>) -> Option<Self> {
+        match &settings.restore {
+            Some(RestoreFrom::Path(path)) if settings.claims => {
                 let folder = path.file_name()?.to_str()?.to_owned();
                 Some(Claimed { storage: Arc::clone(storage), folder })
             }

@@ -1,0 +1,143 @@
+//! Jobs that are there: seen, ended, saved.
+
+use super::{connect, now_ms, print};
+use crate::args;
+use crate::failure::{Failure, Kind, Outcome, ask, unexpected};
+use crate::settings::{Settings, absolute};
+use crate::{show, target};
+use indicatif::{ProgressBar, ProgressStyle};
+use millstream::cluster::Connection;
+use millstream::cluster::message::{
+    ClientReply, ClientRequest, Drain, JobDetail, JobId, JobPhase, Outcome as Ended,
+};
+use millstream::model::Error;
+use serde_json::json;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+pub(crate) fn list(settings: &Settings, json: bool) -> Outcome {
+    let cluster = target::cluster(&connect(settings)?)?;
+    print(json, &cluster.jobs, || show::jobs(&cluster.jobs, now_ms()))
+}
+
+pub(crate) fn status(settings: &Settings, json: bool, status: &args::Status) -> Outcome {
+    let connection = connect(settings)?;
+    match &status.job {
+        Some(job) => {
+            let detail = target::detail(&connection, job)?;
+            print(json, &detail, || show::job(&detail, now_ms()))
+        }
+        None => {
+            let cluster = target::cluster(&connection)?;
+            print(json, &cluster, || show::cluster(&cluster, now_ms()))
+        }
+    }
+}
+
+pub(crate) fn checkpoints(settings: &Settings, json: bool, job: &args::Job) -> Outcome {
+    let detail = target::detail(&connect(settings)?, &job.job)?;
+    print(json, &detail.checkpoints, || show::checkpoints(&detail.checkpoints))
+}
+
+pub(crate) fn cancel(settings: &Settings, json: bool, cancel: &args::Cancel) -> Outcome {
+    let connection = connect(settings)?;
+    let job = target::job(&connection, &cancel.job.job)?;
+    match ask(&connection, ClientRequest::Cancel(job))? {
+        ClientReply::Yes => {}
+        other => return Err(unexpected(&other)),
+    }
+    if cancel.no_wait {
+        return print(json, &json!({ "job": job }), || format!("{job} is being cancelled\n"));
+    }
+    let ended = wait(&connection, job)?;
+    match ended.overview.state {
+        JobPhase::Failed => Err(failed(ended)),
+        state => print(json, &ended.overview, || match state {
+            JobPhase::Canceled => format!("{job} is cancelled\n"),
+            _ => format!("{job} had finished\n"),
+        }),
+    }
+}
+
+pub(crate) fn savepoint(settings: &Settings, json: bool, savepoint: &args::Savepoint) -> Outcome {
+    let connection = connect(settings)?;
+    let job = target::job(&connection, &savepoint.job.job)?;
+    let path = take_savepoint(&connection, job, &savepoint.dir, None)?;
+    print(json, &json!({ "job": job, "savepoint": path }), || format!("{}\n", path.display()))
+}
+
+pub(crate) fn stop(settings: &Settings, json: bool, stop: &args::Stop) -> Outcome {
+    let connection = connect(settings)?;
+    let job = target::job(&connection, &stop.job.job)?;
+    let path = stop_with_savepoint(&connection, job, &stop.savepoint, stop.drain)?;
+    print(json, &json!({ "job": job, "savepoint": path }), || format!("{}\n", path.display()))
+}
+
+/// Ends a job with a savepoint; gives where it is when the job has ended.
+pub(crate) fn stop_with_savepoint(
+    connection: &Connection,
+    job: JobId,
+    dir: &Path,
+    drain: bool,
+) -> Outcome<PathBuf> {
+    let path = take_savepoint(connection, job, dir, Some(Drain(drain)))?;
+    let ended = wait(connection, job)?;
+    match ended.overview.state {
+        JobPhase::Failed => {
+            eprintln!("the savepoint {} was taken before that", path.display());
+            Err(failed(ended))
+        }
+        _ => Ok(path),
+    }
+}
+
+fn take_savepoint(
+    connection: &Connection,
+    job: JobId,
+    dir: &Path,
+    stop: Option<Drain>,
+) -> Outcome<PathBuf> {
+    let dir = absolute(dir.to_path_buf()).map_err(Failure::usage)?;
+    let spinner = spinner();
+    spinner.set_message("taking a savepoint");
+    let reply = ask(connection, ClientRequest::Savepoint { job, dir, stop });
+    spinner.finish_and_clear();
+    match reply? {
+        ClientReply::Savepoint(path) => Ok(path),
+        other => Err(unexpected(&other)),
+    }
+}
+
+/// Waits until a job has ended, and shows how it is meanwhile.
+fn wait(connection: &Connection, job: JobId) -> Outcome<Ended> {
+    let spinner = spinner();
+    spinner.set_message("waiting for the job to end");
+    let ended = connection.wait(job, |detail| spinner.set_message(in_short(detail)));
+    spinner.finish_and_clear();
+    ended.map_err(Failure::of_connection)
+}
+
+fn in_short(detail: &JobDetail) -> String {
+    let job = &detail.overview;
+    let state = format!("{:?}", job.state).to_lowercase();
+    format!("{}: {state}, {} of {} tasks run", job.name, job.n_running, job.n_tasks)
+}
+
+fn failed(ended: Ended) -> Failure {
+    let error = ended.error.unwrap_or_else(|| {
+        Error::user(ended.overview.error.unwrap_or_else(|| "no reason was told".to_string()))
+    });
+    let text = format!("the job {} failed: {error}", ended.overview.id);
+    Failure::Error(Kind::JobFailed, Error::user(text))
+}
+
+/// Turns as long as something is waited for; only on a terminal.
+pub(crate) fn spinner() -> ProgressBar {
+    let style = ProgressStyle::with_template("{spinner} {msg} ({elapsed})");
+    let spinner = ProgressBar::new_spinner();
+    if let Ok(style) = style {
+        spinner.set_style(style);
+    }
+    spinner.enable_steady_tick(Duration::from_millis(100));
+    spinner
+}

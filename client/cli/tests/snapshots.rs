@@ -1,0 +1,50 @@
+//! Checkpoints at rest, made by a job of a few lines.
+
+use crate::world::{Ran, millstream};
+use millstream::prelude::*;
+use std::path::{Path, PathBuf};
+
+/// The one checkpoint that a bounded job leaves.
+fn checkpoint(dir: &Path) -> PathBuf {
+    let env = Environment::builder()
+        .parallelism(2)
+        .set("checkpoint-dir", dir.to_str().unwrap())
+        .build()
+        .unwrap();
+    env.generate(1000, |i| i).key_by(|i| i % 7).count().uid("counts").discard();
+    env.execute("numbers").unwrap();
+    let manifest =
+        |entry: std::fs::DirEntry| entry.path().join("manifest").exists().then(|| entry.path());
+    let mut found: Vec<_> =
+        std::fs::read_dir(dir).unwrap().map(Result::unwrap).filter_map(manifest).collect();
+    assert_eq!(found.len(), 1);
+    found.pop().unwrap()
+}
+
+#[test]
+fn a_checkpoint_is_shown_and_checked_without_a_cluster() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = checkpoint(dir.path());
+    let run = |line: String| Ran::of(&mut millstream(&line));
+    let shown = run(format!("inspect {}", path.display())).expect(0).out;
+    assert!(shown.contains("numbers") && shown.contains("counts"), "{shown}");
+    let json = run(format!("inspect --json {}", path.display())).expect(0).out;
+    let value: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(value["job"], "numbers");
+    for folder in [&path, dir.path()] {
+        let verdict = run(format!("verify {}", folder.display())).expect(0).out;
+        assert!(verdict.ends_with(" whole\n"), "{verdict}");
+    }
+
+    let mut manifest = std::fs::read(path.join("manifest")).unwrap();
+    let middle = manifest.len() / 2;
+    manifest[middle] ^= 1;
+    std::fs::write(path.join("manifest"), manifest).unwrap();
+    let damaged = run(format!("verify {}", path.display())).expect(6);
+    assert!(damaged.out.contains("DAMAGED"), "{damaged:?}");
+    let json = run(format!("verify --json {}", path.display())).expect(6).out;
+    let value: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(value[0]["problems"].as_array().unwrap().len(), 1);
+    run(format!("inspect {}", path.display())).expect(6);
+    run(format!("verify {}", dir.path().join("absent").display())).expect(4);
+}

@@ -1,0 +1,309 @@
+//! The loop of a task host: does what the job manager says, tells what becomes of it.
+//!
+//! One thread; tasks, uploads and the network have theirs. Nothing here decides: attempts come and go as they are
+//! told, and what belongs to another attempt than the one that runs is passed over.
+
+use super::{Host, drift};
+use crate::local::{AssembledBegin, LocalTasks, Neighbours, Program, Runner};
+use crossbeam_channel::{Receiver, Sender, never, select, tick, unbounded};
+use millstream_jobmanager::job::{Participants, Target};
+use millstream_model::{CheckpointId, Command, Error, Result};
+use millstream_proto::message::{
+    Begin, Deployment, FromHost, HostReport, MetricSample, MetricValue, SnapshotEvent,
+    TargetFolder, TaskEvent, TaskState, ToHost,
+};
+use millstream_proto::security::{Security, TASK_MANAGER_NAME, TlsFiles};
+use millstream_runtime::SystemClock;
+use millstream_runtime::exchange::net::{AttemptSpec, Exchange, NetAttempt, NetConfig, TlsConfig};
+use millstream_runtime::metrics;
+use millstream_state::snapshot::{LocalStorage, Manifest, Restore, read_manifest};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How often metrics are told.
+const METRICS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Serves as the host of a program's job, until the process is ended.
+pub(crate) fn serve(host: &Host, program: Program) -> ! {
+    if let Err(error) = drift::check(&host.start.graph, &program.compiled.graph) {
+        host.give_up(error);
+    }
+    match Serving::begin(host, program) {
+        Ok(serving) => serving.run(),
+        Err(error) => host.give_up(error),
+    }
+}
+
+/// How hosts of the cluster know each other, if that was configured.
+fn tls() -> Result<Option<TlsConfig>> {
+    let mut security = Security::default();
+    security.read_variables(|name| std::env::var(name).ok())?;
+    let config = |files: TlsFiles| TlsConfig {
+        certificate: files.cert,
+        key: files.key,
+        authority: files.ca,
+        name: TASK_MANAGER_NAME.into(),
+    };
+    Ok(security.tls()?.map(config))
+}
+
+struct Serving<'a> {
+    host: &'a Host,
+    runner: Runner,
+    exchange: Exchange,
+    address: SocketAddr,
+    /// Connections that are gone: the attempt, and the other host's number.
+    lost: (Sender<(u32, u32, Error)>, Receiver<(u32, u32, Error)>),
+    attempt: Option<Attempt>,
+}
+
+/// The newest attempt that was deployed here.
+struct Attempt {
+    number: u32,
+    tasks: LocalTasks,
+    net: Arc<NetAttempt>,
+    states: BTreeMap<usize, TaskState>,
+    newest_checkpoint: Option<CheckpointId>,
+}
+
+impl<'a> Serving<'a> {
+    fn begin(host: &'a Host, program: Program) -> Result<Self> {
+        let mut config = NetConfig::new((host.channel.data_bind(), 0).into());
+        config.tls = tls()?;
+        let exchange = Exchange::listen(config)?;
+        let address = exchange.address();
+        let runner = Runner::new(program, Arc::new(SystemClock::default()))?;
+        Ok(Serving { host, runner, exchange, address, lost: unbounded(), attempt: None })
+    }
+
+    fn run(mut self) -> ! {
+        self.say(&FromHost::Ready { data_address: self.address });
+        let orders = self.host.channel.receiver();
+        let metrics = tick(METRICS_INTERVAL);
+        loop {
+            let no_events = never();
+            let events = self.runner.task_events().unwrap_or(&no_events);
+            let (mut order, mut event, mut answer, mut lost) = (None, None, None, None);
+            let mut is_measured = false;
+            select! {
+                recv(orders) -> message => order = message.ok(),
+                recv(events) -> message => event = message.ok(),
+                recv(self.runner.snapshot_events()) -> message => answer = message.ok(),
+                recv(self.lost.1) -> message => lost = message.ok(),
+                recv(metrics) -> _ => is_measured = true,
+            }
+            if let Some(event) = event {
+                self.task_event(event);
+            }
+            if let Some((attempt, event)) = answer {
+                self.snapshot_event(attempt, event);
+            }
+            if let Some((attempt, host, error)) = lost {
+                self.say(&FromHost::PeerLost { attempt, host, error });
+            }
+            if is_measured {
+                self.say(&FromHost::Metrics(self.samples()));
+            }
+            if let Some(order) = order {
+                self.obey(order);
+            }
+        }
+    }
+
+    fn say(&self, message: &FromHost) {
+        if let Err(error) = self.host.channel.send(message) {
+            // The channel ends the process when it is gone; what is too long must not be lost silently.
+            tracing::error!(%error, "the job manager could not be told");
+        }
+    }
+
+    fn obey(&mut self, order: ToHost) {
+        match order {
+            ToHost::Prepare { attempt, begin } => {
+                let prepared =
+                    self.begin_at(begin).and_then(|(begin, _)| self.runner.prepare(&begin));
+                self.say(&match prepared {
+                    Ok(splits) => {
+                        FromHost::Prepared { attempt, splits: splits.into_iter().collect() }
+                    }
+                    Err(error) => FromHost::DeployFailed { attempt, error },
+                });
+            }
+            ToHost::Deploy(deployment) => {
+                let attempt = deployment.attempt;
+                let deployed = self.deploy(deployment);
+                self.say(&match deployed {
+                    Ok(()) => FromHost::Deployed { attempt },
+                    Err(error) => FromHost::DeployFailed { attempt, error },
+                });
+            }
+            ToHost::Cancel { attempt } => {
+                if self.attempt.as_ref().is_some_and(|a| a.number == attempt) {
+                    self.runner.cancel();
+                }
+            }
+            ToHost::Close { attempt } => {
+                if self.attempt.as_ref().is_some_and(|a| a.number == attempt) {
+                    self.close();
+                }
+            }
+            ToHost::Aim { attempt, checkpoint, target } => {
+                if let Some(running) = self.attempt.as_mut().filter(|a| a.number == attempt)
+                    && let Err(error) = running.aim(checkpoint, target)
+                {
+                    let declined = running.states.keys().next().copied().map(|task| {
+                        let event = SnapshotEvent::Declined { task, checkpoint, error };
+                        FromHost::Snapshot { attempt, event }
+                    });
+                    declined.iter().for_each(|declined| self.say(declined));
+                }
+            }
+            ToHost::Command { attempt, command } => {
+                if let Some(running) = self.attempt.as_mut().filter(|a| a.number == attempt) {
+                    if let Command::Barrier(barrier) = command {
+                        running.newest_checkpoint =
+                            running.newest_checkpoint.max(Some(barrier.checkpoint));
+                    }
+                    running.tasks.tell(command);
+                }
+            }
+            ToHost::Report => self.report(),
+            ToHost::Finish => self.say(&FromHost::Results(self.results())),
+        }
+    }
+
+    /// The beginning of an attempt, and the manifest it begins at if that is the job's own.
+    fn begin_at(&self, begin: Begin) -> Result<(AssembledBegin, Option<Arc<Manifest>>)> {
+        let (target, is_own, allow_non_restored) = match begin {
+            Begin::Fresh => return Ok((AssembledBegin::Fresh, None)),
+            Begin::Anew => return Ok((AssembledBegin::Anew, None)),
+            Begin::At { target, is_own, allow_non_restored } => {
+                (target, is_own, allow_non_restored)
+            }
+        };
+        let storage = Arc::new(LocalStorage::new(&target.dir)?);
+        let manifest = Arc::new(read_manifest(&*storage, &target.folder)?);
+        let own = is_own.then(|| Arc::clone(&manifest));
+        Ok((AssembledBegin::At(Restore { storage, manifest, allow_non_restored }), own))
+    }
+
+    fn deploy(&mut self, deployment: Deployment) -> Result<()> {
+        let number = deployment.attempt;
+        if self.attempt.as_ref().is_some_and(|a| a.number >= number) {
+            return Err(Error::internal("an attempt was deployed that is not newer than the last"));
+        }
+        self.close();
+        let (begin, own) = self.begin_at(deployment.begin)?;
+        let lost = self.lost.0.clone();
+        let net = self.exchange.attempt(AttemptSpec {
+            job: self.host.start.job.0,
+            attempt: number,
+            token: deployment.token.to_vec(),
+            me: deployment.me,
+            peers: deployment.hosts,
+            memory: Arc::clone(&self.runner.memory),
+            on_lost: Arc::new(move |host, error| {
+                // The loop ends with the process only.
+                let _ = lost.send((number, host, error));
+            }),
+        })?;
+        let neighbours = Neighbours::of(deployment.me, &deployment.placement, &net);
+        let splits = deployment.splits.into_iter().collect();
+        let tasks = self.runner.deploy(number, begin, own.as_deref(), &splits, &neighbours);
+        let tasks = match tasks {
+            Ok(tasks) => tasks,
+            Err(error) => {
+                net.close();
+                return Err(error);
+            }
+        };
+        let here = (0..deployment.placement.len()).filter(|task| neighbours.is_here(*task));
+        let states = here.map(|task| (task, TaskState::Running)).collect();
+        self.attempt = Some(Attempt { number, tasks, net, states, newest_checkpoint: None });
+        Ok(())
+    }
+
+    /// Every task of the attempt has answered.
+    fn close(&mut self) {
+        if let Some(attempt) = self.attempt.take() {
+            self.runner.cancel();
+            self.runner.close();
+            attempt.net.close();
+        }
+    }
+
+    fn task_event(&mut self, event: TaskEvent) {
+        let Some(attempt) = &mut self.attempt else { return };
+        let (TaskEvent::Finished { task }
+        | TaskEvent::Failed { task, .. }
+        | TaskEvent::Cancelled { task }) = &event;
+        attempt.states.insert(*task, TaskState::Over(event.clone()));
+        let attempt = attempt.number;
+        self.say(&FromHost::Task { attempt, event });
+    }
+
+    fn snapshot_event(&mut self, attempt: u32, event: SnapshotEvent) {
+        if let (Some(running), SnapshotEvent::Ended { task }) = (&mut self.attempt, &event)
+            && running.number == attempt
+        {
+            running.states.insert(*task, TaskState::Ended);
+        }
+        self.say(&FromHost::Snapshot { attempt, event });
+    }
+
+    fn report(&self) {
+        let attempt = self.attempt.as_ref();
+        let states = attempt.map(|a| a.states.iter().map(|(t, s)| (*t, s.clone())).collect());
+        self.say(&FromHost::Report(HostReport {
+            data_address: self.address,
+            attempt: attempt.map(|a| a.number),
+            tasks: states.unwrap_or_default(),
+            newest_checkpoint: attempt.and_then(|a| a.newest_checkpoint),
+        }));
+    }
+
+    fn samples(&self) -> Vec<MetricSample> {
+        let value = |value| match value {
+            metrics::MetricValue::Count(n) => MetricValue::Count(n),
+            metrics::MetricValue::Level(n) => MetricValue::Level(n),
+            metrics::MetricValue::Distribution { n, p50, p99, max } => {
+                MetricValue::Distribution { n, p50, p99, max }
+            }
+        };
+        let samples = self.runner.job.registry.snapshot().into_iter();
+        samples
+            .map(|((operator, name, subtask), v)| MetricSample {
+                operator,
+                name,
+                subtask,
+                value: value(v),
+            })
+            .collect()
+    }
+
+    fn results(&self) -> Vec<(String, Vec<Vec<u8>>)> {
+        // The last samples go first, so that counters are whole.
+        self.say(&FromHost::Metrics(self.samples()));
+        let mut results = self.runner.job.registry.encode_accumulators().unwrap_or_else(|error| {
+            tracing::error!(%error, "what accumulated cannot be told");
+            Vec::new()
+        });
+        for collected in &self.runner.program.graph.collected {
+            match (collected.gather)() {
+                Ok(bytes) => results.push((collected.name.clone(), vec![bytes])),
+                Err(error) => tracing::error!(%error, "what was collected cannot be told"),
+            }
+        }
+        results
+    }
+}
+
+impl Attempt {
+    fn aim(&mut self, checkpoint: CheckpointId, folder: TargetFolder) -> Result<()> {
+        let storage = Arc::new(LocalStorage::new(&folder.dir)?);
+        self.tasks.aim(checkpoint, &Target { storage, folder });
+        Ok(())
+    }
+}

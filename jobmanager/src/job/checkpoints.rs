@@ -1,0 +1,516 @@
+//! The checkpoints of a job: carries out what their coordinator decides.
+//!
+//! A shell: it writes manifests, tells tasks, deletes files, and feeds back what came of it. What is decided
+//! (when one begins, when it is complete, what is given up) is the coordinator's alone.
+
+use super::claimed::Claimed;
+use super::link::Reply;
+use super::{Begin, OpenStorage, Restored, restoring, stopped};
+use crate::checkpoint::{Coordinator, Effect, Input};
+use crate::scheduler;
+use history::History;
+use millstream_model::job_graph::{JobGraph, JobVertex};
+use millstream_model::settings::JobSettings;
+use millstream_model::{
+    CheckpointId, Command, Error, EventTime, LeaderEpoch, Machine, Notice, Result, SnapshotKind,
+};
+use millstream_proto::message::{CheckpointRow, SnapshotEvent, TargetFolder};
+use millstream_state::snapshot::{
+    CheckpointStorage, Manifest, Restore, TaskSnapshot, VertexSnapshot, checkpoint_folder, sweep,
+    write_manifest,
+};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+mod history;
+
+/// What somebody wants of a job's checkpoints.
+#[derive(Debug)]
+pub struct Request {
+    /// What for.
+    pub kind: SnapshotKind,
+    /// The folder to put a savepoint into.
+    pub dir: PathBuf,
+    /// Where the answer goes: its folder.
+    pub reply: Reply<Result<PathBuf>>,
+}
+
+/// Where a checkpoint's files go.
+#[derive(Clone)]
+pub struct Target {
+    /// The storage.
+    pub storage: Arc<dyn CheckpointStorage>,
+    /// What the storage is called elsewhere, and the folder in it.
+    pub folder: TargetFolder,
+}
+
+/// The tasks of an attempt, as far as checkpoints are concerned.
+pub trait Participants: Send {
+    /// Says where a checkpoint goes; before its barrier is sent.
+    fn aim(&mut self, checkpoint: CheckpointId, target: &Target);
+    /// Tells every task; receivers before senders, so that none misses who is gone before it may go.
+    fn tell(&mut self, command: Command);
+}
+
+/// The clock: microseconds since the epoch.
+pub type NowUs = Arc<dyn Fn() -> EventTime + Send + Sync>;
+
+/// See the module's text.
+pub struct Checkpoints {
+    coordinator: Coordinator<TaskSnapshot>,
+    open_storage: OpenStorage,
+    now_us: NowUs,
+    epoch: LeaderEpoch,
+    dir: PathBuf,
+    storage: Arc<dyn CheckpointStorage>,
+    job: String,
+    vertices: Vec<VertexSnapshot>,
+    first_id: u64,
+    /// Where the job begins if no checkpoint is completed.
+    origin: Option<Restored>,
+    /// What is deleted when there is a checkpoint of the job's own.
+    claimed: Option<Claimed>,
+    /// What can be restored.
+    completed: BTreeMap<CheckpointId, Restored>,
+    /// Number of the attempt that runs.
+    attempt: u32,
+    running: Option<Box<dyn Participants>>,
+    requests: BTreeMap<u64, Requested>,
+    next_request: u64,
+    wake_at_ms: Option<u64>,
+    history: History,
+}
+
+struct Requested {
+    request: Request,
+    /// Once it was begun.
+    target: Option<(CheckpointId, Target)>,
+}
+
+/// The vertices as a manifest has them.
+pub fn vertices(graph: &JobGraph) -> Vec<VertexSnapshot> {
+    let vertex = |v: &JobVertex| VertexSnapshot {
+        operators: v.operators.iter().map(|o| (o.id, o.name.clone(), o.uid.clone())).collect(),
+        parallelism: v.parallelism,
+        max_parallelism: v.max_parallelism,
+    };
+    graph.vertices.iter().map(vertex).collect()
+}
+
+impl Checkpoints {
+    /// The checkpoints of a job, if it is to take any, and where it begins.
+    ///
+    /// # Errors
+    /// If the job cannot begin where its settings say.
+    pub fn open(
+        settings: &JobSettings,
+        graph: &JobGraph,
+        epoch: LeaderEpoch,
+        open_storage: &OpenStorage,
+        now_us: &NowUs,
+    ) -> Result<(Option<Self>, Begin)> {
+        let Some(dir) = &settings.checkpoint_dir else {
+            if settings.checkpoints.interval_ms.is_some() {
+                return Err(Error::user(
+                    "`checkpoint-interval` is set, but not where checkpoints go: set `checkpoint-dir`",
+                ));
+            }
+            return Ok((
+                None,
+                restoring::begin_without_checkpoints(settings, graph, open_storage)?,
+            ));
+        };
+        let storage = open_storage(dir)?;
+        let (begin, own) = restoring::begin(settings, graph, &storage, open_storage)?;
+        if let Some(own) = &own {
+            stopped::forget_before(&*storage, own.restore.manifest.id)?;
+        }
+        let origin = match &begin {
+            Begin::At(restored) if own.is_none() => Some(restored.clone()),
+            _ => None,
+        };
+        let claimed = origin.as_ref().and_then(|o| Claimed::of(settings, &o.restore.storage));
+        let own = own.into_iter().collect();
+        let mut checkpoints =
+            Checkpoints::new(settings, graph, epoch, (open_storage, now_us), storage, own)?;
+        checkpoints.first_id = restoring::next_id(&*checkpoints.storage, &begin)?;
+        (checkpoints.origin, checkpoints.claimed) = (origin, claimed);
+        Ok((Some(checkpoints), begin))
+    }
+
+    /// The checkpoints of a job that another leader ran, if it takes any. What was begun and is not complete is
+    /// deleted.
+    ///
+    /// # Errors
+    /// If the storage fails, or a checkpoint is damaged.
+    pub fn take_over(
+        settings: &JobSettings,
+        graph: &JobGraph,
+        epoch: LeaderEpoch,
+        open_storage: &OpenStorage,
+        now_us: &NowUs,
+    ) -> Result<Option<Self>> {
+        let Some(dir) = &settings.checkpoint_dir else { return Ok(None) };
+        let storage = open_storage(dir)?;
+        let (own, origin) = restoring::taken_over(settings, graph, &storage, open_storage)?;
+        let begin = origin.clone().map_or(Begin::Anew, Begin::At);
+        let first_id = restoring::next_id(&*storage, &begin)?;
+        let mut checkpoints =
+            Checkpoints::new(settings, graph, epoch, (open_storage, now_us), storage, own)?;
+        checkpoints.first_id = first_id;
+        if checkpoints.last().is_none() {
+            let claimed = origin.as_ref().map(|o| Claimed::of(settings, &o.restore.storage));
+            checkpoints.claimed = claimed.flatten();
+        }
+        checkpoints.origin = origin;
+        Ok(Some(checkpoints))
+    }
+
+    fn new(
+        settings: &JobSettings,
+        graph: &JobGraph,
+        epoch: LeaderEpoch,
+        (open_storage, now_us): (&OpenStorage, &NowUs),
+        storage: Arc<dyn CheckpointStorage>,
+        own: Vec<Restored>,
+    ) -> Result<Self> {
+        let mut coordinator = Coordinator::new(settings.checkpoints.clone(), graph.n_tasks());
+        for restored in &own {
+            let checkpoint = restored.restore.manifest.id;
+            coordinator.step(0, Input::Restored { checkpoint }, &mut Vec::new());
+        }
+        let kept: Vec<&Manifest> = own.iter().map(|own| &*own.restore.manifest).collect();
+        sweep(&*storage, &kept, &[])?;
+        let mut history = History::default();
+        own.iter().for_each(|own| history.found(&own.restore.manifest, &own.target));
+        Ok(Checkpoints {
+            coordinator,
+            open_storage: Arc::clone(open_storage),
+            now_us: Arc::clone(now_us),
+            epoch,
+            dir: restoring::own_dir(settings),
+            storage,
+            job: graph.name.clone(),
+            vertices: vertices(graph),
+            first_id: 1,
+            origin: None,
+            claimed: None,
+            completed: own.into_iter().map(|own| (own.restore.manifest.id, own)).collect(),
+            attempt: 0,
+            running: None,
+            requests: BTreeMap::new(),
+            next_request: 0,
+            wake_at_ms: None,
+            history,
+        })
+    }
+
+    /// Whether what an attempt begins at is the job's own, and its files may be named again.
+    pub fn is_own(&self, restored: &Restored) -> bool {
+        Arc::ptr_eq(&restored.restore.storage, &self.storage)
+    }
+
+    /// The number of the newest checkpoint.
+    pub fn last(&self) -> Option<u64> {
+        self.coordinator.latest().map(|id| id.0)
+    }
+
+    /// What is remembered of the checkpoints, newest first.
+    pub fn history(&self) -> Vec<CheckpointRow> {
+        self.history.rows()
+    }
+
+    /// Where an attempt begins that is not the first.
+    ///
+    /// # Errors
+    /// If a checkpoint that was given up may still be found: what this attempt discards could be what it needs.
+    pub fn begin(&mut self) -> Result<Begin> {
+        self.sweep().map_err(|e| {
+            Error::external("a checkpoint that was given up cannot be deleted").caused_by(e)
+        })?;
+        let origin = self.origin.as_ref().filter(|origin| {
+            // Of a stop that another leader was about.
+            self.coordinator.latest() < Some(origin.restore.manifest.id)
+        });
+        match (origin, self.coordinator.latest()) {
+            (Some(origin), _) => Ok(Begin::At(origin.clone())),
+            (None, Some(latest)) => match self.completed.get(&latest) {
+                Some(restored) => Ok(Begin::At(restored.clone())),
+                None => Err(Error::internal("the newest checkpoint is not known")),
+            },
+            (None, None) => Ok(Begin::Anew),
+        }
+    }
+
+    /// An attempt runs.
+    pub fn started(
+        &mut self,
+        now_ms: u64,
+        attempt: u32,
+        participants: Box<dyn Participants>,
+    ) -> Vec<scheduler::Input> {
+        self.attempt = attempt;
+        self.running = Some(participants);
+        self.step(now_ms, Input::Started { first_id: self.first_id, attempt })
+    }
+
+    /// An attempt runs that another leader has started; `newest` is the newest checkpoint that a task has heard
+    /// of. What was completed is told again, what was under way is given up. If tasks were told to end
+    /// (`is_released`) the others are told too, and nothing begins any more.
+    pub fn adopted(
+        &mut self,
+        now_ms: u64,
+        attempt: u32,
+        mut participants: Box<dyn Participants>,
+        newest: Option<CheckpointId>,
+        is_released: bool,
+    ) -> Vec<scheduler::Input> {
+        let latest = self.coordinator.latest();
+        if let Some(latest) = latest {
+            participants.tell(Command::Notice(Notice::Complete(latest)));
+        }
+        if let Some(newest) = newest.filter(|newest| Some(*newest) > latest) {
+            participants.tell(Command::Notice(Notice::Aborted(newest)));
+            self.first_id = self.first_id.max(newest.0 + 1);
+        }
+        if is_released {
+            participants.tell(Command::Release);
+            self.running = Some(participants);
+            return Vec::new();
+        }
+        self.started(now_ms, attempt, participants)
+    }
+
+    /// The attempt is over.
+    pub fn stopped(&mut self, now_ms: u64) -> Vec<scheduler::Input> {
+        let inputs = self.step(now_ms, Input::Stopped);
+        self.running = None;
+        inputs
+    }
+
+    /// A savepoint is wanted.
+    pub fn request(&mut self, now_ms: u64, request: Request) -> Vec<scheduler::Input> {
+        let number = self.next_request;
+        self.next_request += 1;
+        let kind = request.kind;
+        self.requests.insert(number, Requested { request, target: None });
+        self.step(now_ms, Input::TriggerSavepoint { request: number, kind })
+    }
+
+    /// The next moment at which `tick` is to be called.
+    pub fn wake_at_ms(&self) -> Option<u64> {
+        self.wake_at_ms
+    }
+
+    /// Time has passed.
+    pub fn tick(&mut self, now_ms: u64) -> Vec<scheduler::Input> {
+        self.wake_at_ms = None;
+        self.step(now_ms, Input::Tick)
+    }
+
+    /// A task answered.
+    pub fn answered(
+        &mut self,
+        now_ms: u64,
+        attempt: u32,
+        event: SnapshotEvent,
+    ) -> Vec<scheduler::Input> {
+        let input = match event {
+            SnapshotEvent::Taken { task, checkpoint, snapshot } => {
+                self.history.acknowledged(checkpoint);
+                let ended = snapshot.ended;
+                Input::Acked { task, checkpoint, attempt, snapshot, ended }
+            }
+            SnapshotEvent::Declined { task, checkpoint, error } => {
+                Input::Declined { task, checkpoint, attempt, error }
+            }
+            SnapshotEvent::Ended { task } => Input::TaskEnded { task, attempt },
+        };
+        self.step(now_ms, input)
+    }
+
+    /// Steps the coordinator until nothing more comes of it.
+    fn step(&mut self, now_ms: u64, input: Input<TaskSnapshot>) -> Vec<scheduler::Input> {
+        let (mut inputs, mut for_job) = (vec![input], Vec::new());
+        while let Some(input) = inputs.pop() {
+            let mut effects = Vec::new();
+            self.coordinator.step(now_ms, input, &mut effects);
+            for effect in effects {
+                self.perform(effect, &mut inputs, &mut for_job);
+            }
+        }
+        for_job
+    }
+
+    fn tell(&mut self, command: Command) {
+        if let Some(participants) = &mut self.running {
+            participants.tell(command);
+        }
+    }
+
+    fn perform(
+        &mut self,
+        effect: Effect<TaskSnapshot>,
+        inputs: &mut Vec<Input<TaskSnapshot>>,
+        for_job: &mut Vec<scheduler::Input>,
+    ) {
+        match effect {
+            Effect::Trigger { barrier, .. } => {
+                let checkpoint = barrier.checkpoint;
+                self.first_id = self.first_id.max(checkpoint.0 + 1);
+                let (now_ms, n_tasks) = ((self.now_us)() / 1000, self.coordinator.n_tasks());
+                self.history.begun(checkpoint, barrier.kind, now_ms, n_tasks);
+                match self.aim(checkpoint, barrier.kind) {
+                    Ok(()) => self.tell(Command::Barrier(barrier)),
+                    Err(error) => {
+                        let attempt = self.attempt;
+                        inputs.push(Input::Declined { task: 0, checkpoint, attempt, error });
+                    }
+                }
+            }
+            Effect::Store { checkpoint, kind, request, snapshots } => {
+                inputs.push(match self.store(checkpoint, kind, request, snapshots) {
+                    Ok(()) => Input::Stored { checkpoint },
+                    Err(error) => Input::StoreFailed { checkpoint, error },
+                });
+            }
+            Effect::NotifyComplete(checkpoint) => {
+                self.tell(Command::Notice(Notice::Complete(checkpoint)));
+                if let Some(claimed) = self.claimed.take()
+                    && let Err(error) = claimed.delete()
+                {
+                    tracing::warn!(%error, "what the job was restored from could not be deleted");
+                }
+            }
+            Effect::NotifyAborted(checkpoint) => {
+                self.tell(Command::Notice(Notice::Aborted(checkpoint)));
+            }
+            Effect::Discard { checkpoint } => {
+                self.history.failed(checkpoint, (self.now_us)() / 1000, None);
+                self.completed.remove(&checkpoint);
+                unmarked(stopped::forget(&*self.storage, checkpoint));
+                self.clean();
+            }
+            Effect::Subsume { checkpoint } => {
+                self.completed.remove(&checkpoint);
+                self.clean();
+            }
+            Effect::SavepointDone { request, .. } => {
+                if let Some(Requested { request, target: Some((_, target)) }) =
+                    self.requests.remove(&request)
+                {
+                    request.reply.answer(Ok(request.dir.join(target.folder.folder)));
+                }
+            }
+            Effect::SavepointFailed { request, error } => {
+                if let Some(Requested { request, .. }) = self.requests.remove(&request) {
+                    request.reply.answer(Err(error));
+                }
+            }
+            Effect::Failed { checkpoint, error } => {
+                self.history.failed(checkpoint, (self.now_us)() / 1000, Some(&error));
+                tracing::warn!(%checkpoint, %error, "a checkpoint failed; the job runs on");
+            }
+            Effect::FailJob { error } => {
+                for_job.push(scheduler::Input::Fail { error, retry: true });
+            }
+            Effect::Release | Effect::StopJob => self.tell(Command::Release),
+            Effect::WakeAt(at_ms) => self.wake_at_ms = Some(at_ms),
+        }
+    }
+
+    /// Where a checkpoint of the job's own goes.
+    fn own_target(&self, checkpoint: CheckpointId) -> Target {
+        let folder = checkpoint_folder(checkpoint, self.epoch.0);
+        let folder = TargetFolder { dir: self.dir.clone(), folder };
+        Target { storage: Arc::clone(&self.storage), folder }
+    }
+
+    /// Says where a checkpoint goes.
+    fn aim(&mut self, checkpoint: CheckpointId, kind: SnapshotKind) -> Result<()> {
+        let mut target = self.own_target(checkpoint);
+        // Requests are taken in order.
+        let requested = self.requests.values_mut().find(|requested| requested.target.is_none());
+        if let Some(requested) = requested.filter(|r| r.request.kind == kind && kind.is_savepoint())
+        {
+            let dir = requested.request.dir.clone();
+            let storage = (self.open_storage)(&dir)?;
+            let folder = format!("savepoint-{checkpoint}");
+            target = Target { storage, folder: TargetFolder { dir, folder } };
+            requested.target = Some((checkpoint, target.clone()));
+        }
+        if let Some(participants) = &mut self.running {
+            participants.aim(checkpoint, &target);
+        }
+        Ok(())
+    }
+
+    fn store(
+        &mut self,
+        checkpoint: CheckpointId,
+        kind: SnapshotKind,
+        request: Option<u64>,
+        tasks: Vec<TaskSnapshot>,
+    ) -> Result<()> {
+        let requested = request.and_then(|number| self.requests.get(&number));
+        let target = requested.and_then(|r| r.target.clone()).map(|(_, target)| target);
+        let target = target.unwrap_or_else(|| self.own_target(checkpoint));
+        let completed_at_ms = (self.now_us)() / 1000;
+        let manifest = Manifest {
+            id: checkpoint,
+            epoch: self.epoch.0,
+            kind,
+            completed_at_ms,
+            job: self.job.clone(),
+            vertices: self.vertices.clone(),
+            tasks,
+        };
+        write_manifest(&*target.storage, &target.folder.folder, &manifest)?;
+        match (kind, requested) {
+            // What it commits must not be committed again from a checkpoint before it.
+            (SnapshotKind::Stop { .. }, Some(requested)) => {
+                let savepoint = requested.request.dir.join(&target.folder.folder);
+                stopped::mark(&*self.storage, checkpoint, &savepoint)?;
+            }
+            (SnapshotKind::Checkpoint, _) => {
+                unmarked(stopped::forget_before(&*self.storage, checkpoint));
+            }
+            _ => {}
+        }
+        self.history.completed(&manifest, &target.folder, completed_at_ms);
+        let restore = Restore {
+            storage: target.storage,
+            manifest: Arc::new(manifest),
+            allow_non_restored: false,
+        };
+        self.completed.insert(checkpoint, Restored { restore, target: target.folder });
+        Ok(())
+    }
+
+    /// Deletes files that no checkpoint needs. What cannot be deleted now is found at the next start.
+    fn clean(&mut self) {
+        if let Err(error) = self.sweep() {
+            tracing::warn!(%error, "old checkpoints could not be deleted");
+        }
+    }
+
+    fn sweep(&mut self) -> Result<()> {
+        let kept: Vec<Arc<Manifest>> = self
+            .coordinator
+            .retained()
+            .filter_map(|id| self.completed.get(&id).map(|r| Arc::clone(&r.restore.manifest)))
+            .collect();
+        let kept: Vec<&Manifest> = kept.iter().map(|manifest| &**manifest).collect();
+        let pending = self.coordinator.pending().map(|id| checkpoint_folder(id, self.epoch.0));
+        let pending: Vec<&str> = pending.iter().map(String::as_str).collect();
+        sweep(&*self.storage, &kept, &pending).map(drop)
+    }
+}
+
+/// Tells that the mark of a stop could not be deleted.
+fn unmarked(deleted: Result<()>) {
+    if let Err(error) = deleted {
+        tracing::warn!(%error, "the mark of an earlier stop could not be deleted");
+    }
+}

@@ -1,0 +1,167 @@
+//! What people see of a job: put together when somebody asks, from its machines and what is remembered here.
+
+use super::ClusterTasks;
+use crate::job::link::JobSpec;
+use crate::job::{Checkpoints, Master};
+use crate::scheduler::{ExecutionState, JobState};
+use millstream_model::{Domain, Error, EventTime};
+use millstream_proto::message::{
+    ExceptionRow, JobDetail, JobOverview, JobPhase, MetricSample, MetricValue, Outcome,
+    TaskManagerId, VertexRow,
+};
+use std::collections::{BTreeMap, VecDeque};
+
+/// How many failures are remembered.
+const MAX_FAILURES: usize = 50;
+/// The counter that every source keeps.
+const RECORDS: &str = "records";
+
+/// See the module's text.
+pub(super) struct Watch {
+    spec: JobSpec,
+    failures: VecDeque<ExceptionRow>,
+    metrics: BTreeMap<TaskManagerId, Vec<MetricSample>>,
+}
+
+impl Watch {
+    pub(super) fn new(spec: &JobSpec) -> Self {
+        Watch { spec: spec.clone(), failures: VecDeque::new(), metrics: BTreeMap::new() }
+    }
+
+    /// The job failed, or an attempt of it.
+    pub(super) fn failed(&mut self, error: &Error, attempt: u32, time_ms: EventTime) {
+        let domain = match error.domain() {
+            Domain::User => "user",
+            Domain::External => "external",
+            Domain::Internal => "internal",
+        };
+        self.failures.push_front(ExceptionRow {
+            time_ms,
+            message: error.to_string(),
+            domain: domain.to_owned(),
+            operator: error.place().map(|place| place.operator.clone()),
+            subtask: error.place().map(|place| place.subtask),
+            attempt,
+            task_manager: None,
+        });
+        self.failures.truncate(MAX_FAILURES);
+    }
+
+    /// A host told its metrics.
+    pub(super) fn measured(&mut self, id: TaskManagerId, samples: Vec<MetricSample>) {
+        self.metrics.insert(id, samples);
+    }
+
+    fn samples(&self) -> Vec<MetricSample> {
+        self.metrics.values().flatten().cloned().collect()
+    }
+
+    fn records(&self) -> u64 {
+        let count = |sample: &MetricSample| match sample.value {
+            MetricValue::Count(n) if sample.name == RECORDS => n,
+            _ => 0,
+        };
+        self.metrics.values().flatten().map(count).sum()
+    }
+
+    fn overview(&self, state: JobPhase) -> JobOverview {
+        let graph = &self.spec.submission.start.graph;
+        JobOverview {
+            id: self.spec.id,
+            name: graph.name.clone(),
+            state,
+            start_time_ms: self.spec.submitted_at_ms,
+            end_time_ms: None,
+            n_tasks: graph.n_tasks(),
+            n_running: 0,
+            n_slots: 0,
+            n_missing_slots: 0,
+            n_restarts: 0,
+            last_checkpoint: None,
+            records: self.records(),
+            error: self.failures.front().map(|failure| failure.message.clone()),
+        }
+    }
+
+    /// How the job is now.
+    pub(super) fn detail(&self, master: &Master<ClusterTasks>) -> JobDetail {
+        let rollout = &master.tasks.rollout;
+        let is_deployed = master.is_deployed();
+        let phase = match master.state() {
+            JobState::Created => JobPhase::Created,
+            JobState::Running if rollout.is_adopting() => JobPhase::Reconciling,
+            JobState::Running if is_deployed => JobPhase::Running,
+            JobState::Running => JobPhase::Created,
+            JobState::Cancelling => JobPhase::Cancelling,
+            JobState::Failing => JobPhase::Failing,
+            JobState::Restarting => JobPhase::Restarting,
+            JobState::Finished => JobPhase::Finished,
+            JobState::Cancelled => JobPhase::Canceled,
+            JobState::Failed => JobPhase::Failed,
+        };
+        let state_of = |state: ExecutionState| match state {
+            ExecutionState::Finished => JobPhase::Finished,
+            ExecutionState::Failed => JobPhase::Failed,
+            ExecutionState::Cancelled => JobPhase::Canceled,
+            _ if is_deployed => JobPhase::Running,
+            _ => JobPhase::Created,
+        };
+        let graph = &self.spec.submission.start.graph;
+        let mut tasks = master.scheduler().executions().iter().enumerate();
+        let vertices: Vec<VertexRow> = graph
+            .vertices
+            .iter()
+            .enumerate()
+            .map(|(index, vertex)| VertexRow {
+                index,
+                name: vertex.name(),
+                parallelism: vertex.parallelism,
+                subtasks: tasks
+                    .by_ref()
+                    .take(vertex.parallelism)
+                    .map(|(task, e)| (state_of(e.state()), rollout.host_of(task)))
+                    .collect(),
+            })
+            .collect();
+        let states = vertices.iter().flat_map(|v| &v.subtasks);
+        let n_running = states.filter(|(state, _)| *state == JobPhase::Running).count();
+        let (n_slots, n_missing_slots) = rollout.slots();
+        let checkpoints = master.checkpoints();
+        JobDetail {
+            overview: JobOverview {
+                n_running,
+                n_slots,
+                n_missing_slots,
+                n_restarts: master.scheduler().attempt(),
+                last_checkpoint: checkpoints.and_then(Checkpoints::last),
+                ..self.overview(phase)
+            },
+            graph: graph.clone(),
+            vertices,
+            checkpoints: checkpoints.map(Checkpoints::history).unwrap_or_default(),
+            exceptions: self.failures.iter().cloned().collect(),
+            metrics: self.samples(),
+        }
+    }
+
+    /// How the job ended.
+    pub(super) fn outcome(
+        &self,
+        master: &Master<ClusterTasks>,
+        error: Option<Error>,
+        results: Vec<(String, Vec<Vec<u8>>)>,
+    ) -> Outcome {
+        let mut overview = self.detail(master).overview;
+        overview.end_time_ms = Some(super::wall_us() / 1000);
+        Outcome { overview, error, results, metrics: self.samples() }
+    }
+
+    /// The job cannot even begin.
+    pub(super) fn failed_at_start(mut self, error: Error) -> Outcome {
+        let now_ms = super::wall_us() / 1000;
+        self.failed(&error, 0, now_ms);
+        let mut overview = self.overview(JobPhase::Failed);
+        overview.end_time_ms = Some(now_ms);
+        Outcome { overview, error: Some(error), results: Vec::new(), metrics: Vec::new() }
+    }
+}

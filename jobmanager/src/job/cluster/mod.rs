@@ -1,0 +1,348 @@
+//! The master of a job whose tasks run in the hosts of task managers.
+//!
+//! A thread with one inbox. It hands what it hears to the rollout (hosts and attempts) and to the master, until the
+//! job has ended; then it gathers what accumulated, and says how the job ended. Between leaders the thread is gone and
+//! the tasks are not: it is started again with the record of the attempt, and finds them.
+
+mod detail;
+mod placement;
+mod rollout;
+
+use super::link::{JobInput, JobSpec, Link};
+use super::{
+    Begin, Checkpoints, Event, Master, NowUs, Participants, Request, Restored, Target, Tasks,
+    local_storage,
+};
+use crate::scheduler::{JobState, Scheduler};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
+use detail::Watch;
+use millstream_model::{CheckpointId, Command, Error, EventTime, Machine, Result};
+use millstream_proto::message::{
+    self, FromHost, HostSpec, JobId, Outcome, TaskManagerId, ToHost, ToTaskManager,
+};
+use rollout::{Effect, Input, Rollout, Timeouts};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// What a leader decides for all its jobs.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// How long task managers may take to find a new leader, in ms.
+    pub reattach_timeout_ms: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings { reattach_timeout_ms: 10_000 }
+    }
+}
+
+/// Starts the master of a job on a thread of its own. What it hears goes into the inbox; the end of that is as
+/// [`JobInput::Abandon`].
+///
+/// # Errors
+/// If the system refuses a thread.
+pub fn start(spec: JobSpec, link: Box<dyn Link>, settings: Settings) -> Result<Sender<JobInput>> {
+    let (sender, inbox) = unbounded();
+    std::thread::Builder::new()
+        .name(format!("job {}", spec.submission.start.graph.name))
+        .spawn(move || run(spec, Arc::from(link), settings, &inbox))
+        .map_err(|e| Error::external("a job's thread could not be started").caused_by(e))?;
+    Ok(sender)
+}
+
+fn run(spec: JobSpec, link: Arc<dyn Link>, settings: Settings, inbox: &Receiver<JobInput>) {
+    let watch = Watch::new(&spec);
+    let span = tracing::info_span!("job", id = %spec.id, name = %spec.submission.start.graph.name);
+    let _entered = span.enter();
+    match open(&spec, &link, settings) {
+        Ok(master) => {
+            let is_resumed = spec.attempt.is_some();
+            Shell { spec, link, master, watch, start: Instant::now() }.run(inbox, is_resumed);
+        }
+        Err(error) => {
+            tracing::warn!(%error, "the job cannot run");
+            link.ended(watch.failed_at_start(error));
+        }
+    }
+}
+
+fn open(spec: &JobSpec, link: &Arc<dyn Link>, settings: Settings) -> Result<Master<ClusterTasks>> {
+    let (graph, job) = (&spec.submission.start.graph, &spec.submission.settings);
+    let now_us: NowUs = Arc::new(wall_us);
+    let storage = local_storage();
+    let (checkpoints, begin) = if spec.attempt.is_some() && job.checkpoint_dir.is_some() {
+        (Checkpoints::take_over(job, graph, spec.epoch, &storage, &now_us)?, Begin::Anew)
+    } else {
+        Checkpoints::open(job, graph, spec.epoch, &storage, &now_us)?
+    };
+    let timeouts =
+        Timeouts { cancel_ms: job.cancel_timeout_ms, reattach_ms: settings.reattach_timeout_ms };
+    let tasks = ClusterTasks {
+        spec: spec.clone(),
+        link: Arc::clone(link),
+        rollout: Rollout::new(graph, timeouts),
+        late: Vec::new(),
+        finished: None,
+    };
+    let scheduler = Scheduler::new(graph).with_restarts(job.restart.clone());
+    Ok(Master::new(scheduler, checkpoints, begin, tasks))
+}
+
+fn wall_us() -> EventTime {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    since_epoch.as_micros() as EventTime
+}
+
+/// The tasks of a job in a cluster.
+pub(super) struct ClusterTasks {
+    spec: JobSpec,
+    link: Arc<dyn Link>,
+    rollout: Rollout,
+    /// What was heard of snapshots of earlier attempts.
+    late: Vec<(u32, Event)>,
+    /// What accumulated, once the hosts are gone.
+    finished: Option<Vec<(String, Vec<Vec<u8>>)>>,
+}
+
+impl ClusterTasks {
+    /// Steps the rollout until nothing more comes of it.
+    fn step(&mut self, now_ms: u64, attempt: u32, input: Input) -> Vec<Event> {
+        let (mut inputs, mut events) = (VecDeque::from([input]), Vec::new());
+        while let Some(input) = inputs.pop_front() {
+            let mut effects = Vec::new();
+            self.rollout.step(now_ms, input, &mut effects);
+            for effect in effects {
+                match effect {
+                    Effect::RequestSlots(n) => self.link.request_slots(n),
+                    Effect::Record(record) => {
+                        inputs.push_back(Input::Recorded(self.link.record(&record)));
+                    }
+                    Effect::StartHost(id) => self.start_host(id),
+                    Effect::StopHost(id) => {
+                        self.link.send(id, ToTaskManager::StopHost { job: self.spec.id });
+                    }
+                    Effect::Tell(id, message) => {
+                        let job = self.spec.id;
+                        self.link.send(id, ToTaskManager::ToHost { job, message });
+                    }
+                    Effect::Deployed(hosts) => {
+                        let participants = self.participants(attempt, hosts);
+                        events.push(Event::Deployed { participants });
+                    }
+                    Effect::Failed(error) => events.push(Event::Failed(error)),
+                    Effect::Task(event) => events.push(Event::Task(event)),
+                    Effect::Snapshot(of, event) if of == attempt => {
+                        events.push(Event::Snapshot(event));
+                    }
+                    Effect::Snapshot(of, event) => self.late.push((of, Event::Snapshot(event))),
+                    Effect::Adopted { hosts, tasks, newest_checkpoint } => {
+                        let participants = self.participants(attempt, hosts);
+                        events.push(Event::Adopted { participants, tasks, newest_checkpoint });
+                    }
+                    Effect::Finished(results) => self.finished = Some(results),
+                }
+            }
+        }
+        events
+    }
+
+    fn start_host(&self, id: TaskManagerId) {
+        let submission = &self.spec.submission;
+        let mut start = submission.start.clone();
+        start.job = self.spec.id;
+        let spec = HostSpec {
+            program: submission.program,
+            program_bytes: submission.program_bytes,
+            name: start.graph.name.clone(),
+            start,
+        };
+        self.link.send(id, ToTaskManager::StartHost(Box::new(spec)));
+    }
+
+    fn participants(&self, attempt: u32, hosts: Vec<TaskManagerId>) -> Box<dyn Participants> {
+        Box::new(Far { link: Arc::clone(&self.link), job: self.spec.id, attempt, hosts })
+    }
+}
+
+impl Tasks for ClusterTasks {
+    fn deploy(
+        &mut self,
+        now_ms: u64,
+        attempt: u32,
+        begin: Begin,
+        own: Option<Restored>,
+    ) -> Vec<Event> {
+        let begin = match begin {
+            Begin::Fresh => message::Begin::Fresh,
+            Begin::Anew => message::Begin::Anew,
+            Begin::At(restored) => message::Begin::At {
+                target: restored.target,
+                is_own: own.is_some(),
+                allow_non_restored: restored.restore.allow_non_restored,
+            },
+        };
+        let token = draw_token();
+        self.step(now_ms, attempt, Input::Deploy { attempt, begin, token })
+    }
+
+    fn cancel(&mut self, now_ms: u64) -> Vec<Event> {
+        self.step(now_ms, u32::MAX, Input::Cancel)
+    }
+
+    fn close(&mut self, now_ms: u64) -> Vec<Event> {
+        self.step(now_ms, u32::MAX, Input::Close)
+    }
+}
+
+/// What only the hosts of one attempt know.
+fn draw_token() -> [u8; 16] {
+    use std::hash::{BuildHasher, RandomState};
+    let draw = || RandomState::new().hash_one(wall_us()).to_le_bytes();
+    let mut token = [0; 16];
+    token[..8].copy_from_slice(&draw());
+    token[8..].copy_from_slice(&draw());
+    token
+}
+
+/// The tasks of an attempt on far hosts, as far as checkpoints are concerned.
+struct Far {
+    link: Arc<dyn Link>,
+    job: JobId,
+    attempt: u32,
+    hosts: Vec<TaskManagerId>,
+}
+
+impl Far {
+    fn tell(&self, message: &ToHost) {
+        for id in self.hosts.iter().rev() {
+            let (job, message) = (self.job, message.clone());
+            self.link.send(*id, ToTaskManager::ToHost { job, message });
+        }
+    }
+}
+
+impl Participants for Far {
+    fn aim(&mut self, checkpoint: CheckpointId, target: &Target) {
+        let (attempt, target) = (self.attempt, target.folder.clone());
+        Far::tell(self, &ToHost::Aim { attempt, checkpoint, target });
+    }
+
+    fn tell(&mut self, command: Command) {
+        Far::tell(self, &ToHost::Command { attempt: self.attempt, command });
+    }
+}
+
+struct Shell {
+    spec: JobSpec,
+    link: Arc<dyn Link>,
+    master: Master<ClusterTasks>,
+    watch: Watch,
+    start: Instant,
+}
+
+impl Shell {
+    fn run(mut self, inbox: &Receiver<JobInput>, is_resumed: bool) {
+        let now_ms = self.now_ms();
+        match self.spec.attempt.clone() {
+            Some(record) if is_resumed => {
+                let attempt = record.attempt;
+                self.master.resume(now_ms, attempt);
+                self.step(now_ms, Input::Adopt { record });
+            }
+            _ => self.master.start(now_ms),
+        }
+        while self.master.ended().is_none() {
+            self.note();
+            if !self.wait(inbox) {
+                tracing::info!("the job is left to the next leader");
+                return;
+            }
+        }
+        self.note();
+        let is_finished = self.master.state() == JobState::Finished;
+        let now_ms = self.now_ms();
+        self.step(now_ms, Input::Finish { wants_results: is_finished });
+        while self.master.tasks.finished.is_none() {
+            if !self.wait(inbox) {
+                // How it ended is not recorded, so the next leader will find that out again.
+                return;
+            }
+        }
+        let results = self.master.tasks.finished.take().unwrap_or_default();
+        let error = self.master.ended().and_then(|(_, error)| error.cloned());
+        let outcome: Outcome = self.watch.outcome(&self.master, error, results);
+        self.link.ended(outcome);
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.start.elapsed().as_millis() as u64
+    }
+
+    /// Hands something to the rollout, and what comes of it to the master.
+    fn step(&mut self, now_ms: u64, input: Input) {
+        let attempt = self.master.scheduler().attempt();
+        for event in self.master.tasks.step(now_ms, attempt, input) {
+            self.master.take(now_ms, attempt, event);
+        }
+        for (attempt, event) in std::mem::take(&mut self.master.tasks.late) {
+            self.master.take(now_ms, attempt, event);
+        }
+    }
+
+    fn note(&mut self) {
+        let attempt = self.master.scheduler().attempt();
+        for error in self.master.take_failures() {
+            self.watch.failed(&error, attempt, wall_us() / 1000);
+        }
+    }
+
+    /// Waits for something to happen; false if the job is to be left alone.
+    fn wait(&mut self, inbox: &Receiver<JobInput>) -> bool {
+        let now_ms = self.now_ms();
+        let alarms = [self.master.wake_at_ms(), self.master.tasks.rollout.wake_at_ms()];
+        let input = match alarms.into_iter().flatten().min() {
+            Some(at_ms) => inbox.recv_timeout(Duration::from_millis(at_ms.saturating_sub(now_ms))),
+            None => inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        };
+        let now_ms = self.now_ms();
+        match input {
+            Ok(JobInput::Abandon) | Err(RecvTimeoutError::Disconnected) => return false,
+            Ok(input) => self.take(now_ms, input),
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+        if self.master.wake_at_ms().is_some_and(|at| at <= now_ms) {
+            self.master.tick(now_ms);
+        }
+        if self.master.tasks.rollout.wake_at_ms().is_some_and(|at| at <= now_ms) {
+            self.step(now_ms, Input::Tick);
+        }
+        true
+    }
+
+    fn take(&mut self, now_ms: u64, input: JobInput) {
+        match input {
+            JobInput::Granted(slots) => self.step(now_ms, Input::Granted(slots)),
+            JobInput::Missing(n) => self.step(now_ms, Input::Missing(n)),
+            JobInput::TaskManagerJoined { id, has_host } => {
+                self.step(now_ms, Input::Joined { id, has_host });
+            }
+            JobInput::TaskManagerLost { id, error } => self.step(now_ms, Input::Lost { id, error }),
+            JobInput::HostEnded { id, error } => self.step(now_ms, Input::HostEnded { id, error }),
+            JobInput::FromHost { id, message: FromHost::Metrics(samples) } => {
+                self.watch.measured(id, samples);
+            }
+            JobInput::FromHost { id, message } => {
+                self.step(now_ms, Input::FromHost { id, message });
+            }
+            JobInput::Cancel => self.master.cancel(now_ms),
+            JobInput::Savepoint { kind, dir, reply } => {
+                self.master.request(now_ms, Request { kind, dir, reply });
+            }
+            JobInput::Detail(reply) => reply.answer(self.watch.detail(&self.master)),
+            // Handled by whoever waits.
+            JobInput::Abandon => {}
+        }
+    }
+}

@@ -1,0 +1,649 @@
+//! The hosts of a job, and the way of an attempt onto them.
+//!
+//! A pure machine. An attempt goes through fixed stages: slots, host processes, the durable record, what must happen
+//! once, tasks. Whatever breaks it off on the way is one failure; and every task of an attempt answers exactly once,
+//! also one that never ran, whose host is gone, or whose host does not react: so whoever waits for the answers never
+//! waits for ever. Hosts outlive attempts: the next one finds them running.
+
+use super::placement::{place, slots_of};
+use crate::job::link::AttemptRecord;
+use millstream_model::job_graph::JobGraph;
+use millstream_model::{CheckpointId, Error, Machine, Result};
+use millstream_proto::message::{
+    Begin, Deployment, FromHost, HostReport, SnapshotEvent, TaskEvent, TaskManagerId, TaskState,
+    ToHost,
+};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+
+/// How long hosts have to tell what accumulated, in ms.
+const FINISH_MS: u64 = 5_000;
+
+/// What happens.
+#[derive(Debug)]
+pub(super) enum Input {
+    /// Tasks are to run. The token is drawn by whoever asks.
+    Deploy { attempt: u32, begin: Begin, token: [u8; 16] },
+    /// They run already: another leader has deployed them. Hosts report until the deadline.
+    Adopt { record: AttemptRecord },
+    /// They are to end.
+    Cancel,
+    /// Every task has answered.
+    Close,
+    /// The job is over. Whether it matters what accumulated.
+    Finish { wants_results: bool },
+    /// Slots are there.
+    Granted(Vec<TaskManagerId>),
+    /// Slots are missing.
+    Missing(usize),
+    /// The record of the attempt is durable, or cannot be.
+    Recorded(Result<()>),
+    /// A task manager has begun a session.
+    Joined { id: TaskManagerId, has_host: bool },
+    /// A task manager is gone.
+    Lost { id: TaskManagerId, error: Error },
+    /// The process of a host is gone.
+    HostEnded { id: TaskManagerId, error: Error },
+    /// A host said something.
+    FromHost { id: TaskManagerId, message: FromHost },
+    /// Time has passed.
+    Tick,
+}
+
+/// What is to be done.
+#[derive(Debug)]
+pub(super) enum Effect {
+    /// Ask for so many slots in all.
+    RequestSlots(usize),
+    /// Make this durable, and say `Recorded`.
+    Record(AttemptRecord),
+    /// A host should run on this task manager.
+    StartHost(TaskManagerId),
+    /// The host on this task manager should not run.
+    StopHost(TaskManagerId),
+    /// Tell a host.
+    Tell(TaskManagerId, ToHost),
+    /// All tasks run, on these hosts.
+    Deployed(Vec<TaskManagerId>),
+    /// The attempt has failed as a whole.
+    Failed(Error),
+    /// What became of a task.
+    Task(TaskEvent),
+    /// What became of a snapshot.
+    Snapshot(u32, SnapshotEvent),
+    /// The tasks of the former leader were found, on these hosts.
+    Adopted {
+        hosts: Vec<TaskManagerId>,
+        tasks: Vec<(usize, TaskState)>,
+        newest_checkpoint: Option<CheckpointId>,
+    },
+    /// The hosts are gone; what accumulated on all of them.
+    Finished(Vec<(String, Vec<Vec<u8>>)>),
+}
+
+/// How long things may take, in ms.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Timeouts {
+    /// Tasks that were told to end.
+    pub(super) cancel_ms: u64,
+    /// Task managers that have to find the new leader.
+    pub(super) reattach_ms: u64,
+}
+
+/// See the module's text.
+#[derive(Debug)]
+pub(super) struct Rollout {
+    n_slots: usize,
+    slot_of_task: Vec<usize>,
+    timeouts: Timeouts,
+    /// Hosts that run, or are being started: where they listen, when they are ready.
+    hosts: BTreeMap<TaskManagerId, Option<SocketAddr>>,
+    attempt: Option<Attempt>,
+    n_missing: usize,
+    finishing: Option<Finishing>,
+}
+
+#[derive(Debug)]
+struct Attempt {
+    number: u32,
+    stage: Stage,
+    begin: Begin,
+    token: [u8; 16],
+    slots: Vec<TaskManagerId>,
+    /// By the host's number.
+    hosts: Vec<TaskManagerId>,
+    /// By the task's number.
+    placement: Vec<u32>,
+    /// Hosts that were told to run their tasks, and have not said that they cannot.
+    told: BTreeSet<u32>,
+    answered: Vec<bool>,
+    /// When hosts that have not ended their tasks are ended, once these are to end.
+    cancelled_until_ms: Option<u64>,
+}
+
+#[derive(Debug)]
+enum Stage {
+    Slots,
+    Hosts,
+    Record,
+    Prepare,
+    /// The hosts that have not answered.
+    Deploy(BTreeSet<u32>),
+    Running,
+    /// Found, and not yet told to anybody.
+    Adopt {
+        waiting: BTreeSet<TaskManagerId>,
+        until_ms: u64,
+        found: Found,
+    },
+    /// It has failed before its tasks ran.
+    Broken,
+}
+
+#[derive(Debug, Default)]
+struct Found {
+    tasks: Vec<(usize, TaskState)>,
+    newest_checkpoint: Option<CheckpointId>,
+}
+
+#[derive(Debug)]
+struct Finishing {
+    until_ms: u64,
+    waiting: BTreeSet<TaskManagerId>,
+    results: BTreeMap<String, Vec<Vec<u8>>>,
+}
+
+impl Attempt {
+    fn number_of(&self, id: TaskManagerId) -> Option<u32> {
+        self.hosts.iter().position(|host| *host == id).map(|n| n as u32)
+    }
+
+    /// The tasks of a host that have not answered.
+    fn unanswered(&self, host: u32) -> Vec<usize> {
+        let tasks = self.placement.iter().enumerate();
+        tasks.filter(|(task, h)| **h == host && !self.answered[*task]).map(|(t, _)| t).collect()
+    }
+
+    /// Notes that a task has answered; false if it had.
+    fn answer(&mut self, task: usize) -> bool {
+        self.answered.get_mut(task).is_some_and(|answered| !std::mem::replace(answered, true))
+    }
+
+    fn tell_cancel(&self, effects: &mut Vec<Effect>) {
+        for number in &self.told {
+            let id = self.hosts[*number as usize];
+            effects.push(Effect::Tell(id, ToHost::Cancel { attempt: self.number }));
+        }
+    }
+
+    /// Answers for tasks that cannot.
+    fn answer_for(&mut self, tasks: Vec<usize>, error: &Error, effects: &mut Vec<Effect>) {
+        for task in tasks {
+            self.answered[task] = true;
+            effects.push(Effect::Task(match self.cancelled_until_ms {
+                Some(_) => TaskEvent::Cancelled { task },
+                None => TaskEvent::Failed { task, error: error.clone() },
+            }));
+        }
+    }
+}
+
+impl Rollout {
+    /// The hosts of a job: none yet.
+    pub(super) fn new(graph: &JobGraph, timeouts: Timeouts) -> Self {
+        let (n_slots, slot_of_task) = slots_of(graph);
+        Rollout {
+            n_slots,
+            slot_of_task,
+            timeouts,
+            hosts: BTreeMap::new(),
+            attempt: None,
+            n_missing: 0,
+            finishing: None,
+        }
+    }
+
+    /// How many slots the job needs, and how many of them it lacks.
+    pub(super) fn slots(&self) -> (usize, usize) {
+        (self.n_slots, self.n_missing)
+    }
+
+    /// Whether it waits for the hosts that another leader has started.
+    pub(super) fn is_adopting(&self) -> bool {
+        matches!(self.attempt, Some(Attempt { stage: Stage::Adopt { .. }, .. }))
+    }
+
+    /// The task manager that a task of the attempt runs on.
+    pub(super) fn host_of(&self, task: usize) -> Option<TaskManagerId> {
+        let attempt = self.attempt.as_ref()?;
+        attempt.hosts.get(*attempt.placement.get(task)? as usize).copied()
+    }
+
+    /// When a `Tick` is due.
+    pub(super) fn wake_at_ms(&self) -> Option<u64> {
+        let attempt = self.attempt.as_ref();
+        let adopting = attempt.and_then(|a| match a.stage {
+            Stage::Adopt { until_ms, .. } => Some(until_ms),
+            _ => None,
+        });
+        let cancelled =
+            attempt.filter(|a| a.answered.contains(&false)).and_then(|a| a.cancelled_until_ms);
+        let finishing = self.finishing.as_ref().map(|f| f.until_ms);
+        [adopting, cancelled, finishing].into_iter().flatten().min()
+    }
+
+    fn deploy(&mut self, number: u32, begin: Begin, token: [u8; 16], effects: &mut Vec<Effect>) {
+        self.attempt = Some(Attempt {
+            number,
+            stage: Stage::Slots,
+            begin,
+            token,
+            slots: Vec::new(),
+            hosts: Vec::new(),
+            placement: vec![u32::MAX; self.slot_of_task.len()],
+            told: BTreeSet::new(),
+            answered: vec![false; self.slot_of_task.len()],
+            cancelled_until_ms: None,
+        });
+        effects.push(Effect::RequestSlots(self.n_slots));
+    }
+
+    fn granted(&mut self, slots: Vec<TaskManagerId>, effects: &mut Vec<Effect>) {
+        self.n_missing = 0;
+        let Some(attempt) = self.attempt.as_mut().filter(|a| matches!(a.stage, Stage::Slots))
+        else {
+            return;
+        };
+        let Some((hosts, placement)) = place(&slots, &self.slot_of_task) else {
+            attempt.stage = Stage::Broken;
+            effects
+                .push(Effect::Failed(Error::internal("fewer slots were granted than asked for")));
+            return;
+        };
+        (attempt.slots, attempt.hosts, attempt.placement) = (slots, hosts, placement);
+        attempt.stage = Stage::Hosts;
+        // Where the job has no slot any more it needs no host.
+        self.hosts.retain(|id, _| {
+            let is_needed = attempt.hosts.contains(id);
+            if !is_needed {
+                effects.push(Effect::StopHost(*id));
+            }
+            is_needed
+        });
+        for id in &attempt.hosts {
+            if !self.hosts.contains_key(id) {
+                self.hosts.insert(*id, None);
+                effects.push(Effect::StartHost(*id));
+            }
+        }
+        self.record_if_ready(effects);
+    }
+
+    fn record_if_ready(&mut self, effects: &mut Vec<Effect>) {
+        let Some(attempt) = &mut self.attempt else { return };
+        let is_ready = |id| matches!(self.hosts.get(id), Some(Some(_)));
+        if matches!(attempt.stage, Stage::Hosts) && attempt.hosts.iter().all(is_ready) {
+            attempt.stage = Stage::Record;
+            effects.push(Effect::Record(AttemptRecord {
+                attempt: attempt.number,
+                slots: attempt.slots.clone(),
+                hosts: attempt.hosts.clone(),
+                placement: attempt.placement.clone(),
+            }));
+        }
+    }
+
+    fn recorded(&mut self, recorded: Result<()>, effects: &mut Vec<Effect>) {
+        let Some(attempt) = self.attempt.as_mut().filter(|a| matches!(a.stage, Stage::Record))
+        else {
+            return;
+        };
+        match (recorded, attempt.hosts.first()) {
+            (Ok(()), Some(first)) => {
+                attempt.stage = Stage::Prepare;
+                let (attempt, begin) = (attempt.number, attempt.begin.clone());
+                effects.push(Effect::Tell(*first, ToHost::Prepare { attempt, begin }));
+            }
+            (Ok(()), None) => {
+                attempt.stage = Stage::Running;
+                effects.push(Effect::Deployed(Vec::new()));
+            }
+            (Err(error), _) => {
+                attempt.stage = Stage::Broken;
+                effects.push(Effect::Failed(error));
+            }
+        }
+    }
+
+    fn prepared(&mut self, splits: Vec<(usize, Vec<u8>)>, effects: &mut Vec<Effect>) {
+        let Some(attempt) = self.attempt.as_mut().filter(|a| matches!(a.stage, Stage::Prepare))
+        else {
+            return;
+        };
+        let addresses: Option<Vec<SocketAddr>> =
+            attempt.hosts.iter().map(|id| self.hosts.get(id).copied().flatten()).collect();
+        let Some(addresses) = addresses else { return };
+        attempt.stage = Stage::Deploy((0..attempt.hosts.len() as u32).collect());
+        for (me, id) in (0..).zip(&attempt.hosts) {
+            attempt.told.insert(me);
+            let deployment = Deployment {
+                attempt: attempt.number,
+                begin: attempt.begin.clone(),
+                hosts: addresses.clone(),
+                me,
+                placement: attempt.placement.clone(),
+                token: attempt.token,
+                splits: splits.clone(),
+            };
+            effects.push(Effect::Tell(*id, ToHost::Deploy(deployment)));
+        }
+    }
+
+    fn from_host(&mut self, id: TaskManagerId, message: FromHost, effects: &mut Vec<Effect>) {
+        if !self.hosts.contains_key(&id) {
+            return;
+        }
+        let newest = self.attempt.as_ref().map(|a| a.number);
+        match message {
+            FromHost::Ready { data_address } => {
+                self.hosts.insert(id, Some(data_address));
+                self.record_if_ready(effects);
+            }
+            FromHost::Unfit { error } => {
+                self.hosts.remove(&id);
+                effects.push(Effect::StopHost(id));
+                self.host_gone(id, &error.finally(), effects);
+            }
+            FromHost::Prepared { attempt, splits } if Some(attempt) == newest => {
+                self.prepared(splits, effects);
+            }
+            FromHost::Deployed { attempt } if Some(attempt) == newest => self.deployed(id, effects),
+            FromHost::DeployFailed { attempt, error } if Some(attempt) == newest => {
+                self.deploy_failed(id, error, effects);
+            }
+            FromHost::Task { attempt, event } if Some(attempt) == newest => {
+                let (TaskEvent::Finished { task }
+                | TaskEvent::Failed { task, .. }
+                | TaskEvent::Cancelled { task }) = &event;
+                if self.attempt.as_mut().is_some_and(|a| a.answer(*task)) {
+                    effects.push(Effect::Task(event));
+                }
+            }
+            FromHost::Snapshot { attempt, event } => effects.push(Effect::Snapshot(attempt, event)),
+            FromHost::PeerLost { attempt, error, .. } if Some(attempt) == newest => {
+                if self.attempt.as_ref().is_some_and(|a| a.cancelled_until_ms.is_none()) {
+                    effects.push(Effect::Failed(error));
+                }
+            }
+            FromHost::Report(report) => self.reported(id, report, effects),
+            FromHost::Results(results) => {
+                if let Some(finishing) = &mut self.finishing {
+                    for (name, mut values) in results {
+                        finishing.results.entry(name).or_default().append(&mut values);
+                    }
+                }
+                self.finished_on(id, effects);
+            }
+            FromHost::Prepared { .. }
+            | FromHost::Deployed { .. }
+            | FromHost::DeployFailed { .. }
+            | FromHost::Task { .. }
+            | FromHost::PeerLost { .. }
+            | FromHost::Metrics(_) => {}
+        }
+    }
+
+    fn deployed(&mut self, id: TaskManagerId, effects: &mut Vec<Effect>) {
+        let Some(attempt) = &mut self.attempt else { return };
+        let number = attempt.number_of(id);
+        if let (Stage::Deploy(waiting), Some(number)) = (&mut attempt.stage, number) {
+            waiting.remove(&number);
+            if waiting.is_empty() {
+                attempt.stage = Stage::Running;
+                if attempt.cancelled_until_ms.is_none() {
+                    effects.push(Effect::Deployed(attempt.hosts.clone()));
+                }
+            }
+        }
+    }
+
+    fn deploy_failed(&mut self, id: TaskManagerId, error: Error, effects: &mut Vec<Effect>) {
+        let Some(attempt) = &mut self.attempt else { return };
+        if let Some(number) = attempt.number_of(id) {
+            attempt.told.remove(&number);
+            attempt.stage = Stage::Broken;
+            match attempt.cancelled_until_ms {
+                Some(_) => {
+                    let tasks = attempt.unanswered(number);
+                    attempt.answer_for(tasks, &error, effects);
+                }
+                None => effects.push(Effect::Failed(error)),
+            }
+        }
+    }
+
+    /// A host is gone, and does not answer any more.
+    fn host_gone(&mut self, id: TaskManagerId, error: &Error, effects: &mut Vec<Effect>) {
+        self.finished_on(id, effects);
+        let Some(attempt) = &mut self.attempt else { return };
+        let Some(number) = attempt.number_of(id) else { return };
+        if let Stage::Adopt { waiting, found, .. } = &mut attempt.stage {
+            if waiting.remove(&id) {
+                let tasks = attempt.placement.iter().enumerate().filter(|(_, h)| **h == number);
+                let lost = |(task, _)| {
+                    (task, TaskState::Over(TaskEvent::Failed { task, error: error.clone() }))
+                };
+                found.tasks.extend(tasks.map(lost));
+            }
+            self.adopt_if_found(effects);
+        } else if attempt.told.remove(&number) {
+            let tasks = attempt.unanswered(number);
+            attempt.answer_for(tasks, error, effects);
+        } else if !matches!(attempt.stage, Stage::Running | Stage::Broken) {
+            attempt.stage = Stage::Broken;
+            effects.push(Effect::Failed(error.clone()));
+        }
+    }
+
+    fn cancel(&mut self, now_ms: u64, effects: &mut Vec<Effect>) {
+        let until_ms = now_ms.saturating_add(self.timeouts.cancel_ms);
+        let Some(attempt) = &mut self.attempt else { return };
+        attempt.cancelled_until_ms.get_or_insert(until_ms);
+        if matches!(attempt.stage, Stage::Adopt { .. }) {
+            // Whoever is found later is told then.
+            return;
+        }
+        if !matches!(attempt.stage, Stage::Running | Stage::Deploy(_)) {
+            attempt.stage = Stage::Broken;
+        }
+        attempt.tell_cancel(effects);
+        let silent: Vec<usize> = (0..attempt.answered.len())
+            .filter(|t| !attempt.answered[*t] && !attempt.told.contains(&attempt.placement[*t]))
+            .collect();
+        attempt.answer_for(silent, &Error::internal("cancelled"), effects);
+    }
+
+    fn joined(&mut self, id: TaskManagerId, has_host: bool, effects: &mut Vec<Effect>) {
+        let waits = match &self.attempt {
+            Some(Attempt { stage: Stage::Adopt { waiting, .. }, .. }) => waiting.contains(&id),
+            _ => false,
+        };
+        match (waits, has_host) {
+            (true, true) => {
+                self.hosts.insert(id, None);
+                effects.push(Effect::Tell(id, ToHost::Report));
+            }
+            (true, false) => {
+                let error =
+                    Error::external(format!("the process of the job on task manager {id} is gone"));
+                self.host_gone(id, &error, effects);
+            }
+            // It was given up, or belongs to nobody: its tasks were replaced.
+            (false, true) if !self.hosts.contains_key(&id) => effects.push(Effect::StopHost(id)),
+            // It was given up without our knowledge.
+            (false, false) if self.hosts.remove(&id).is_some() => {
+                let error =
+                    Error::external(format!("the process of the job on task manager {id} is gone"));
+                self.host_gone(id, &error, effects);
+            }
+            _ => {}
+        }
+    }
+
+    fn reported(&mut self, id: TaskManagerId, report: HostReport, effects: &mut Vec<Effect>) {
+        self.hosts.insert(id, Some(report.data_address));
+        let Some(attempt) = &mut self.attempt else { return };
+        let Some(number) = attempt.number_of(id) else { return };
+        let is_current = report.attempt == Some(attempt.number);
+        let Stage::Adopt { waiting, found, .. } = &mut attempt.stage else { return };
+        if !is_current {
+            // It never heard of the attempt: the former leader was gone before.
+            let error = Error::external("the job manager ended while it deployed the job");
+            self.host_gone(id, &error, effects);
+            return;
+        }
+        if waiting.remove(&id) {
+            attempt.told.insert(number);
+            found.newest_checkpoint = found.newest_checkpoint.max(report.newest_checkpoint);
+            found.tasks.extend(report.tasks);
+        }
+        self.adopt_if_found(effects);
+    }
+
+    fn adopt_if_found(&mut self, effects: &mut Vec<Effect>) {
+        let Some(attempt) = &mut self.attempt else { return };
+        let Stage::Adopt { waiting, found, .. } = &mut attempt.stage else { return };
+        if !waiting.is_empty() {
+            return;
+        }
+        let Found { tasks, newest_checkpoint } = std::mem::take(found);
+        attempt.stage = Stage::Running;
+        for (task, state) in &tasks {
+            if matches!(state, TaskState::Over(_)) {
+                attempt.answer(*task);
+            }
+        }
+        let hosts = attempt.hosts.clone();
+        effects.push(Effect::Adopted { hosts, tasks, newest_checkpoint });
+        if attempt.cancelled_until_ms.is_some() {
+            attempt.tell_cancel(effects);
+        }
+    }
+
+    fn tick(&mut self, now_ms: u64, effects: &mut Vec<Effect>) {
+        if let Some(attempt) = &self.attempt {
+            if let Stage::Adopt { waiting, until_ms, .. } = &attempt.stage
+                && *until_ms <= now_ms
+            {
+                let after_ms = self.timeouts.reattach_ms;
+                for id in waiting.clone() {
+                    let error = Error::external(format!(
+                        "task manager {id} has not found the new job manager within {after_ms} ms"
+                    ));
+                    self.hosts.remove(&id);
+                    self.host_gone(id, &error, effects);
+                }
+            } else if attempt.cancelled_until_ms.is_some_and(|at| at <= now_ms) {
+                let stuck: Vec<TaskManagerId> = attempt
+                    .told
+                    .iter()
+                    .filter(|number| !attempt.unanswered(**number).is_empty())
+                    .map(|number| attempt.hosts[*number as usize])
+                    .collect();
+                for id in stuck {
+                    effects.push(Effect::StopHost(id));
+                    self.hosts.remove(&id);
+                    self.host_gone(id, &Error::internal("cancelled"), effects);
+                }
+            }
+        }
+        if let Some(finishing) = self.finishing.take_if(|f| f.until_ms <= now_ms) {
+            self.end(finishing, effects);
+        }
+    }
+
+    fn close(&mut self, effects: &mut Vec<Effect>) {
+        if let Some(attempt) = self.attempt.take() {
+            for number in &attempt.told {
+                let id = attempt.hosts[*number as usize];
+                effects.push(Effect::Tell(id, ToHost::Close { attempt: attempt.number }));
+            }
+        }
+    }
+
+    fn finish(&mut self, now_ms: u64, wants_results: bool, effects: &mut Vec<Effect>) {
+        let ready = self.hosts.iter().filter(|(_, address)| wants_results && address.is_some());
+        let waiting: BTreeSet<TaskManagerId> = ready.map(|(id, _)| *id).collect();
+        effects.extend(waiting.iter().map(|id| Effect::Tell(*id, ToHost::Finish)));
+        let (until_ms, results) = (now_ms.saturating_add(FINISH_MS), BTreeMap::new());
+        let finishing = Finishing { until_ms, waiting, results };
+        if finishing.waiting.is_empty() {
+            self.end(finishing, effects);
+        } else {
+            self.finishing = Some(finishing);
+        }
+    }
+
+    fn finished_on(&mut self, id: TaskManagerId, effects: &mut Vec<Effect>) {
+        if let Some(finishing) = &mut self.finishing {
+            finishing.waiting.remove(&id);
+        }
+        if let Some(finishing) = self.finishing.take_if(|f| f.waiting.is_empty()) {
+            self.end(finishing, effects);
+        }
+    }
+
+    fn end(&mut self, finishing: Finishing, effects: &mut Vec<Effect>) {
+        let hosts = std::mem::take(&mut self.hosts);
+        effects.extend(hosts.into_keys().map(Effect::StopHost));
+        effects.push(Effect::Finished(finishing.results.into_iter().collect()));
+    }
+}
+
+impl Machine for Rollout {
+    type Input = Input;
+    type Effect = Effect;
+
+    fn step(&mut self, now_ms: u64, input: Input, effects: &mut Vec<Effect>) {
+        match input {
+            Input::Deploy { attempt, begin, token } => self.deploy(attempt, begin, token, effects),
+            Input::Adopt { record } => {
+                let n_tasks = self.slot_of_task.len();
+                self.attempt = Some(Attempt {
+                    number: record.attempt,
+                    stage: Stage::Adopt {
+                        waiting: record.hosts.iter().copied().collect(),
+                        until_ms: now_ms.saturating_add(self.timeouts.reattach_ms),
+                        found: Found::default(),
+                    },
+                    begin: Begin::Anew,
+                    token: [0; 16],
+                    slots: record.slots,
+                    hosts: record.hosts,
+                    placement: record.placement,
+                    told: BTreeSet::new(),
+                    answered: vec![false; n_tasks],
+                    cancelled_until_ms: None,
+                });
+                self.adopt_if_found(effects);
+            }
+            Input::Cancel => self.cancel(now_ms, effects),
+            Input::Close => self.close(effects),
+            Input::Finish { wants_results } => self.finish(now_ms, wants_results, effects),
+            Input::Granted(slots) => self.granted(slots, effects),
+            Input::Missing(n) => self.n_missing = n,
+            Input::Recorded(recorded) => self.recorded(recorded, effects),
+            Input::Joined { id, has_host } => self.joined(id, has_host, effects),
+            Input::Lost { id, error } | Input::HostEnded { id, error } => {
+                if self.hosts.remove(&id).is_some() {
+                    self.host_gone(id, &error, effects);
+                }
+            }
+            Input::FromHost { id, message } => self.from_host(id, message, effects),
+            Input::Tick => self.tick(now_ms, effects),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

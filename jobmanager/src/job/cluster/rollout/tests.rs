@@ -1,0 +1,292 @@
+use super::*;
+use millstream_model::job_graph::{Guarantee, JobVertex};
+
+const A: TaskManagerId = TaskManagerId(0xa);
+const B: TaskManagerId = TaskManagerId(0xb);
+const C: TaskManagerId = TaskManagerId(0xc);
+
+/// Two vertices of two subtasks: tasks 0 and 2 in the first slot, 1 and 3 in the second.
+fn graph() -> JobGraph {
+    let vertex = || JobVertex {
+        operators: Vec::new(),
+        parallelism: 2,
+        max_parallelism: 128,
+        slot_sharing_group: "default".into(),
+    };
+    JobGraph {
+        name: "test".into(),
+        vertices: vec![vertex(), vertex()],
+        edges: Vec::new(),
+        bounded: true,
+        guarantee: Guarantee::OncePerRun,
+    }
+}
+
+struct Story(Rollout);
+
+fn name(id: TaskManagerId) -> char {
+    char::from_digit(id.0 as u32, 16).unwrap()
+}
+
+/// An effect in a few words.
+fn words(effect: &Effect) -> String {
+    let task = |event: &TaskEvent| match event {
+        TaskEvent::Finished { task } => format!("task {task} finished"),
+        TaskEvent::Failed { task, error } => format!("task {task} failed: {error}"),
+        TaskEvent::Cancelled { task } => format!("task {task} cancelled"),
+    };
+    match effect {
+        Effect::RequestSlots(n) => format!("request {n} slots"),
+        Effect::Record(record) => {
+            let hosts: String = record.hosts.iter().map(|id| name(*id)).collect();
+            format!("record attempt {} on {hosts} {:?}", record.attempt, record.placement)
+        }
+        Effect::StartHost(id) => format!("start {}", name(*id)),
+        Effect::StopHost(id) => format!("stop {}", name(*id)),
+        Effect::Tell(id, message) => {
+            let message = match message {
+                ToHost::Prepare { attempt, .. } => format!("prepare {attempt}"),
+                ToHost::Deploy(d) => format!("deploy {} as host {}", d.attempt, d.me),
+                ToHost::Cancel { attempt } => format!("cancel {attempt}"),
+                ToHost::Close { attempt } => format!("close {attempt}"),
+                other => format!("{other:?}").to_lowercase(),
+            };
+            format!("tell {}: {message}", name(*id))
+        }
+        Effect::Deployed(_) => "deployed".into(),
+        Effect::Failed(error) => format!("failed: {error}"),
+        Effect::Task(event) => task(event),
+        Effect::Snapshot(attempt, _) => format!("snapshot of attempt {attempt}"),
+        Effect::Adopted { tasks, newest_checkpoint, .. } => {
+            let state = |(number, state): &(usize, TaskState)| match state {
+                TaskState::Over(event) => task(event),
+                state => format!("task {number} {state:?}").to_lowercase(),
+            };
+            let tasks: Vec<_> = tasks.iter().map(state).collect();
+            format!("adopted ({}), newest {:?}", tasks.join(", "), newest_checkpoint.map(|c| c.0))
+        }
+        Effect::Finished(results) => format!("finished: {results:?}"),
+    }
+}
+
+impl Story {
+    fn new() -> Self {
+        Story(Rollout::new(&graph(), Timeouts { cancel_ms: 100, reattach_ms: 1000 }))
+    }
+
+    fn at(&mut self, now_ms: u64, input: Input) -> Vec<String> {
+        let mut effects = Vec::new();
+        self.0.step(now_ms, input, &mut effects);
+        effects.iter().map(words).collect()
+    }
+
+    fn on(&mut self, input: Input) -> Vec<String> {
+        self.at(0, input)
+    }
+
+    fn host(&mut self, id: TaskManagerId, message: FromHost) -> Vec<String> {
+        self.on(Input::FromHost { id, message })
+    }
+
+    fn deploy(&mut self, attempt: u32) -> Vec<String> {
+        self.on(Input::Deploy { attempt, begin: Begin::Fresh, token: [7; 16] })
+    }
+
+    fn ready(&mut self, id: TaskManagerId) -> Vec<String> {
+        self.host(id, FromHost::Ready { data_address: ([127, 0, 0, 1], id.0 as u16).into() })
+    }
+
+    /// Attempt 0 runs on A and B.
+    fn running() -> Self {
+        let mut story = Story::new();
+        story.deploy(0);
+        story.on(Input::Granted(vec![A, B]));
+        story.ready(A);
+        story.ready(B);
+        story.on(Input::Recorded(Ok(())));
+        story.host(A, FromHost::Prepared { attempt: 0, splits: Vec::new() });
+        story.host(A, FromHost::Deployed { attempt: 0 });
+        assert_eq!(story.host(B, FromHost::Deployed { attempt: 0 }), ["deployed"]);
+        story
+    }
+
+    fn task(&mut self, id: TaskManagerId, attempt: u32, event: TaskEvent) -> Vec<String> {
+        self.host(id, FromHost::Task { attempt, event })
+    }
+}
+
+fn gone() -> Error {
+    Error::external("gone")
+}
+
+#[test]
+fn an_attempt_goes_from_slots_over_hosts_and_the_record_to_tasks() {
+    let mut story = Story::new();
+    assert_eq!(story.deploy(0), ["request 2 slots"]);
+    story.on(Input::Missing(1));
+    assert_eq!(story.0.slots(), (2, 1));
+    assert_eq!(story.on(Input::Granted(vec![A, B])), ["start a", "start b"]);
+    assert_eq!(story.0.slots(), (2, 0));
+    assert_eq!(story.ready(B), [""; 0]);
+    assert_eq!(story.ready(A), ["record attempt 0 on ab [0, 1, 0, 1]"]);
+    assert_eq!(story.on(Input::Recorded(Ok(()))), ["tell a: prepare 0"]);
+    let prepared = FromHost::Prepared { attempt: 0, splits: Vec::new() };
+    let told = ["tell a: deploy 0 as host 0", "tell b: deploy 0 as host 1"];
+    assert_eq!(story.host(A, prepared), told);
+    assert_eq!(story.host(B, FromHost::Deployed { attempt: 0 }), [""; 0]);
+    assert_eq!(story.host(A, FromHost::Deployed { attempt: 0 }), ["deployed"]);
+    assert_eq!(story.0.host_of(3), Some(B));
+}
+
+#[test]
+fn the_tasks_of_a_lost_host_fail_and_the_next_attempt_finds_the_other_running() {
+    let mut story = Story::running();
+    story.task(B, 0, TaskEvent::Finished { task: 3 });
+    let lost = story.on(Input::Lost { id: B, error: gone() });
+    assert_eq!(lost, ["task 1 failed: gone"]);
+    assert_eq!(story.on(Input::Cancel), ["tell a: cancel 0"]);
+    assert_eq!(story.task(A, 0, TaskEvent::Cancelled { task: 0 }), ["task 0 cancelled"]);
+    assert_eq!(story.task(A, 0, TaskEvent::Cancelled { task: 0 }), [""; 0], "once is enough");
+    assert_eq!(story.task(A, 0, TaskEvent::Cancelled { task: 2 }), ["task 2 cancelled"]);
+    assert_eq!(story.on(Input::Close), ["tell a: close 0"]);
+    story.deploy(1);
+    assert_eq!(story.on(Input::Granted(vec![A, C])), ["start c"]);
+    assert_eq!(story.ready(C), ["record attempt 1 on ac [0, 1, 0, 1]"]);
+    // What comes late from the first attempt is nobody's.
+    assert_eq!(story.task(A, 0, TaskEvent::Finished { task: 1 }), [""; 0]);
+}
+
+#[test]
+fn a_host_that_does_not_react_is_ended_and_answered_for() {
+    let mut story = Story::running();
+    story.at(50, Input::Cancel);
+    story.task(A, 0, TaskEvent::Cancelled { task: 0 });
+    story.task(A, 0, TaskEvent::Cancelled { task: 2 });
+    assert_eq!(story.0.wake_at_ms(), Some(150));
+    assert_eq!(story.at(149, Input::Tick), [""; 0]);
+    let ended = ["stop b", "task 1 cancelled", "task 3 cancelled"];
+    assert_eq!(story.at(150, Input::Tick), ended);
+    assert_eq!(story.0.wake_at_ms(), None);
+}
+
+#[test]
+fn tasks_that_never_ran_are_cancelled_at_once() {
+    let mut story = Story::new();
+    story.deploy(0);
+    let all = ["task 0 cancelled", "task 1 cancelled", "task 2 cancelled", "task 3 cancelled"];
+    assert_eq!(story.on(Input::Cancel), all);
+    assert_eq!(story.on(Input::Granted(vec![A, B])), [""; 0], "too late");
+}
+
+#[test]
+fn what_breaks_an_attempt_on_its_way_fails_it_once() {
+    let mut story = Story::new();
+    story.deploy(0);
+    story.on(Input::Granted(vec![A, B]));
+    let unfit = FromHost::Unfit { error: Error::user("another graph") };
+    assert_eq!(story.host(A, unfit), ["stop a", "failed: another graph"]);
+    assert_eq!(story.on(Input::HostEnded { id: A, error: gone() }), [""; 0]);
+    assert_eq!(story.on(Input::HostEnded { id: B, error: gone() }), [""; 0]);
+
+    let mut story = Story::new();
+    story.deploy(0);
+    story.on(Input::Granted(vec![A, A]));
+    story.ready(A);
+    let fenced = Input::Recorded(Err(Error::external("another leads")));
+    assert_eq!(story.on(fenced), ["failed: another leads"]);
+}
+
+#[test]
+fn a_deployment_that_fails_on_one_host_is_cancelled_on_the_other() {
+    let mut story = Story::new();
+    story.deploy(0);
+    story.on(Input::Granted(vec![A, B]));
+    story.ready(A);
+    story.ready(B);
+    story.on(Input::Recorded(Ok(())));
+    story.host(A, FromHost::Prepared { attempt: 0, splits: Vec::new() });
+    let failed = FromHost::DeployFailed { attempt: 0, error: gone() };
+    assert_eq!(story.host(B, failed), ["failed: gone"]);
+    let cancelled = ["tell a: cancel 0", "task 1 cancelled", "task 3 cancelled"];
+    assert_eq!(story.on(Input::Cancel), cancelled);
+    assert_eq!(story.host(A, FromHost::Deployed { attempt: 0 }), [""; 0]);
+}
+
+fn record() -> AttemptRecord {
+    AttemptRecord { attempt: 4, slots: vec![A, B], hosts: vec![A, B], placement: vec![0, 1, 0, 1] }
+}
+
+fn report(id: TaskManagerId, attempt: Option<u32>, tasks: Vec<(usize, TaskState)>) -> Input {
+    let data_address = ([127, 0, 0, 1], id.0 as u16).into();
+    let newest_checkpoint = Some(CheckpointId(9));
+    let report = HostReport { data_address, attempt, tasks, newest_checkpoint };
+    Input::FromHost { id, message: FromHost::Report(report) }
+}
+
+#[test]
+fn a_new_leader_finds_the_tasks_that_run() {
+    let mut story = Story::new();
+    story.on(Input::Adopt { record: record() });
+    assert!(story.0.is_adopting());
+    assert_eq!(story.on(Input::Joined { id: C, has_host: false }), [""; 0]);
+    assert_eq!(story.on(Input::Joined { id: A, has_host: true }), ["tell a: report"]);
+    assert_eq!(story.on(Input::Joined { id: B, has_host: true }), ["tell b: report"]);
+    let tasks = vec![(0, TaskState::Running), (2, TaskState::Ended)];
+    assert_eq!(story.on(report(A, Some(4), tasks)), [""; 0]);
+    let tasks = vec![(1, TaskState::Running), (3, TaskState::Running)];
+    let adopted = "adopted (task 0 running, task 2 ended, task 1 running, task 3 running), \
+                   newest Some(9)";
+    assert_eq!(story.on(report(B, Some(4), tasks)), [adopted]);
+    assert!(!story.0.is_adopting());
+    assert_eq!(story.on(Input::Cancel), ["tell a: cancel 4", "tell b: cancel 4"]);
+}
+
+#[test]
+fn a_host_that_never_heard_of_the_attempt_has_lost_its_tasks_but_runs_the_next() {
+    let mut story = Story::new();
+    story.on(Input::Adopt { record: record() });
+    story.on(Input::Joined { id: A, has_host: true });
+    story.on(Input::Joined { id: B, has_host: true });
+    story.on(report(A, Some(4), vec![(0, TaskState::Running), (2, TaskState::Running)]));
+    let why = "the job manager ended while it deployed the job";
+    let adopted = format!(
+        "adopted (task 0 running, task 2 running, task 1 failed: {why}, task 3 failed: {why}), newest Some(9)"
+    );
+    assert_eq!(story.on(report(B, Some(3), Vec::new())), [adopted]);
+    assert_eq!(story.on(Input::Cancel), ["tell a: cancel 4"]);
+    story.on(Input::Close);
+    story.deploy(5);
+    let granted = story.on(Input::Granted(vec![A, B]));
+    assert_eq!(granted, ["record attempt 5 on ab [0, 1, 0, 1]"], "both hosts are there");
+}
+
+#[test]
+fn a_task_manager_that_stays_away_is_given_up_after_a_while() {
+    let mut story = Story::new();
+    story.at(10, Input::Adopt { record: record() });
+    story.on(Input::Joined { id: A, has_host: true });
+    story.on(report(A, Some(4), vec![(0, TaskState::Running), (2, TaskState::Running)]));
+    assert_eq!(story.0.wake_at_ms(), Some(1010));
+    let told = story.at(1010, Input::Tick);
+    assert!(told[0].contains("task 1 failed") && told[0].contains("within 1000 ms"), "{told:?}");
+    // When it comes back, its tasks are replaced.
+    assert_eq!(story.on(Input::Joined { id: B, has_host: true }), ["stop b"]);
+}
+
+#[test]
+fn results_are_gathered_before_hosts_are_stopped() {
+    let mut story = Story::running();
+    story.on(Input::Close);
+    let finish = story.on(Input::Finish { wants_results: true });
+    assert_eq!(finish, ["tell a: finish", "tell b: finish"]);
+    let results = |byte| FromHost::Results(vec![("n".into(), vec![vec![byte]])]);
+    assert_eq!(story.host(A, results(1)), [""; 0]);
+    let finished = ["stop a", "stop b", "finished: [(\"n\", [[1], [2]])]"];
+    assert_eq!(story.host(B, results(2)), finished);
+
+    let mut story = Story::running();
+    story.at(0, Input::Finish { wants_results: true });
+    story.host(A, results(1));
+    let finished = ["stop a", "stop b", "finished: [(\"n\", [[1]])]"];
+    assert_eq!(story.at(FINISH_MS, Input::Tick), finished, "nobody waits for ever");
+}
