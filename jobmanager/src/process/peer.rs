@@ -3,12 +3,16 @@
 //! A task manager numbers what hosts say and repeats what was not confirmed, also in its next session and to the
 //! next leader. Here each number is taken once. What is confirmed is not said again; so the last words of a host,
 //! its results, are confirmed only when the end of their job is stored: a leader that takes over in between is told
-//! them again. A host that is started anew, or half a minute, ends that.
+//! them again. A host that is started anew ends that, and so does half a minute or a number of further messages: a
+//! task manager has only so many unconfirmed ones under way, and other jobs' are among them.
 
 use millstream_proto::message::{Hello, JobId};
 
 /// How long a confirmation waits for the end of a job, in ms.
 const HOLD_MS: u64 = 30_000;
+
+/// How many messages it waits with.
+const MAX_HELD: u64 = 256;
 
 /// See the module's text.
 #[derive(Debug)]
@@ -87,7 +91,9 @@ impl Peer {
 
     /// The number to confirm now, if there is a new one.
     pub(super) fn confirm(&mut self, now_ms: u64) -> Option<u64> {
-        self.holds.retain(|hold| hold.until_ms > now_ms);
+        let heard = self.heard;
+        self.holds
+            .retain(|hold| hold.until_ms > now_ms && heard.saturating_sub(hold.number) < MAX_HELD);
         let held = self.holds.iter().map(|hold| hold.number.saturating_sub(1)).min();
         let number = held.map_or(self.heard, |held| held.min(self.heard));
         if number <= self.confirmed {
@@ -146,5 +152,14 @@ mod tests {
         assert_eq!(peer.confirm(1), Some(4));
         assert_eq!(peer.confirm(HOLD_MS - 1), None);
         assert_eq!(peer.confirm(HOLD_MS), Some(5));
+        // Nor do they hold up what others say.
+        peer.hear(6);
+        peer.hold(HOLD_MS, 6, JobId(3));
+        for number in 7..6 + MAX_HELD {
+            peer.hear(number);
+        }
+        assert_eq!(peer.confirm(HOLD_MS), None);
+        peer.hear(6 + MAX_HELD);
+        assert_eq!(peer.confirm(HOLD_MS), Some(6 + MAX_HELD));
     }
 }

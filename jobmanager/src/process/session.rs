@@ -8,13 +8,13 @@
 use super::event::Event;
 use super::outbox::Outbox;
 use super::shared::Shared;
-use millstream_model::{Error, LeaderEpoch, Result};
+use millstream_model::{Domain, Error, LeaderEpoch, Result};
 use millstream_proto::message::{FromTaskManager, Hello, TaskManagerId};
 use millstream_proto::wire::Envelope;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
-use tonic::{Status, Streaming};
+use tonic::{Code, Status, Streaming};
 
 /// How many messages of a session may be on their way to the shell.
 const MAX_UNDER_WAY: usize = 256;
@@ -41,7 +41,12 @@ pub(super) async fn attend(
         Err(error) => {
             tracing::warn!(%peer, %error, "a session was refused");
             shared.metrics.requests_refused.add(1);
-            outbox.close(Status::failed_precondition(error.to_string()));
+            // A user's error is for somebody to correct; after another one it may be tried again.
+            let code = match error.domain() {
+                Domain::User => Code::PermissionDenied,
+                Domain::External | Domain::Internal => Code::FailedPrecondition,
+            };
+            outbox.close(Status::new(code, error.to_string()));
             return;
         }
     };
@@ -63,7 +68,7 @@ async fn greet(shared: &Shared, inbound: &mut Streaming<Envelope>) -> Result<Hel
     };
     let heard = epoch.max(hello.epoch);
     if heard > shared.epoch {
-        return Err(Error::user(format!(
+        return Err(Error::external(format!(
             "task manager {} has heard a leader of epoch {heard}, and this one is {}: either a newer leader is \
              elsewhere, or this one was given another folder than before",
             hello.id, shared.epoch

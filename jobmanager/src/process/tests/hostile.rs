@@ -128,6 +128,12 @@ fn messages_that_are_too_long_or_none_are_refused() {
     assert!(status.message().contains("is a Hello"), "{status:?}");
     let status = cluster.knock(LeaderEpoch(0), 5, usize::MAX, &[]).ends();
     assert!(status.message().contains("slots"), "{status:?}");
+    assert_eq!(status.code(), tonic::Code::PermissionDenied);
+    let mut sealed = Envelope::seal(LeaderEpoch(0), &FromTaskManager::Heartbeat).unwrap().sealed;
+    sealed[4] += 1;
+    let status = cluster.begin(Envelope { sealed }, 5).ends();
+    assert!(status.message().contains("the same release"), "{status:?}");
+    assert_eq!(status.code(), tonic::Code::PermissionDenied);
 
     let session = cluster.attach(5, 1, &[]);
     session.sender.send(Envelope { sealed: vec![1, 2, 3] }).unwrap();
