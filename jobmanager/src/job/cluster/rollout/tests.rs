@@ -1,3 +1,5 @@
+//! The ways of attempts, as stories: what a rollout is told, and what it wants done, in a few words.
+
 use super::*;
 use millstream_model::job_graph::{Guarantee, JobVertex};
 

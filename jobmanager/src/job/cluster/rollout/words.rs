@@ -1,0 +1,78 @@
+//! What a rollout hears and what it wants done.
+
+use crate::job::link::AttemptRecord;
+use millstream_model::{CheckpointId, Error, Result};
+use millstream_proto::message::{
+    Begin, FromHost, SnapshotEvent, TaskEvent, TaskManagerId, TaskState, ToHost,
+};
+
+/// What happens.
+#[derive(Debug)]
+pub(in crate::job::cluster) enum Input {
+    /// Tasks are to run. The token is drawn by whoever asks.
+    Deploy { attempt: u32, begin: Begin, token: [u8; 16] },
+    /// They run already: another leader has deployed them. Hosts report until the deadline.
+    Adopt { record: AttemptRecord },
+    /// They are to end.
+    Cancel,
+    /// Every task has answered.
+    Close,
+    /// The job is over. Whether it matters what accumulated.
+    Finish { wants_results: bool },
+    /// Slots are there.
+    Granted(Vec<TaskManagerId>),
+    /// Slots are missing.
+    Missing(usize),
+    /// The record of the attempt is durable, or cannot be.
+    Recorded(Result<()>),
+    /// A task manager has begun a session.
+    Joined { id: TaskManagerId, has_host: bool },
+    /// A task manager is gone.
+    Lost { id: TaskManagerId, error: Error },
+    /// The process of a host is gone.
+    HostEnded { id: TaskManagerId, error: Error },
+    /// A host said something.
+    FromHost { id: TaskManagerId, message: FromHost },
+    /// Time has passed.
+    Tick,
+}
+
+/// What is to be done.
+#[derive(Debug)]
+pub(in crate::job::cluster) enum Effect {
+    /// Ask for so many slots in all.
+    RequestSlots(usize),
+    /// Make this durable, and say `Recorded`.
+    Record(AttemptRecord),
+    /// A host should run on this task manager.
+    StartHost(TaskManagerId),
+    /// The host on this task manager should not run.
+    StopHost(TaskManagerId),
+    /// Tell a host.
+    Tell(TaskManagerId, ToHost),
+    /// All tasks run, on these hosts.
+    Deployed(Vec<TaskManagerId>),
+    /// The attempt has failed as a whole.
+    Failed(Error),
+    /// What became of a task.
+    Task(TaskEvent),
+    /// What became of a snapshot.
+    Snapshot(u32, SnapshotEvent),
+    /// The tasks of the former leader were found, on these hosts.
+    Adopted {
+        hosts: Vec<TaskManagerId>,
+        tasks: Vec<(usize, TaskState)>,
+        newest_checkpoint: Option<CheckpointId>,
+    },
+    /// The hosts are gone; what accumulated on all of them.
+    Finished(Vec<(String, Vec<Vec<u8>>)>),
+}
+
+/// How long things may take, in ms.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::job::cluster) struct Timeouts {
+    /// Tasks that were told to end.
+    pub(in crate::job::cluster) cancel_ms: u64,
+    /// Task managers that have to find the new leader.
+    pub(in crate::job::cluster) reattach_ms: u64,
+}
