@@ -4,6 +4,7 @@
 //! failure reaches.
 
 mod clients;
+mod encrypted;
 mod hostile;
 mod sessions;
 mod takeover;
