@@ -21,7 +21,12 @@ impl Clock {
 
     /// The time of day, in ms since the epoch.
     pub fn wall_ms(&self) -> i64 {
+        self.wall_us() / 1000
+    }
+
+    /// The time of day, in µs since the epoch.
+    pub fn wall_us(&self) -> i64 {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+        i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
     }
 }

@@ -1,6 +1,7 @@
 //! What people see of a job: put together when somebody asks, from its machines and what is remembered here.
 
 use super::ClusterTasks;
+use crate::clock::Clock;
 use crate::job::link::JobSpec;
 use crate::job::{Checkpoints, Master};
 use crate::scheduler::{ExecutionState, JobState};
@@ -19,13 +20,14 @@ const RECORDS: &str = "records";
 /// See the module's text.
 pub(super) struct Watch {
     spec: JobSpec,
+    clock: Clock,
     failures: VecDeque<ExceptionRow>,
     metrics: BTreeMap<TaskManagerId, Vec<MetricSample>>,
 }
 
 impl Watch {
-    pub(super) fn new(spec: &JobSpec) -> Self {
-        Watch { spec: spec.clone(), failures: VecDeque::new(), metrics: BTreeMap::new() }
+    pub(super) fn new(spec: &JobSpec, clock: Clock) -> Self {
+        Watch { spec: spec.clone(), clock, failures: VecDeque::new(), metrics: BTreeMap::new() }
     }
 
     /// The job failed, or an attempt of it.
@@ -152,13 +154,13 @@ impl Watch {
         results: Vec<(String, Vec<Vec<u8>>)>,
     ) -> Outcome {
         let mut overview = self.detail(master).overview;
-        overview.end_time_ms = Some(super::wall_us() / 1000);
+        overview.end_time_ms = Some(self.clock.wall_ms());
         Outcome { overview, error, results, metrics: self.samples() }
     }
 
     /// The job cannot even begin.
     pub(super) fn failed_at_start(mut self, error: Error) -> Outcome {
-        let now_ms = super::wall_us() / 1000;
+        let now_ms = self.clock.wall_ms();
         self.failed(&error, 0, now_ms);
         let mut overview = self.overview(JobPhase::Failed);
         overview.end_time_ms = Some(now_ms);

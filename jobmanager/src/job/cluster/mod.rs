@@ -13,17 +13,18 @@ use super::{
     Begin, Checkpoints, Event, Master, NowUs, Participants, Request, Restored, Target, Tasks,
     local_storage,
 };
+use crate::clock::Clock;
 use crate::scheduler::{JobState, Scheduler};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 use detail::Watch;
-use millstream_model::{CheckpointId, Command, Error, EventTime, Machine, Result};
+use millstream_model::{CheckpointId, Command, Error, Machine, Result};
 use millstream_proto::message::{
     self, FromHost, HostSpec, JobId, Outcome, TaskManagerId, ToHost, ToTaskManager,
 };
 use rollout::{Effect, Input, Rollout, Timeouts};
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 /// What a leader decides for all its jobs.
 #[derive(Clone, Copy, Debug)]
@@ -53,13 +54,14 @@ pub fn start(spec: JobSpec, link: Box<dyn Link>, settings: Settings) -> Result<S
 }
 
 fn run(spec: JobSpec, link: Arc<dyn Link>, settings: Settings, inbox: &Receiver<JobInput>) {
-    let watch = Watch::new(&spec);
+    let clock = Clock::start();
+    let watch = Watch::new(&spec, clock);
     let span = tracing::info_span!("job", id = %spec.id, name = %spec.submission.start.graph.name);
     let _entered = span.enter();
-    match open(&spec, &link, settings) {
+    match open(&spec, &link, clock, settings) {
         Ok(master) => {
             let is_resumed = spec.attempt.is_some();
-            Shell { spec, link, master, watch, start: Instant::now() }.run(inbox, is_resumed);
+            Shell { spec, link, master, watch, clock }.run(inbox, is_resumed);
         }
         Err(error) => {
             tracing::warn!(%error, "the job cannot run");
@@ -68,9 +70,14 @@ fn run(spec: JobSpec, link: Arc<dyn Link>, settings: Settings, inbox: &Receiver<
     }
 }
 
-fn open(spec: &JobSpec, link: &Arc<dyn Link>, settings: Settings) -> Result<Master<ClusterTasks>> {
+fn open(
+    spec: &JobSpec,
+    link: &Arc<dyn Link>,
+    clock: Clock,
+    settings: Settings,
+) -> Result<Master<ClusterTasks>> {
     let (graph, job) = (&spec.submission.start.graph, &spec.submission.settings);
-    let now_us: NowUs = Arc::new(wall_us);
+    let now_us: NowUs = Arc::new(move || clock.wall_us());
     let storage = local_storage();
     let (checkpoints, begin) = if spec.attempt.is_some() && job.checkpoint_dir.is_some() {
         (Checkpoints::take_over(job, graph, spec.epoch, &storage, &now_us)?, Begin::Anew)
@@ -83,6 +90,7 @@ fn open(spec: &JobSpec, link: &Arc<dyn Link>, settings: Settings) -> Result<Mast
         spec: spec.clone(),
         link: Arc::clone(link),
         rollout: Rollout::new(graph, timeouts),
+        clock,
         late: Vec::new(),
         finished: None,
     };
@@ -90,16 +98,12 @@ fn open(spec: &JobSpec, link: &Arc<dyn Link>, settings: Settings) -> Result<Mast
     Ok(Master::new(scheduler, checkpoints, begin, tasks))
 }
 
-fn wall_us() -> EventTime {
-    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    since_epoch.as_micros() as EventTime
-}
-
 /// The tasks of a job in a cluster.
 pub(super) struct ClusterTasks {
     spec: JobSpec,
     link: Arc<dyn Link>,
     rollout: Rollout,
+    clock: Clock,
     /// What was heard of snapshots of earlier attempts.
     late: Vec<(u32, Event)>,
     /// What accumulated, once the hosts are gone.
@@ -183,7 +187,7 @@ impl Tasks for ClusterTasks {
                 allow_non_restored: restored.restore.allow_non_restored,
             },
         };
-        let token = draw_token();
+        let token = draw_token(self.clock);
         self.step(now_ms, attempt, Input::Deploy { attempt, begin, token })
     }
 
@@ -197,9 +201,9 @@ impl Tasks for ClusterTasks {
 }
 
 /// What only the hosts of one attempt know.
-fn draw_token() -> [u8; 16] {
+fn draw_token(clock: Clock) -> [u8; 16] {
     use std::hash::{BuildHasher, RandomState};
-    let draw = || RandomState::new().hash_one(wall_us()).to_le_bytes();
+    let draw = || RandomState::new().hash_one(clock.wall_us()).to_le_bytes();
     let mut token = [0; 16];
     token[..8].copy_from_slice(&draw());
     token[8..].copy_from_slice(&draw());
@@ -239,7 +243,7 @@ struct Shell {
     link: Arc<dyn Link>,
     master: Master<ClusterTasks>,
     watch: Watch,
-    start: Instant,
+    clock: Clock,
 }
 
 impl Shell {
@@ -277,7 +281,7 @@ impl Shell {
     }
 
     fn now_ms(&self) -> u64 {
-        self.start.elapsed().as_millis() as u64
+        self.clock.now_ms()
     }
 
     /// Hands something to the rollout, and what comes of it to the master.
@@ -294,7 +298,7 @@ impl Shell {
     fn note(&mut self) {
         let attempt = self.master.scheduler().attempt();
         for error in self.master.take_failures() {
-            self.watch.failed(&error, attempt, wall_us() / 1000);
+            self.watch.failed(&error, attempt, self.clock.wall_ms());
         }
     }
 

@@ -14,8 +14,7 @@ use crate::job::link::AttemptRecord;
 use millstream_model::job_graph::JobGraph;
 use millstream_model::{CheckpointId, Error, Machine, Result};
 use millstream_proto::message::{
-    Begin, Deployment, FromHost, HostReport, SnapshotEvent, TaskEvent, TaskManagerId, TaskState,
-    ToHost,
+    Begin, Deployment, FromHost, HostReport, TaskEvent, TaskManagerId, TaskState, ToHost,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -272,7 +271,7 @@ impl Rollout {
         }
     }
 
-    fn from_host(&mut self, id: TaskManagerId, message: FromHost, effects: &mut Vec<Effect>) {
+    fn heard(&mut self, id: TaskManagerId, message: FromHost, effects: &mut Vec<Effect>) {
         if !self.hosts.contains_key(&id) {
             return;
         }
@@ -572,7 +571,7 @@ impl Machine for Rollout {
                     self.host_gone(id, &error, effects);
                 }
             }
-            Input::FromHost { id, message } => self.from_host(id, message, effects),
+            Input::FromHost { id, message } => self.heard(id, message, effects),
             Input::Tick => self.tick(now_ms, effects),
         }
     }
