@@ -6,6 +6,8 @@
 mod args;
 mod commands;
 mod failure;
+mod local;
+mod processes;
 #[cfg(test)]
 mod reference;
 mod settings;
@@ -43,6 +45,11 @@ fn run(line: &CommandLine) -> Outcome {
         Command::Logs(logs) => commands::logs::logs(&settings()?, logs),
         Command::Verify(snapshot) => commands::snapshots::verify(json, snapshot),
         Command::Inspect(snapshot) => commands::snapshots::inspect(json, snapshot),
+        Command::Cluster(args::Local::Start(start)) => local::start(&line.common, json, start),
+        Command::Cluster(args::Local::Stop(folder)) => local::stop(json, folder),
+        Command::Cluster(args::Local::Status(folder)) => local::status(&line.common, json, folder),
+        Command::JobManager(config) => processes::job_manager(&settings()?, config),
+        Command::TaskManager(config) => processes::task_manager(&settings()?, config),
         Command::Certs(certs) => commands::certs::certs(json, certs),
         Command::Completions { shell } => {
             clap_complete::generate(

@@ -3,6 +3,10 @@
 //! `docs/cli.md` and the shell completions are made from it. Nothing is read from the environment here, because help
 //! must not show what is set there; see `settings`.
 
+mod processes;
+
+pub(crate) use processes::{JobManager, Local, LocalFolder, LocalStart, TaskManager};
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use std::path::{Path, PathBuf};
@@ -92,6 +96,20 @@ pub(crate) enum Command {
     Verify(Snapshot),
     /// Shows what is in a checkpoint or savepoint
     Inspect(Snapshot),
+    /// Starts, stops and shows a cluster of processes on this machine
+    #[command(subcommand)]
+    Cluster(Local),
+    /// Runs a job manager, until it is told to end by SIGTERM or SIGINT
+    ///
+    /// Jobs run on without it, and it takes them over when it is started again. MILLSTREAM_LOG says how much it logs
+    /// (`info`, `debug`, `millstream_jobmanager=debug`).
+    #[command(name = "jobmanager")]
+    JobManager(JobManager),
+    /// Runs a task manager, until it is told to end by SIGTERM or SIGINT
+    ///
+    /// The job manager is named as for clients, by `--cluster`.
+    #[command(name = "taskmanager")]
+    TaskManager(TaskManager),
     /// Makes the certificates of a cluster: an authority, and one each for job manager, task managers and clients
     Certs(Certs),
     /// Prints completions for a shell
