@@ -15,9 +15,9 @@ use crossbeam_channel::Sender;
 use millstream_model::Error;
 use millstream_runtime::context::Clock;
 use millstream_runtime::task::{Task, Waker};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::thread::JoinHandle;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle, Thread};
 use worker::Worker;
 
 /// Who steps the tasks.
@@ -61,6 +61,22 @@ pub(crate) struct Shared {
     events: Sender<TaskEvent>,
     cancelled: AtomicBool,
     n_running: AtomicUsize,
+    /// Every thread at work. Through the cells they are not all reached: a task that has a thread of its own knows
+    /// only that one.
+    threads: Mutex<Vec<Thread>>,
+}
+
+impl Shared {
+    /// Notes that the current thread is at work: before it looks whether there is anything left to do.
+    fn enlist(&self) {
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread::current());
+    }
+
+    /// Lets every thread look whether there is anything left to do.
+    fn unpark_all(&self) {
+        let threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        threads.iter().for_each(Thread::unpark);
+    }
 }
 
 /// Places for the tasks of a job: wakers exist before the tasks that are connected through them.
@@ -100,6 +116,7 @@ impl TaskHost {
             events,
             cancelled: AtomicBool::new(false),
             n_running: AtomicUsize::new(n),
+            threads: Mutex::default(),
         });
         let n_workers = match self.driver {
             Driver::Cooperative { workers } => workers.clamp(1, n.max(1)),
@@ -136,9 +153,7 @@ impl Running {
     /// Ends all tasks at their next step. Each still answers with one event.
     pub fn cancel(&self) {
         self.shared.cancelled.store(true, Ordering::SeqCst);
-        for cell in &self.shared.cells {
-            cell.unpark_all();
-        }
+        self.shared.unpark_all();
     }
 
     /// Waits for the threads and drops what is left of the tasks: call it when every task has answered.

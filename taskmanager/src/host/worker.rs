@@ -53,6 +53,7 @@ impl Worker {
     }
 
     fn run(mut self) {
+        self.shared.enlist();
         for &task in &self.tasks {
             let (cell, is_parked) = (self.cell(task), Arc::clone(&self.is_parked));
             if self.tasks.len() == 1 {
@@ -147,9 +148,7 @@ impl Worker {
             // The receiver may have lost interest; then nobody needs to know.
             let _ = self.shared.events.send(event);
             if self.shared.n_running.fetch_sub(1, Ordering::SeqCst) == 1 {
-                for cell in &self.shared.cells {
-                    cell.unpark_all();
-                }
+                self.shared.unpark_all();
             }
             return false;
         }
