@@ -155,6 +155,37 @@ fn a_task_that_blocks_its_worker_is_woken_on_the_thread_it_is_given() {
     }
 }
 
+/// Its threads were woken through the tasks they serve, and served none any more: so they slept on when all was over.
+#[test]
+fn the_workers_end_although_every_task_has_a_thread_of_its_own() {
+    for is_cancelled in [false, true] {
+        for driver in DRIVERS {
+            let fixture = Fixture::start(driver, 2);
+            for task in 0..2 {
+                fixture.order(task, Order::Dawdle);
+                fixture.answer(task);
+            }
+            // Stepped again, each has been given its thread.
+            for task in [0, 1, 0, 1] {
+                fixture.order(task, Order::Ping);
+                fixture.answer(task);
+            }
+            let (joined, is_joined) = unbounded();
+            std::thread::spawn(move || {
+                if is_cancelled {
+                    fixture.running.cancel();
+                    (0..2).for_each(|_| drop(fixture.event()));
+                    fixture.running.join();
+                } else {
+                    fixture.end();
+                }
+                joined.send(()).unwrap();
+            });
+            is_joined.recv_timeout(PATIENCE).expect("the threads end");
+        }
+    }
+}
+
 #[test]
 fn failures_and_panics_name_the_operator_and_leave_the_others_alone() {
     for driver in DRIVERS {
