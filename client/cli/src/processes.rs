@@ -72,5 +72,7 @@ fn failed(error: Error) -> Failure {
 fn log_to_stderr() {
     let filter =
         EnvFilter::try_from_env("MILLSTREAM_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    let to_stderr = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(ansi);
+    to_stderr.with_writer(std::io::stderr).init();
 }

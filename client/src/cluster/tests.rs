@@ -139,7 +139,9 @@ fn what_is_refused_is_an_error_with_its_reason() {
 #[test]
 fn a_cluster_that_is_not_there_is_an_error_at_once_that_says_what_to_do() {
     let address = nobody();
-    let error = Connection::open(&[address.clone()], &Security::default()).unwrap_err().to_string();
+    let error = Connection::open(std::slice::from_ref(&address), &Security::default())
+        .unwrap_err()
+        .to_string();
     assert!(
         error.starts_with(&format!("the job manager at {address} cannot be reached (")),
         "{error}"

@@ -172,10 +172,12 @@ pub(crate) struct Graph {
     /// What the program did wrong while building, reported by `execute`.
     pub(crate) mistakes: Vec<String>,
     /// Records that the program keeps for itself.
+    #[cfg(feature = "cluster")]
     pub(crate) collected: Vec<Collection>,
 }
 
 /// Records that are kept where they end and belong to the program, which may be elsewhere.
+#[cfg(feature = "cluster")]
 pub(crate) struct Collection {
     /// Unique in the job.
     pub(crate) name: String,

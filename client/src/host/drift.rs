@@ -70,6 +70,7 @@ mod tests {
     use super::*;
     use crate::compile;
     use crate::environment::Environment;
+    use crate::stream::OperatorSettings;
 
     fn graph(env: &Environment, parallelism: usize, uid: &str) -> JobGraph {
         let numbers = env.generate(10, |i| i).key_by(|i| i % 3).count().uid(uid);

@@ -6,11 +6,14 @@
 use super::DataStream;
 use super::settings::{OperatorSettings, configure};
 use crate::environment::Environment;
-use crate::graph::{Collection, NodeId, OpContext, Outs};
+#[cfg(feature = "cluster")]
+use crate::graph::Collection;
+use crate::graph::{NodeId, OpContext, Outs};
 use millstream_connectors::{Collect, Discard, FileSink, LogSink, Print, SocketSink};
 use millstream_model::{Data, Result};
 use millstream_runtime::chain::Push;
 use millstream_runtime::operator::{Sink, SinkLink, SinkStart};
+#[cfg(feature = "cluster")]
 use millstream_state::codec;
 use std::fmt::Display;
 use std::panic::Location;
@@ -254,9 +257,9 @@ impl<T: Data> DataStream<T> {
     #[track_caller]
     pub fn collect(self) -> Collected<T> {
         let records = Arc::new(Mutex::new(Vec::new()));
-        let env = self.env.clone();
         let sink = self.sink(Collect::new(Arc::clone(&records))).parallelism(1);
-        env.graph_mut().collected.push(collection(sink.node, &records));
+        #[cfg(feature = "cluster")]
+        sink.env.graph_mut().collected.push(collection(sink.node, &records));
         Collected { sink, records }
     }
 
@@ -286,6 +289,7 @@ impl<T: Data> DataStream<T> {
 }
 
 /// How the records of a sink come to the program, if that is elsewhere.
+#[cfg(feature = "cluster")]
 fn collection<T: Data>(node: NodeId, records: &Arc<Mutex<Vec<T>>>) -> Collection {
     let (here, there) = (Arc::clone(records), Arc::clone(records));
     let locked = |records: &Mutex<Vec<T>>| -> Vec<T> {

@@ -85,10 +85,7 @@ impl Job for FarJob {
     }
 
     fn status(&self) -> JobStatus {
-        let overview = match &*self.outcome() {
-            Some(outcome) => Some(outcome.overview.clone()),
-            None => None,
-        };
+        let overview = self.outcome().as_ref().map(|outcome| outcome.overview.clone());
         let overview = overview.or_else(|| self.detail().map(|detail| detail.overview));
         let n_tasks = self.program.compiled.graph.n_tasks();
         match overview {

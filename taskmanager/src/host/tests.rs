@@ -223,20 +223,3 @@ fn cancelling_ends_idle_busy_and_evicted_tasks() {
         fixture.running.join();
     }
 }
-
-#[test]
-fn a_host_whose_tasks_all_have_threads_of_their_own_ends_with_the_last() {
-    for driver in DRIVERS {
-        let fixture = Fixture::start(driver, 2);
-        for task in 0..2 {
-            fixture.order(task, Order::Dawdle);
-            fixture.answer(task);
-        }
-        // The workers have nothing left to step, and park.
-        for i in 0..100 {
-            fixture.order(i % 2, Order::Ping);
-            fixture.answer(i % 2);
-        }
-        fixture.end();
-    }
-}
