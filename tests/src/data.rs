@@ -38,6 +38,13 @@ pub fn sample_dir() -> PathBuf {
     workspace_root().join("examples/data")
 }
 
+/// Where files go that need not outlive the test and are opened and synced many times: in memory, if this system has
+/// such a folder.
+pub fn fast_dir() -> PathBuf {
+    let in_memory = Path::new("/dev/shm");
+    if in_memory.is_dir() { in_memory.to_owned() } else { std::env::temp_dir() }
+}
+
 /// Reports that `case` cannot run here because of `reason`.
 ///
 /// # Panics

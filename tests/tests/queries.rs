@@ -199,7 +199,8 @@ fn transcripts_pass_with_another_parallelism_at_every_step() {
 fn transcripts_pass_on_rocksdb_with_a_restore_before_a_random_step() {
     let seed = std::process::id().to_string();
     println!("seed {seed}");
-    let how = ["--one-step", &seed, "--backend", "rocksdb"];
-    transcripts_in(&[&["--snapshot-every-step"], &how[..]].concat());
-    transcripts_in(&[&["--rescale"], &how[..]].concat());
+    let dir = tempfile::tempdir_in(millstream_tests::data::fast_dir()).unwrap();
+    let how = ["--snapshot-every-step", "--rescale", "--one-step", &seed];
+    let where_to = ["--backend", "rocksdb", "--state-dir", dir.path().to_str().unwrap()];
+    transcripts_in(&[&how[..], &where_to[..]].concat());
 }
