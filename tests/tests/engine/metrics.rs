@@ -284,7 +284,7 @@ fn every_metric_is_explained() {
         used.extend(literals("page.add(").chain(literals("families.add(")));
         used.extend(literals(" own(").map(|name| format!("taskmanager_{name}")));
         let fields = text.split(": Counter,").filter_map(|before| before.rsplit(' ').next());
-        let fields = fields.filter(|name| text.contains(&format!("&self.{name})")));
+        let fields = fields.filter(|name| is_name(name) && text.contains(&format!("&self.{name}")));
         used.extend(fields.map(|name| format!("jobmanager_{name}_total")));
     }
     for own in ["jobmanager_store_writes_total", "taskmanager_hosts", "job_restarts_total"] {
