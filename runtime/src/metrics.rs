@@ -3,6 +3,10 @@
 //! Both are cells that a function obtains once (in `open`) and then changes without a look-up or a lock
 //! that anybody else holds for long.
 
+mod times;
+
+pub use times::{Spent, Times};
+
 use hdrhistogram::Histogram;
 use millstream_model::Result;
 use millstream_state::codec;
@@ -13,6 +17,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use times::{SPENT, Sheets};
 
 /// A number that only grows.
 #[derive(Clone, Debug, Default)]
@@ -148,6 +153,7 @@ enum Metric {
     Counter(Counter),
     Gauge(Gauge),
     Histogram(HistogramHandle),
+    Time(Sheets, Spent),
 }
 
 /// A metric's value at a moment.
@@ -241,6 +247,18 @@ impl Registry {
         }
     }
 
+    /// The times of one subtask of the task whose first operator this is.
+    pub(crate) fn times(&self, operator: &str, subtask: usize) -> Times {
+        let mut sheets = Sheets::default();
+        for (spent, name) in SPENT {
+            let make = || Metric::Time(sheets.clone(), spent);
+            if let Metric::Time(shared, _) = self.metric(operator, name, subtask, make) {
+                sheets = shared;
+            }
+        }
+        Times::of(sheets)
+    }
+
     /// A new cell of the accumulator called `name`.
     pub fn accumulator<A: Accumulator>(&self, name: &str) -> AccumulatorHandle<A> {
         let cell = Arc::new(Mutex::new(A::default()));
@@ -285,6 +303,7 @@ impl Registry {
         let value = |m: &Metric| match m {
             Metric::Counter(c) => MetricValue::Count(c.get()),
             Metric::Gauge(g) => MetricValue::Level(g.get()),
+            Metric::Time(sheets, spent) => MetricValue::Count(sheets.get_us(*spent)),
             Metric::Histogram(h) => MetricValue::Distribution {
                 n: h.len(),
                 p50: h.quantile(0.5),
@@ -299,6 +318,7 @@ impl Registry {
     pub fn count(&self, name: &str) -> u64 {
         let of = |((_, n, _), m): (&MetricKey, &Metric)| match m {
             Metric::Counter(c) if n == name => c.get(),
+            Metric::Time(sheets, spent) if n == name => sheets.get_us(*spent),
             _ => 0,
         };
         locked(&self.metrics).iter().map(of).sum()

@@ -103,6 +103,8 @@ pub trait TwoInputLink<L, R>: Send {
     /// # Errors
     /// The failure of an operator.
     fn push_right(&mut self, batch: &mut Batch<R>) -> Result<Flow>;
+    /// The watermark of both inputs.
+    fn watermark(&self) -> EventTime;
     /// Takes a signal that concerns one input (0 or 1) only: idle, active, end.
     ///
     /// # Errors
@@ -351,6 +353,10 @@ impl<L: Send, R: Send, O: Send + 'static, Op: TwoInputOperator<L, R, O>> TwoInpu
     fn push_right(&mut self, batch: &mut Batch<R>) -> Result<Flow> {
         let flow = self.consume::<RightPort>(batch);
         self.site.locate(flow)
+    }
+
+    fn watermark(&self) -> EventTime {
+        self.valve.watermark()
     }
 
     fn signal_input(&mut self, input: usize, signal: Signal) -> Result<Flow> {

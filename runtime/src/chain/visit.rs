@@ -4,6 +4,7 @@
 //! blocked. So a visitor is handed from link to link and shown every operator with its site.
 
 use super::Site;
+use crate::task::Measures;
 use crate::watermark::{Ahead, Stand};
 pub use millstream_model::Notice;
 use millstream_model::key_group::range_of;
@@ -44,6 +45,10 @@ pub trait Stateful {
     fn notify(&mut self, notice: Notice) -> Result<()> {
         let _ = notice;
         Ok(())
+    }
+    /// Takes the cells it counts in: what stands at an end of the chain. Called once, before anything else.
+    fn measured(&mut self, measures: &Measures) {
+        let _ = measures;
     }
 }
 

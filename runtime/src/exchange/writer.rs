@@ -8,6 +8,7 @@
 use super::channel::Sender;
 use super::partition::Partition;
 use crate::chain::{ChainVisitor, Flow, Push, Site, Stateful};
+use crate::task::{Measures, Sent};
 use millstream_model::size::encoded_size;
 use millstream_model::{
     Barrier, Batch, CheckpointMode, Data, EventTime, MIN_TIME, Mark, NO_TIME, Result, Signal,
@@ -68,6 +69,7 @@ pub struct Lanes<T> {
     until_sample: u32,
     buffered_bytes: usize,
     failure: Option<millstream_model::Error>,
+    sent: Sent,
 }
 
 impl<T: Data> Lanes<T> {
@@ -216,8 +218,10 @@ impl<T: Data> Lanes<T> {
         if l.batch.is_blank() {
             return true;
         }
+        let n_records = l.batch.len();
         match l.sender.try_send(&mut l.batch, bytes) {
             Ok(true) => {
+                self.sent.count(n_records, bytes);
                 self.buffered_bytes = self.buffered_bytes.saturating_sub(l.bytes);
                 l.bytes = 0;
                 true
@@ -325,6 +329,7 @@ impl<T: Data> Writer<T> {
             until_sample: 0,
             buffered_bytes: 0,
             failure: None,
+            sent: Sent::default(),
         };
         Writer {
             partition,
@@ -487,6 +492,10 @@ impl<T: Data> Stateful for Writer<T> {
                 lane.sender.overtake(barrier);
             }
         }
+    }
+
+    fn measured(&mut self, measures: &Measures) {
+        self.lanes.sent = measures.sent.clone();
     }
 
     fn parts(&mut self, visitor: &mut dyn Visitor) -> Result<()> {

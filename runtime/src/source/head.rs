@@ -7,7 +7,7 @@ use super::{OpenSplit, ReadStatus, SplitReader};
 use crate::chain::{ChainVisitor, Flow, Push, Site, Stateful};
 use crate::context::TaskContext;
 use crate::metrics::Counter;
-use crate::task::{Head, Polled};
+use crate::task::{Head, Measures, Polled, Taken};
 use crate::watermark::{Change, Group, Marker, Stamp, Valve, Watermarks};
 use millstream_model::sabotage::{Bug, is_planted};
 use millstream_model::{Barrier, Batch, Data, EventTime, MAX_TIME, MIN_TIME, Result, Signal};
@@ -43,6 +43,7 @@ pub struct SourceHead<T, S> {
     context: TaskContext,
     site: Site,
     records: Counter,
+    taken: Taken,
     /// A status to pass on before the next record.
     status: Option<Signal>,
     said_end_of_time: bool,
@@ -81,6 +82,7 @@ impl<T: Send + 'static, S: Data> SourceHead<T, S> {
             context,
             site,
             records,
+            taken: Taken::default(),
             status: None,
             said_end_of_time: false,
         }
@@ -212,6 +214,7 @@ impl<T: Send + 'static, S: Data> SourceHead<T, S> {
             flow = self.link.signal(Signal::Active)?;
         }
         if flow == Flow::Ready && !self.batch.is_blank() {
+            self.taken.reach_mark(&self.batch);
             flow = self.link.push(&mut self.batch)?;
             self.batch.clear();
         }
@@ -284,6 +287,10 @@ impl<T, S: Data> Stateful for SourceHead<T, S> {
 
     fn restoring(&mut self) {
         self.saved.values.clear();
+    }
+
+    fn measured(&mut self, measures: &Measures) {
+        self.taken = measures.taken.clone();
     }
 }
 

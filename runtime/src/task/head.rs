@@ -1,5 +1,6 @@
 //! Heads: where a task's records come from, one batch at a time.
 
+use super::{Measures, Taken};
 use crate::chain::{ChainVisitor, Flow, Push, Site, Stateful, TwoInputLink};
 use crate::exchange::{Alignment, Arrival, BarrierAligner, Gate, Passage};
 use millstream_model::{
@@ -101,18 +102,22 @@ pub struct OneGateHead<T> {
     gate: Gate<T>,
     link: Box<dyn Push<T>>,
     site: Site,
+    taken: Taken,
 }
 
 impl<T> OneGateHead<T> {
     /// Feeds `link`, whose first operator is at `site`, from `gate`.
     pub fn new(gate: Gate<T>, link: Box<dyn Push<T>>, site: Site) -> Self {
-        OneGateHead { gate, link, site }
+        OneGateHead { gate, link, site, taken: Taken::default() }
     }
 }
 
 impl<T: Data> Stateful for OneGateHead<T> {
     fn parts(&mut self, visitor: &mut dyn Visitor) -> Result<()> {
         self.gate.parts("input", visitor)
+    }
+    fn measured(&mut self, measures: &Measures) {
+        self.taken = measures.taken.clone();
     }
 }
 
@@ -124,6 +129,8 @@ impl<T: Data> Head for OneGateHead<T> {
     fn poll(&mut self) -> Result<Polled> {
         Ok(match self.gate.poll()? {
             Arrival::Batch(mut batch) => {
+                self.taken.count(&batch);
+                self.taken.reach_mark(&batch);
                 let flow = self.link.push(&mut batch)?;
                 self.gate.recycle(batch);
                 Polled::Took(flow)
@@ -191,6 +198,7 @@ pub struct TwoGateHead<L, R> {
     /// A barrier that one input had brought, and that overtakes now.
     turned: Option<Barrier>,
     right_first: bool,
+    taken: Taken,
 }
 
 /// What polling one of two inputs came to.
@@ -219,6 +227,7 @@ impl<L: Data, R: Data> TwoGateHead<L, R> {
             owed_end: None,
             turned: None,
             right_first: false,
+            taken: Taken::default(),
         }
     }
 
@@ -229,6 +238,7 @@ impl<L: Data, R: Data> TwoGateHead<L, R> {
         if input == 0 {
             match self.left.poll()? {
                 Arrival::Batch(mut batch) => {
+                    self.taken.count(&batch);
                     let flow = self.link.push_left(&mut batch)?;
                     self.left.recycle(batch);
                     Ok(Side::Took(flow))
@@ -238,6 +248,7 @@ impl<L: Data, R: Data> TwoGateHead<L, R> {
         } else {
             match self.right.poll()? {
                 Arrival::Batch(mut batch) => {
+                    self.taken.count(&batch);
                     let flow = self.link.push_right(&mut batch)?;
                     self.right.recycle(batch);
                     Ok(Side::Took(flow))
@@ -290,6 +301,9 @@ impl<L: Data, R: Data> Stateful for TwoGateHead<L, R> {
         self.left.parts("input 0", visitor)?;
         self.right.parts("input 1", visitor)
     }
+    fn measured(&mut self, measures: &Measures) {
+        self.taken = measures.taken.clone();
+    }
 }
 
 impl<L: Data, R: Data> Head for TwoGateHead<L, R> {
@@ -332,7 +346,10 @@ impl<L: Data, R: Data> Head for TwoGateHead<L, R> {
     }
 
     fn resume(&mut self) -> Result<Flow> {
-        self.link.resume()
+        let flow = self.link.resume()?;
+        // Only the link knows the watermark of both; whatever raised it, a step later this is called.
+        self.taken.reach(self.link.watermark());
+        Ok(flow)
     }
 
     fn end(&mut self) -> Result<Flow> {

@@ -9,19 +9,25 @@
 
 mod control;
 mod head;
+mod measures;
 mod restore;
 mod snapshot;
 mod store;
 
 pub use control::Control;
 pub use head::{Head, OneGateHead, Polled, TwoGateHead};
+pub use measures::{
+    ALIGNMENT, BACKPRESSURED, BATCHES_IN, BATCHES_OUT, BUSY, BYTES_OUT, IDLE, Measures, RECORDS_IN,
+    RECORDS_OUT, STATE_BYTES, Sent, Taken, WATERMARK,
+};
 pub use millstream_model::Command;
 pub use restore::Restore;
 pub use snapshot::{SnapshotStream, Snapshots};
 
 use crate::chain::{ChainVisitor, Flow, Notice, Site, Stateful};
 use crate::context::TaskContext;
-use crate::metrics::HistogramHandle;
+use crate::metrics::Times;
+use measures::Measure;
 use millstream_model::job_graph::OperatorId;
 use millstream_model::{
     Barrier, CheckpointId, Error, EventTime, MAX_TIME, Place, Result, Signal, SnapshotKind,
@@ -116,8 +122,9 @@ pub struct Task {
     /// The stop this source has come to: it reads nothing more unless that is given up.
     stop: Option<Barrier>,
     has_drained: bool,
-    /// See [`CHECKPOINT_HOLD`]; from the first checkpoint on.
-    holds_us: Option<HistogramHandle>,
+    measures: Measures,
+    /// The barrier that some inputs have brought, and since when (µs).
+    aligning: Option<(CheckpointId, EventTime)>,
     /// Since when the barrier of this checkpoint has been waiting here (µs).
     waiting: Option<(CheckpointId, EventTime)>,
 }
@@ -130,6 +137,8 @@ impl Task {
         places: Vec<Place>,
         ids: Vec<OperatorId>,
     ) -> Self {
+        let operator = places.first().map_or("", |place| place.operator.as_str());
+        let measures = Measures::new(&context, operator);
         Task {
             head,
             context,
@@ -147,7 +156,8 @@ impl Task {
             newest: None,
             stop: None,
             has_drained: false,
-            holds_us: None,
+            measures,
+            aligning: None,
             waiting: None,
         }
     }
@@ -193,6 +203,11 @@ impl Task {
     /// The task's surroundings.
     pub fn context(&self) -> &TaskContext {
         &self.context
+    }
+
+    /// What its time goes into: for whoever steps it to tell.
+    pub fn times(&mut self) -> &mut Times {
+        &mut self.measures.times
     }
 
     /// Does one piece of work.
@@ -269,6 +284,7 @@ impl Task {
     }
 
     fn start(&mut self) -> Result<()> {
+        self.head.visit(&mut Measure(&self.measures))?;
         // A checkpoint that cannot be restored now cannot be restored the next time either.
         self.fill().map_err(Error::finally)?;
         self.head.open()?;
@@ -344,9 +360,15 @@ impl Task {
         match self.head.poll()? {
             Polled::Took(flow) => {
                 self.dirty = true;
+                self.note_waiting();
                 Ok(self.after(flow))
             }
-            Polled::Barrier(barrier) => self.begin(barrier),
+            Polled::Barrier(barrier) => {
+                let waited = self.aligning.take().filter(|(c, _)| *c == barrier.checkpoint);
+                let us = waited.map_or(0, |(_, since_us)| self.now_us().saturating_sub(since_us));
+                self.measures.aligned(us);
+                self.begin(barrier)
+            }
             Polled::Nothing { until_us } => self.rest(until_us),
             Polled::End => {
                 self.phase = Phase::Ending;
@@ -400,15 +422,19 @@ impl Task {
         Ok(false)
     }
 
+    /// Notes since when inputs wait for a barrier, if they do.
+    fn note_waiting(&mut self) {
+        if self.checkpointing.is_some()
+            && let Some(barrier) = self.head.waiting_for()
+            && self.aligning.is_none_or(|(checkpoint, _)| checkpoint != barrier.checkpoint)
+        {
+            self.aligning = Some((barrier.checkpoint, self.now_us()));
+        }
+    }
+
     /// Notes how long a checkpoint has held this task up.
     fn note_hold(&mut self, since_us: EventTime) {
-        let held_us = self.now_us().saturating_sub(since_us);
-        let (context, places) = (&self.context, &self.places);
-        let holds_us = self.holds_us.get_or_insert_with(|| {
-            let operator = places.first().map_or("", |place| place.operator.as_str());
-            context.job().registry.histogram(operator, CHECKPOINT_HOLD, context.subtask())
-        });
-        holds_us.record(held_us.max(1).unsigned_abs());
+        self.measures.held(self.now_us().saturating_sub(since_us));
     }
 
     fn now_us(&self) -> EventTime {
@@ -477,7 +503,10 @@ impl Task {
                 let cut = self.store.as_ref().map(|store| store.cut()).transpose();
                 if let (Some(snapshot), Some(c)) = (self.snapshot.take(), &self.checkpointing) {
                     match cut {
-                        Ok(cut) => snapshot.finish(c.vertex, self.context.subtask(), cut),
+                        Ok(cut) => {
+                            self.measures.wrote(snapshot.n_bytes());
+                            snapshot.finish(c.vertex, self.context.subtask(), cut);
+                        }
                         Err(error) => self.fail_snapshot(snapshot, error),
                     }
                 }

@@ -85,6 +85,11 @@ impl Snapshot {
         })
     }
 
+    /// Bytes written so far.
+    pub(super) fn n_bytes(&self) -> u64 {
+        self.operators.iter().flat_map(|operator| &operator.parts).map(|part| part.n_bytes).sum()
+    }
+
     /// Everything is written.
     pub(super) fn finish(self, vertex: usize, subtask: usize, cut: Option<StoreCut>) {
         let Snapshot { ended, stream, operators, .. } = self;

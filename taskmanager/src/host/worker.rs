@@ -4,10 +4,18 @@
 //! that could go on for ever has its turn and then waits until the others had theirs. The
 //! order of flag, look and park closes the gap in which a wake-up could be lost: whoever makes a task ready
 //! after the look sees the flag.
+//!
+//! The clock is read twice a turn: at its begin, when what the task waited for is over, and at its end. That serves
+//! both the look for tasks that block and the account of a task's time. How a turn ended tells what the time up to the
+//! next one is: idle, backpressured, or, for a task that could have gone on and waits for its worker, neither; so that
+//! what a task's three times lack is the time in which it could have run and was not stepped. A task that is woken
+//! counts as idle or backpressured until it is stepped: when that became possible would cost a look at the clock in
+//! whoever woke it.
 
 use super::cell::Cell;
 use super::{Shared, TaskEvent};
 use millstream_model::{Error, MAX_TIME};
+use millstream_runtime::metrics::Spent;
 use millstream_runtime::task::{Progress, Task};
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -16,7 +24,8 @@ use std::sync::{Arc, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-/// A step that takes longer than this has blocked: its task gets a thread of its own.
+/// A turn, of four steps at most, that takes longer than this has blocked, or as good as that for those who wait for
+/// their turns: its task gets a thread of its own.
 pub const SLOW_STEP: Duration = Duration::from_millis(100);
 /// Steps before another task gets its turn.
 const STEPS_PER_TURN: usize = 4;
@@ -35,7 +44,19 @@ pub(super) struct Worker {
 enum Turn {
     Ready,
     Idle(i64),
+    Blocked(i64),
     Over(TaskEvent),
+}
+
+impl Turn {
+    /// What the time until the next turn goes into.
+    fn spends(&self) -> Option<Spent> {
+        match self {
+            Turn::Idle(_) => Some(Spent::Idle),
+            Turn::Blocked(_) => Some(Spent::Backpressured),
+            Turn::Ready | Turn::Over(_) => None,
+        }
+    }
 }
 
 impl Worker {
@@ -133,12 +154,16 @@ impl Worker {
             cell.release_done();
             return false;
         };
-        let mut slow = None;
+        let start = Instant::now();
+        task.times().spend(Some(Spent::Busy), start);
         let turn = if cancelled {
             Turn::Over(TaskEvent::Cancelled { task: index })
         } else {
-            self.steps(index, task, &mut slow)
+            steps(index, task)
         };
+        let end = Instant::now();
+        task.times().spend(turn.spends(), end);
+        let took = end.duration_since(start);
         if let Turn::Over(event) = turn {
             // A task that has not finished stays whole until all have ended: if its channels closed now, a
             // neighbour that runs would fail for it, and that might be told as the cause.
@@ -154,14 +179,11 @@ impl Worker {
             return false;
         }
         drop(place);
-        if let Some(took) = slow
-            && self.may_evict
-            && !cell.is_evicted.load(Ordering::Relaxed)
-        {
+        if took > SLOW_STEP && self.may_evict && !cell.is_evicted.load(Ordering::Relaxed) {
             self.evict(index, took);
         }
         let goes_on = match turn {
-            Turn::Idle(deadline_us) => {
+            Turn::Idle(deadline_us) | Turn::Blocked(deadline_us) => {
                 cell.release_idle(deadline_us);
                 false
             }
@@ -178,32 +200,6 @@ impl Worker {
         goes_on
     }
 
-    fn steps(&self, index: usize, task: &mut Task, slow: &mut Option<Duration>) -> Turn {
-        for _ in 0..STEPS_PER_TURN {
-            let start = Instant::now();
-            let step = catch_unwind(AssertUnwindSafe(|| task.step()));
-            let took = start.elapsed();
-            if took > SLOW_STEP {
-                *slow = Some(took);
-            }
-            let error = match step {
-                Ok(Ok(Progress::Busy)) => continue,
-                Ok(Ok(Progress::Idle(until_us) | Progress::Blocked(until_us))) => {
-                    return Turn::Idle(until_us);
-                }
-                Ok(Ok(Progress::Done)) => return Turn::Over(TaskEvent::Finished { task: index }),
-                Ok(Err(error)) => error.at(&task.current_place()),
-                // An error that had no other way out.
-                Err(payload) => match payload.downcast::<Error>() {
-                    Ok(error) => error.at(&task.current_place()),
-                    Err(payload) => panic_error(&*payload).at(&task.current_place()),
-                },
-            };
-            return Turn::Over(TaskEvent::Failed { task: index, error });
-        }
-        Turn::Ready
-    }
-
     /// Gives a task that blocks its worker a thread of its own.
     fn evict(&self, task: usize, took: Duration) {
         self.cell(task).is_evicted.store(true, Ordering::SeqCst);
@@ -212,7 +208,7 @@ impl Worker {
             Ok(_) => tracing::warn!(
                 task,
                 took_ms = took.as_millis() as u64,
-                "a step took long: its task now has a thread of its own; use `async_map` for calls that wait"
+                "a turn took long: its task now has a thread of its own; use `async_map` for calls that wait"
             ),
             Err(error) => {
                 self.cell(task).is_evicted.store(false, Ordering::SeqCst);
@@ -220,6 +216,26 @@ impl Worker {
             }
         }
     }
+}
+
+/// Steps a task until its turn is over.
+fn steps(index: usize, task: &mut Task) -> Turn {
+    for _ in 0..STEPS_PER_TURN {
+        let error = match catch_unwind(AssertUnwindSafe(|| task.step())) {
+            Ok(Ok(Progress::Busy)) => continue,
+            Ok(Ok(Progress::Idle(until_us))) => return Turn::Idle(until_us),
+            Ok(Ok(Progress::Blocked(until_us))) => return Turn::Blocked(until_us),
+            Ok(Ok(Progress::Done)) => return Turn::Over(TaskEvent::Finished { task: index }),
+            Ok(Err(error)) => error.at(&task.current_place()),
+            // An error that had no other way out.
+            Err(payload) => match payload.downcast::<Error>() {
+                Ok(error) => error.at(&task.current_place()),
+                Err(payload) => panic_error(&*payload).at(&task.current_place()),
+            },
+        };
+        return Turn::Over(TaskEvent::Failed { task: index, error });
+    }
+    Turn::Ready
 }
 
 /// Drops a task. That runs user code (destructors), so it may panic too.

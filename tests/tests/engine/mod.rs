@@ -7,6 +7,7 @@
 mod endings;
 mod exactly_once;
 mod memory;
+mod metrics;
 mod operator_state;
 mod recovery;
 mod results;
