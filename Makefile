@@ -1,26 +1,30 @@
 # The commands of this repository; `make` alone lists them. What they need from the system is in ci/packages.txt.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fmt doc bench bench-flink crash soak rocksdb rocksdb-env packages rust
+.PHONY: help demo cluster-demo test check fmt doc bench bench-flink crash soak rocksdb rocksdb-env packages rust
 
 help: ## this list
 	@echo "Millstream: streaming jobs in Rust."
 	@echo
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo "Variables:"
 	@echo "  MILLSTREAM_DATA=DIR   the full data set for the tests (default: ../shared/data, used if it is there)"
 	@echo "  SEEDS=n FIRST_SEED=m  for soak: how many histories, and from which seed on"
+	@echo "  CHAOS=n               for soak: so many trials with clusters of real processes instead, from FIRST_SEED on"
 	@echo "  ROWS=w2,q5  QUICK=1   for the benchmarks: only these rows; small inputs"
 	@echo "  N=100  SEED=7         for crash: so many runs; the first is told by this number"
 
 demo: packages rust ## install what is missing, build, run the flights job on the sample
 	cargo run --release -p millstream-examples --bin flights
 
+cluster-demo: packages rust ## a cluster of real processes; one is killed in mid-job, and the output is the same
+	cargo run --release -p millstream-tests --bin cluster-demo
+
 test: rust ## format, lints, all tests, documentation examples
 	@ci/test
 
-soak: packages rust ## SEEDS=10000 random histories of the simulated world, and all transcripts; adds to SOAK.md
+soak: packages rust ## SEEDS=10000 random histories of the simulated world, and all transcripts; or CHAOS=n hurt clusters
 	@ci/soak
 
 check: rust ## compile everything without running it (fast)

@@ -217,6 +217,21 @@ impl Environment {
         self.inner.config.parallelism
     }
 
+    /// Whether the job goes on from a checkpoint or savepoint (the option `restore`), or would if there were one:
+    /// then output that is there already may be its own.
+    ///
+    /// ```
+    /// # use millstream::prelude::*;
+    /// # fn main() -> Result<()> {
+    /// let env = Environment::builder().args(["--restore", "savepoints/savepoint-1"]).build()?;
+    /// assert!(env.is_restoring());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn is_restoring(&self) -> bool {
+        self.inner.config.restore.is_some()
+    }
+
     /// A value that is computed once, where the program was started. On a cluster, `main` runs again on every
     /// machine that runs tasks of the job; there the value is the one that was computed first. For everything that
     /// could be different elsewhere: files, the clock, random numbers, answers of services.

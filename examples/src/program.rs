@@ -39,13 +39,6 @@ pub fn is_explaining() -> bool {
     std::env::args().any(|argument| argument == "--explain" || argument.starts_with("--explain="))
 }
 
-/// Whether the run goes on from a checkpoint or savepoint, or from the beginning because there is none yet:
-/// then output that is there may be its own.
-pub fn is_restoring() -> bool {
-    let mut arguments = std::env::args();
-    arguments.any(|a| a == "--restore" || a.starts_with("--restore=") || a.starts_with("restore="))
-}
-
 /// Ends a program: an error is shown as one line on standard error, and the exit code is 1.
 pub fn finish(result: Result<()>) -> ExitCode {
     match result {

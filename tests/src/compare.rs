@@ -102,6 +102,24 @@ pub fn compare_lines(expected: &[u8], mut actual: Vec<&[u8]>) -> Result<usize, D
     if wanted == actual { Ok(actual.len()) } else { Err(difference(&wanted, &actual)) }
 }
 
+/// Compares the lines of all `part-*` files in two folders. Answers how many there are.
+///
+/// # Errors
+/// A folder cannot be read, or the lines differ.
+pub fn compare_folders(expected: &Path, actual: &Path) -> Result<usize, Mismatch> {
+    let content = |dir: &Path| -> Result<Vec<Vec<u8>>, Mismatch> {
+        part_files(dir)?.iter().map(|part| read(part)).collect()
+    };
+    let mut wanted = b"header\n".to_vec();
+    for line in content(expected)?.iter().flat_map(|part| lines(part)) {
+        wanted.extend_from_slice(line);
+        wanted.push(b'\n');
+    }
+    let actual = content(actual)?;
+    let actual = actual.iter().flat_map(|part| lines(part)).collect();
+    compare_lines(&wanted, actual).map_err(Mismatch::Lines)
+}
+
 /// The file of `dir` with the expected lines of result `name`: `name.csv` or `name.csv.gz`.
 pub fn expected_file(dir: &Path, name: &str) -> Option<PathBuf> {
     ["csv", "csv.gz"]

@@ -3,9 +3,12 @@
 //! The tests themselves are one binary (`tests/all.rs`), because every further test binary links the whole engine once
 //! more. Nothing depends on this package, so it may panic freely: a panic here is a failed test.
 
+pub mod chaos;
+pub mod cluster;
 pub mod compare;
 pub mod crash;
 pub mod data;
 pub mod program;
 pub mod queries;
 pub mod soak;
+pub mod unruly;

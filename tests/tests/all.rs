@@ -1,5 +1,6 @@
 //! Every workspace-wide test, in one binary: each further one would link the whole engine once more.
 
+mod cluster;
 mod compile_fail;
 mod crash;
 mod engine;

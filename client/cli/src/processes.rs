@@ -11,6 +11,7 @@ use millstream_jobmanager::job::cluster as master;
 use millstream_jobmanager::process::JobManagerConfig;
 use millstream_taskmanager::hosts::HostLimits;
 use millstream_taskmanager::process::TaskManagerConfig;
+use std::io::IsTerminal;
 use std::sync::Arc;
 use tracing_subscriber::EnvFilter;
 
@@ -72,7 +73,8 @@ fn failed(error: Error) -> Failure {
 fn log_to_stderr() {
     let filter =
         EnvFilter::try_from_env("MILLSTREAM_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
-    let to_stderr = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(ansi);
-    to_stderr.with_writer(std::io::stderr).init();
+    // Colours would only be in the way in a file.
+    let is_shown = std::io::stderr().is_terminal();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    log.with_ansi(is_shown).init();
 }

@@ -9,13 +9,20 @@
 //! cargo run --release -p millstream-examples --bin flights -- --data ../shared/data --parallelism 2
 //! cargo run --release -p millstream-examples --bin flights -- --explain
 //! ```
+//!
+//! With `--out DIR` the hours and the late flights go to files instead of a table: those are whole also when the job
+//! is restarted or its machines die (`make cluster-demo` shows it), while what a program collects is not kept by
+//! checkpoints.
 
+use clap::Parser;
 use millstream::prelude::*;
 use millstream_examples::clock::format_minute;
 use millstream_examples::input::read;
-use millstream_examples::program::{data_dir, finish};
+use millstream_examples::program::{arguments, finish, sample_dir};
 use millstream_examples::records::{Airline, Departure};
 use serde::{Deserialize, Serialize};
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 #[global_allocator]
@@ -65,15 +72,30 @@ impl Aggregate<Departure> for SumDelays {
 /// An airline's hour: its code, the start of the hour, its flights.
 type Hour = (Text, EventTime, Delays);
 
+/// How late each airline leaves, hour by hour
+#[derive(Parser)]
+struct Arguments {
+    /// The folder of the data; without it the sample of the repository
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Reads at most so many flights a second
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    rate: Option<u64>,
+    /// Writes files into this folder, new or empty, instead of showing a table
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+}
+
 fn main() -> ExitCode {
     finish(run())
 }
 
 fn run() -> Result<()> {
     let env = Environment::from_args()?;
-    let data = data_dir(&env);
+    let Arguments { data, rate, out } = arguments(&env);
+    let data = data.unwrap_or_else(sample_dir);
     let times = Watermarks::bounded(mins(15)).on(|departure: &Departure| departure.sched_ts);
-    let hours = read(&env, &data, None, times)
+    let hours = read(&env, &data, rate, times)
         .key_by_ref(|departure| &departure.carrier)
         .window(Tumbling::of(hours(1)))
         .late_to(&LATE)
@@ -83,7 +105,14 @@ fn run() -> Result<()> {
         })
         .name("hourly delays")
         .uid("hourly-delays");
-    let late = hours.side_output(&LATE).collect();
+    let late = hours.side_output(&LATE);
+    if let Some(out) = out {
+        write(hours, late, &out);
+        let result = env.execute("flights")?;
+        println!("written to {} in {:.1?}", out.display(), result.elapsed());
+        return Ok(());
+    }
+    let late = late.collect();
     let hours = hours.collect();
     let airlines = read::<Airline>(&env, &data, None, Watermarks::none()).collect();
 
@@ -98,6 +127,20 @@ fn run() -> Result<()> {
         late.len()
     );
     Ok(())
+}
+
+/// A line for each hour of an airline, and for each flight that was late.
+fn write(hours: DataStream<Hour>, late: DataStream<Departure>, out: &Path) {
+    let hour = |(carrier, start, delays): &Hour, line: &mut String| {
+        let (start, Delays { n_flights, minutes }) = (format_minute(*start), delays);
+        write!(line, "{carrier},{start},{n_flights},{minutes}")
+    };
+    let flight = |departure: &Departure, line: &mut String| {
+        let Departure { carrier, sched_ts, delay_min, .. } = departure;
+        write!(line, "{carrier},{},{delay_min}", format_minute(*sched_ts))
+    };
+    hours.sink(FileSink::formatted(out.join("hours"), hour)).name("hours").uid("hours");
+    late.sink(FileSink::formatted(out.join("late"), flight)).name("late").uid("late");
 }
 
 /// A line for each airline, the least punctual first.

@@ -7,7 +7,7 @@ use super::stopped::{self, Stopped};
 use super::{Begin, OpenStorage, Restored, locate};
 use millstream_model::job_graph::{JobGraph, OperatorId};
 use millstream_model::settings::{JobSettings, RestoreFrom};
-use millstream_model::{Error, Result};
+use millstream_model::{CheckpointId, Error, Result};
 use millstream_proto::message::TargetFolder;
 use millstream_state::snapshot::manifest::parse_checkpoint_folder;
 use millstream_state::snapshot::{
@@ -53,9 +53,13 @@ pub(super) fn begin(
         Some(RestoreFrom::Latest) => go_on(settings, graph, storage, open_storage),
         Some(RestoreFrom::Path(path)) => {
             let whole = std::path::absolute(path).unwrap_or_else(|_| path.clone());
-            let is_stop = |stop: &Stopped| stop.savepoint == *path || stop.savepoint == whole;
-            let goes_on = completed(&**storage)?.is_empty()
-                && stopped::newest(&**storage)?.as_ref().is_some_and(is_stop);
+            let newest = newest(&**storage)?;
+            // What the run before was stopped with is where `latest` goes on from, too.
+            let is_stop = |stop: &Stopped| {
+                (stop.savepoint == *path || stop.savepoint == whole)
+                    && Some(stop.checkpoint) > newest
+            };
+            let goes_on = stopped::newest(&**storage)?.as_ref().is_some_and(is_stop);
             if !goes_on && let Some(what) = earlier_run(&**storage)? {
                 return Err(Error::user(format!(
                     "{what}: choose another `checkpoint-dir`, or delete what is there"
@@ -65,6 +69,12 @@ pub(super) fn begin(
             Ok((Begin::At(fitting(settings, graph, storage, target)?), None))
         }
     }
+}
+
+/// The number of the newest checkpoint.
+fn newest(storage: &dyn CheckpointStorage) -> Result<Option<CheckpointId>> {
+    let number = |folder: &String| parse_checkpoint_folder(folder).map(|(id, _)| id);
+    Ok(completed(storage)?.last().and_then(number))
 }
 
 /// What an earlier run has left to go on from.
@@ -88,8 +98,7 @@ fn go_on(
     storage: &Arc<dyn CheckpointStorage>,
     open_storage: &OpenStorage,
 ) -> Result<(Begin, Option<Restored>)> {
-    let number = |folder: &String| parse_checkpoint_folder(folder).map(|(id, _)| id);
-    let newest = completed(&**storage)?.last().and_then(number);
+    let newest = newest(&**storage)?;
     if let Some(stopped) = stopped::newest(&**storage)?.filter(|s| Some(s.checkpoint) > newest) {
         let place = stopped.savepoint.display();
         let restore = locate(&stopped.savepoint, open_storage)

@@ -27,6 +27,9 @@ const MAX_AWAIT_MS: u64 = 60_000;
 /// The longest piece of a log.
 const MAX_LOG_BYTES: u64 = 4 << 20;
 
+/// The longest name of a job.
+const MAX_NAME_BYTES: usize = 1000;
+
 /// See the module's text.
 #[derive(Clone)]
 pub(crate) struct Desk {
@@ -93,6 +96,7 @@ impl Desk {
     }
 
     async fn submit(&self, submission: Box<Submission>) -> Result<JobId> {
+        check_name(&submission.start.graph.name)?;
         let (id, n_bytes) = (submission.program, submission.program_bytes);
         let programs = self.shared.programs.clone();
         match blocking(move || programs.size(id)).await? {
@@ -272,4 +276,20 @@ pub(super) async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(work)
         .await
         .unwrap_or_else(|_| Err(Error::internal("a thread that reads or writes files is gone")))
+}
+
+/// Makes sure that a job's name can be shown: it stands in logs and tables, where it must not look like something else.
+fn check_name(name: &str) -> Result<()> {
+    let n_bytes = name.len();
+    if n_bytes > MAX_NAME_BYTES {
+        return Err(Error::user(format!(
+            "the job's name has {n_bytes} bytes: give it one of at most {MAX_NAME_BYTES}"
+        )));
+    }
+    match name.chars().find(|c| c.is_control()) {
+        Some(c) => Err(Error::user(format!(
+            "the job's name contains the control character {c:?}: give it one without"
+        ))),
+        None => Ok(()),
+    }
 }

@@ -25,6 +25,7 @@ use spawn::Launch;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
@@ -202,8 +203,9 @@ async fn live(
     listener.tell(Event::Started).await;
     // Aborted, it closes the channel in that direction.
     let writer = tokio::spawn(write(writer, epoch, start, ordered));
-    let from = listener.clone();
-    let mut reader = tokio::spawn(async move { read(reader, &from).await });
+    let has_spoken = Arc::new(AtomicBool::new(false));
+    let (from, speaks) = (listener.clone(), Arc::clone(&has_spoken));
+    let mut reader = tokio::spawn(async move { read(reader, &speaks, &from).await });
     let mut heard = None;
     let exit = tokio::select! {
         exit = &mut process.exit => Some(exit),
@@ -231,6 +233,13 @@ async fn live(
         reader.abort();
     }
     let exit = match exit {
+        // Its `main` came to an end before it was anybody's host, and would again.
+        Ok(exit) if exit.is_by_itself() && !has_spoken.load(Ordering::Relaxed) => {
+            return Error::user(format!(
+                "the program ended before it came to the `execute` that submitted the job: {exit}"
+            ))
+            .finally();
+        }
         Ok(exit) => exit.to_string(),
         Err(e) => return Error::internal("a host's thread ended early").caused_by(e),
     };
@@ -258,7 +267,7 @@ async fn write(
 }
 
 /// Passes on what the host says, until it says nothing more.
-async fn read(stream: OwnedReadHalf, listener: &Listener) -> Result<()> {
+async fn read(stream: OwnedReadHalf, has_spoken: &AtomicBool, listener: &Listener) -> Result<()> {
     let mut stream = tokio::io::BufReader::new(stream);
     loop {
         let mut sealed = Vec::new();
@@ -277,6 +286,7 @@ async fn read(stream: OwnedReadHalf, listener: &Listener) -> Result<()> {
         }
         (&mut stream).take(length as u64).read_to_end(&mut sealed).await?;
         let (_, message) = envelope::open(&sealed)?;
+        has_spoken.store(true, Ordering::Relaxed);
         listener.tell(Event::Said(sealed.len(), message)).await;
     }
 }

@@ -145,6 +145,13 @@ fn thread(name: &str, run: impl FnOnce() + Send + 'static) -> Result<()> {
     spawned.map(drop).map_err(|e| Error::external("the system refused a thread").caused_by(e))
 }
 
+impl Exit {
+    /// Whether the program came to an end of its own making, be it a good one.
+    pub(super) fn is_by_itself(&self) -> bool {
+        self.status.as_ref().is_ok_and(|status| status.code().is_some())
+    }
+}
+
 impl fmt::Display for Exit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.status {

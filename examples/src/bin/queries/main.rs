@@ -30,7 +30,7 @@ mod words;
 use clap::Parser;
 use clap::builder::PossibleValuesParser;
 use millstream::prelude::*;
-use millstream_examples::program::{arguments, finish, is_explaining, is_restoring};
+use millstream_examples::program::{arguments, finish, is_explaining};
 use run::{Run, clear};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -94,9 +94,10 @@ fn run() -> Result<()> {
     let Arguments { query, data, out, rate, overwrite } = arguments(&env);
     let query = QUERIES.into_iter().find(|q| q.id == query).expect("clap knows the queries");
     // What a run that is gone on with has written is its output too; the sinks know what of it counts.
-    if !is_explaining() && !is_restoring() {
+    // On a cluster every host comes by here, also one that replaces another in mid-job.
+    if !is_explaining() && !env.is_restoring() {
         let results = QUERIES.iter().flat_map(|query| query.results);
-        clear(&out, results.copied(), overwrite)?;
+        env.once("the output folder is empty", || clear(&out, results.copied(), overwrite))?;
     }
     (query.build)(&Run { env: env.clone(), data, out, rate });
     env.execute(query.id)?;

@@ -56,7 +56,7 @@ pub fn start(spec: JobSpec, link: Box<dyn Link>, settings: Settings) -> Result<S
 fn run(spec: JobSpec, link: Arc<dyn Link>, settings: Settings, inbox: &Receiver<JobInput>) {
     let clock = Clock::start();
     let watch = Watch::new(&spec, clock);
-    let span = tracing::info_span!("job", id = %spec.id, name = %spec.submission.start.graph.name);
+    let span = tracing::info_span!("job", id = %spec.id, name = ?spec.submission.start.graph.name);
     let _entered = span.enter();
     match open(&spec, &link, clock, settings) {
         Ok(master) => {

@@ -7,6 +7,7 @@
 
 mod words;
 
+use words::{CAUSE_MS, FINISH_MS};
 pub(super) use words::{Effect, Input, Timeouts};
 
 use super::placement::{place, slots_of};
@@ -18,9 +19,6 @@ use millstream_proto::message::{
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-
-/// How long hosts have to tell what accumulated, in ms.
-const FINISH_MS: u64 = 5_000;
 
 /// See the module's text.
 #[derive(Debug)]
@@ -49,6 +47,8 @@ struct Attempt {
     /// Hosts that were told to run their tasks, and have not said that they cannot.
     told: BTreeSet<u32>,
     answered: Vec<bool>,
+    /// A host has lost another: until when a better reason is waited for, and what it said.
+    lost_peer: Option<(u64, Error)>,
     /// When hosts that have not ended their tasks are ended, once these are to end.
     cancelled_until_ms: Option<u64>,
 }
@@ -160,8 +160,9 @@ impl Rollout {
         });
         let cancelled =
             attempt.filter(|a| a.answered.contains(&false)).and_then(|a| a.cancelled_until_ms);
+        let lost_peer = attempt.and_then(|a| a.lost_peer.as_ref()).map(|(until_ms, _)| *until_ms);
         let finishing = self.finishing.as_ref().map(|f| f.until_ms);
-        [adopting, cancelled, finishing].into_iter().flatten().min()
+        [adopting, cancelled, lost_peer, finishing].into_iter().flatten().min()
     }
 
     fn deploy(&mut self, number: u32, begin: Begin, token: [u8; 16], effects: &mut Vec<Effect>) {
@@ -175,6 +176,7 @@ impl Rollout {
             placement: vec![u32::MAX; self.slot_of_task.len()],
             told: BTreeSet::new(),
             answered: vec![false; self.slot_of_task.len()],
+            lost_peer: None,
             cancelled_until_ms: None,
         });
         effects.push(Effect::RequestSlots(self.n_slots));
@@ -271,7 +273,13 @@ impl Rollout {
         }
     }
 
-    fn heard(&mut self, id: TaskManagerId, message: FromHost, effects: &mut Vec<Effect>) {
+    fn heard(
+        &mut self,
+        now_ms: u64,
+        id: TaskManagerId,
+        message: FromHost,
+        effects: &mut Vec<Effect>,
+    ) {
         if !self.hosts.contains_key(&id) {
             return;
         }
@@ -303,8 +311,10 @@ impl Rollout {
             }
             FromHost::Snapshot { attempt, event } => effects.push(Effect::Snapshot(attempt, event)),
             FromHost::PeerLost { attempt, error, .. } if Some(attempt) == newest => {
-                if self.attempt.as_ref().is_some_and(|a| a.cancelled_until_ms.is_none()) {
-                    effects.push(Effect::Failed(error));
+                let running = self.attempt.as_mut().filter(|a| a.cancelled_until_ms.is_none());
+                if let Some(attempt) = running {
+                    let until_ms = now_ms.saturating_add(CAUSE_MS);
+                    attempt.lost_peer.get_or_insert((until_ms, error));
                 }
             }
             FromHost::Report(report) => self.reported(id, report, effects),
@@ -381,6 +391,7 @@ impl Rollout {
         let until_ms = now_ms.saturating_add(self.timeouts.cancel_ms);
         let Some(attempt) = &mut self.attempt else { return };
         attempt.cancelled_until_ms.get_or_insert(until_ms);
+        attempt.lost_peer = None;
         if matches!(attempt.stage, Stage::Adopt { .. }) {
             // Whoever is found later is told then.
             return;
@@ -489,6 +500,12 @@ impl Rollout {
                 }
             }
         }
+        let attempt = self.attempt.as_mut();
+        if let Some((_, error)) =
+            attempt.and_then(|a| a.lost_peer.take_if(|(until_ms, _)| *until_ms <= now_ms))
+        {
+            effects.push(Effect::Failed(error));
+        }
         if let Some(finishing) = self.finishing.take_if(|f| f.until_ms <= now_ms) {
             self.end(finishing, effects);
         }
@@ -555,6 +572,7 @@ impl Machine for Rollout {
                     placement: record.placement,
                     told: BTreeSet::new(),
                     answered: vec![false; n_tasks],
+                    lost_peer: None,
                     cancelled_until_ms: None,
                 });
                 self.adopt_if_found(effects);
@@ -571,7 +589,7 @@ impl Machine for Rollout {
                     self.host_gone(id, &error, effects);
                 }
             }
-            Input::FromHost { id, message } => self.heard(id, message, effects),
+            Input::FromHost { id, message } => self.heard(now_ms, id, message, effects),
             Input::Tick => self.tick(now_ms, effects),
         }
     }

@@ -199,6 +199,23 @@ fn what_breaks_an_attempt_on_its_way_fails_it_once() {
 }
 
 #[test]
+fn a_lost_peer_is_a_reason_only_if_no_better_one_is_heard() {
+    let lost = || FromHost::PeerLost { attempt: 0, host: 0, error: Error::external("reset") };
+    let mut story = Story::running();
+    assert_eq!(story.host(B, lost()), [""; 0]);
+    assert_eq!(story.0.wake_at_ms(), Some(CAUSE_MS));
+    let died = Input::HostEnded { id: A, error: Error::external("SIGABRT") };
+    assert_eq!(story.on(died), ["task 0 failed: SIGABRT", "task 2 failed: SIGABRT"]);
+    story.on(Input::Cancel);
+    assert_eq!(story.at(CAUSE_MS, Input::Tick)[0], "stop b", "nothing more of the peer");
+
+    let mut story = Story::running();
+    assert_eq!(story.host(B, lost()), [""; 0]);
+    assert_eq!(story.at(CAUSE_MS - 1, Input::Tick), [""; 0]);
+    assert_eq!(story.at(CAUSE_MS, Input::Tick), ["failed: reset"]);
+}
+
+#[test]
 fn a_deployment_that_fails_on_one_host_is_cancelled_on_the_other() {
     let mut story = Story::new();
     story.deploy(0);

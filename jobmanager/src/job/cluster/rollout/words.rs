@@ -6,6 +6,12 @@ use millstream_proto::message::{
     Begin, FromHost, SnapshotEvent, TaskEvent, TaskManagerId, TaskState, ToHost,
 };
 
+/// How long hosts have to tell what accumulated, in ms.
+pub(super) const FINISH_MS: u64 = 5_000;
+/// How long after a host has lost another it may take until it is known what became of that one, in ms. Those around
+/// it notice a death first, but can only say that a connection broke.
+pub(super) const CAUSE_MS: u64 = 1_500;
+
 /// What happens.
 #[derive(Debug)]
 pub(in crate::job::cluster) enum Input {

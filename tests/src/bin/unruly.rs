@@ -1,0 +1,62 @@
+//! A job that counts, and does one unruly thing when it is told to: for tests of what that does to others.
+//!
+//! It numbers records, counts them by key and writes every count, so any record that is lost or counted twice shows in
+//! its output. `--do WHAT --at I` says what happens at record I; with `--once FILE` it happens once in the life of
+//! the job, however often it is restarted: who gets there first makes the file.
+
+use std::fmt::Write;
+use std::fs::OpenOptions;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use millstream::prelude::*;
+use millstream_tests::unruly::{N_KEYS, What};
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn number(env: &Environment, name: &str, default: u64) -> Result<u64> {
+    match env.arg_opt(name) {
+        None => Ok(default),
+        Some(text) => {
+            text.parse().map_err(|_| Error::user(format!("`--{name} {text}` is no number")))
+        }
+    }
+}
+
+fn run() -> Result<()> {
+    let env = Environment::from_args()?;
+    let (n, rate) = (number(&env, "n", 10_000)?, number(&env, "rate", 10_000)?);
+    let (at, out) = (number(&env, "at", 0)?, PathBuf::from(env.arg("out")?));
+    let what = env.arg_opt("do").map(|word| word.parse::<What>()).transpose()?;
+    let once = env.arg_opt("once").map(PathBuf::from);
+    let is_host = std::env::var_os("MILLSTREAM_HOST_CHANNEL").is_some();
+    if what == Some(What::Exit) && is_host {
+        eprintln!("there is nothing to be done here");
+        return Ok(());
+    }
+    let name = if what == Some(What::Drift) && is_host { "others" } else { "numbers" };
+    let numbers = env.source(Generator::new(n, |i| i).rate(rate), Watermarks::none());
+    let numbers = numbers.uid("numbers").name(name).map(move |i| {
+        if let Some(what) = what.filter(|_| i == at)
+            && once.as_ref().is_none_or(|flag| {
+                OpenOptions::new().write(true).create_new(true).open(flag).is_ok()
+            })
+        {
+            what.happens();
+        }
+        i
+    });
+    let counts = numbers.key_by(|i| *i % N_KEYS).count().uid("counts");
+    let show = |(key, n): &(u64, u64), line: &mut String| write!(line, "{key},{n}");
+    counts.sink(FileSink::formatted(out, show).overwrite()).name("out").uid("out");
+    env.execute("unruly")?;
+    Ok(())
+}

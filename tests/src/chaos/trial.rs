@@ -1,0 +1,242 @@
+//! One trial, from the drawing of its number to the comparison of its output.
+
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use millstream::cluster::message::{ClientReply, ClientRequest, JobId, JobPhase};
+use nix::sys::signal::Signal;
+
+use super::disk::SmallDisk;
+use super::{HURTS, Hurt};
+use crate::cluster::{Cluster, Network, Plan, signal, until};
+use crate::compare::{compare_sorted, lines, read};
+use crate::crash::Random;
+use crate::data::sample_dir;
+use crate::program::example;
+use crate::queries::{Query, SAMPLE};
+use crate::unruly::{Unruly, UnrulyJob, What};
+
+/// How long the query takes that runs beside the job, in ms.
+const BESIDE_MS: u64 = 8_000;
+/// Records of the job in a second: it takes about as long.
+const RATE: u64 = 1_000;
+const CODE: [What; 5] = [What::Panic, What::Abort, What::Quit, What::Loop, What::Hog];
+/// What a host may allocate where one takes all it can have.
+const HOST_BYTES: &str = "805306368";
+
+/// See the module's text.
+pub(super) struct Trial {
+    random: Random,
+    hurt: Hurt,
+    code: What,
+    query: &'static Query,
+    parallelism: u64,
+    settings: Vec<String>,
+}
+
+/// The jobs of a trial.
+struct Jobs {
+    hurt: UnrulyJob,
+    beside: JobId,
+}
+
+impl Trial {
+    pub(super) fn draw(seed: u64) -> Trial {
+        let mut random = Random(seed);
+        let mut pick = |words: &[&str]| words[random.below(words.len() as u64) as usize].to_owned();
+        let mode = pick(&["exactly-once", "exactly-once", "unaligned"]);
+        let settings = [
+            format!("driver={}", pick(&["cooperative", "threads"])),
+            format!("chaining={}", pick(&["true", "false"])),
+            format!("batch-size={}", pick(&["1024", "64"])),
+            format!("checkpoint-mode={mode}"),
+            format!("checkpoint-interval={}", pick(&["50ms", "200ms", "500ms"])),
+        ];
+        let settings = settings.into_iter().flat_map(|s| ["-D".to_owned(), s]).collect();
+        Trial {
+            hurt: HURTS[(seed % HURTS.len() as u64) as usize],
+            code: CODE[(seed / HURTS.len() as u64 % CODE.len() as u64) as usize],
+            query: Query::of(SAMPLE[random.below(SAMPLE.len() as u64) as usize]),
+            parallelism: random.between(1, 4),
+            settings,
+            random,
+        }
+    }
+
+    pub(super) fn what(&self) -> String {
+        let code = match self.hurt {
+            Hurt::UserCode => format!(" ({})", self.code.word()),
+            _ => String::new(),
+        };
+        let (hurt, id, parallelism) = (self.hurt, self.query.id, self.parallelism);
+        let settings = self.settings.iter().filter(|word| *word != "-D").cloned();
+        let settings = settings.collect::<Vec<_>>().join(" ");
+        format!("{hurt:?}{code} at {parallelism}, {id} beside, {settings}")
+    }
+
+    /// Runs it; how often the cluster was hurt.
+    pub(super) fn run(&mut self) -> u64 {
+        let mut plan = Plan::new(2, 4);
+        plan.is_proxied = self.hurt == Hurt::Network;
+        // Where silence is what is tried, it is soon noticed; elsewhere a busy machine is no reason for a loss.
+        let timeout_ms = match self.hurt {
+            Hurt::PauseTaskManager | Hurt::Network => "1500",
+            _ => "20000",
+        };
+        plan.job_manager =
+            ["--heartbeat", "300", "--heartbeat-timeout", timeout_ms].map(Into::into).into();
+        if self.hurt == Hurt::UserCode {
+            plan.task_manager = ["--host-memory", HOST_BYTES].map(Into::into).into();
+        }
+        let mut cluster = Cluster::with(plan);
+        let dir = cluster.dir().join("hurt");
+        // Held to the end: the output lies on it.
+        let disk = if self.hurt == Hurt::FullDisk { SmallDisk::mount(&dir) } else { None };
+        if self.hurt == Hurt::FullDisk && disk.is_none() {
+            eprintln!("no disk can be mounted here, so none is full");
+            return 0;
+        }
+        let jobs = self.start(&cluster, &dir);
+        let n_hurts = self.hurt(&mut cluster, disk.as_ref(), &jobs);
+        self.check(&cluster, &jobs);
+        n_hurts
+    }
+
+    fn start(&mut self, cluster: &Cluster, dir: &Path) -> Jobs {
+        let (data, out) = (sample_dir(), cluster.dir().join("beside"));
+        let input = read(&data.join(self.query.input)).expect("the sample is there");
+        let rate = (lines(&input).len() as u64 * 1000 / BESIDE_MS).max(1);
+        let mut beside = example("queries");
+        beside.arg(self.query.id).arg("--data").arg(&data).arg("--out").arg(&out);
+        beside.args(["--rate", &rate.to_string(), "-p", "2", "--checkpoint-interval", "200ms"]);
+        beside.arg("--checkpoint-dir").arg(cluster.dir().join("beside-checkpoints"));
+        let beside = cluster.submit(beside);
+
+        let n = self.random.between(6_000, 12_000);
+        let parallelism = self.parallelism.to_string();
+        let settings: Vec<&str> = self.settings.iter().map(String::as_str).collect();
+        let job = Unruly::paced(dir, n, RATE).args(&settings).args(&["-p", &parallelism]);
+        let job = match self.hurt {
+            Hurt::UserCode => job.args(&["-D", "cancel-timeout=500ms"]).does(self.code),
+            _ => job,
+        };
+        Jobs { hurt: job.submit(cluster), beside }
+    }
+
+    fn wait(&mut self, from_ms: u64, to_ms: u64) {
+        thread::park_timeout(Duration::from_millis(self.random.between(from_ms, to_ms)));
+    }
+
+    fn any<T: Copy>(&mut self, of: &[T]) -> Option<T> {
+        of.get(self.random.below(of.len() as u64) as usize).copied()
+    }
+
+    fn hurt(&mut self, cluster: &mut Cluster, disk: Option<&SmallDisk>, jobs: &Jobs) -> u64 {
+        if self.hurt == Hurt::UserCode {
+            if self.code == What::Loop {
+                let flag = jobs.hurt.out.with_file_name("done");
+                until("the job loops", || flag.exists().then_some(()));
+                self.wait(0, 1000);
+                let reply = cluster.ask(ClientRequest::Cancel(jobs.hurt.id));
+                assert!(matches!(reply, ClientReply::Yes), "{reply:?}");
+            }
+            return 1;
+        }
+        // Sometimes while the jobs are only being started.
+        if self.random.below(4) > 0 {
+            cluster.wait_until(jobs.hurt.id, "it runs", |detail| detail.overview.records > 0);
+        }
+        let mut n_hurts = 0;
+        for _ in 0..self.random.between(1, 4) {
+            self.wait(0, 1500);
+            if cluster.detail(jobs.hurt.id).overview.state.is_terminal() {
+                break;
+            }
+            n_hurts += u64::from(self.hurt_once(cluster, disk, jobs));
+        }
+        assert!(n_hurts > 0, "the job had ended before it could be hurt");
+        n_hurts
+    }
+
+    /// Whether there was anything to be hurt.
+    fn hurt_once(&mut self, cluster: &mut Cluster, disk: Option<&SmallDisk>, jobs: &Jobs) -> bool {
+        match self.hurt {
+            Hurt::KillTaskManager => {
+                let Some(victim) = self.any(&cluster.task_managers()) else { return false };
+                cluster.kill_task_manager(victim);
+                self.wait(0, 500);
+                cluster.add_task_manager();
+            }
+            Hurt::KillHost => {
+                let Some(pid) = self.any(&jobs.hurt.hosts(cluster)) else { return false };
+                signal(pid, Signal::SIGKILL);
+            }
+            Hurt::KillJobManager => {
+                cluster.kill_job_manager();
+                self.wait(0, 1500);
+                cluster.restart_job_manager();
+            }
+            Hurt::PauseTaskManager => {
+                let Some(number) = self.any(&cluster.task_managers()) else { return false };
+                let pid = cluster.task_manager(number);
+                self.pause(pid);
+            }
+            Hurt::PauseHost => {
+                let Some(pid) = self.any(&jobs.hurt.hosts(cluster)) else { return false };
+                self.pause(pid);
+            }
+            Hurt::Network => {
+                let network = if self.random.below(2) == 0 { Network::Slow } else { Network::Cut };
+                cluster.set_network(network);
+                self.wait(0, 2500);
+                cluster.set_network(Network::Fast);
+            }
+            Hurt::FullDisk => {
+                let Some(disk) = disk else { return false };
+                disk.fill();
+                self.wait(100, 2000);
+                disk.clear();
+            }
+            Hurt::UserCode => return false,
+        }
+        true
+    }
+
+    fn pause(&mut self, pid: u32) {
+        signal(pid, Signal::SIGSTOP);
+        self.wait(100, 4000);
+        signal(pid, Signal::SIGCONT);
+    }
+
+    fn check(&self, cluster: &Cluster, jobs: &Jobs) {
+        match (self.hurt, self.code) {
+            (Hurt::UserCode, What::Loop) => {
+                let state = cluster.ended(jobs.hurt.id).overview.state;
+                assert_eq!(state, JobPhase::Canceled, "the job that loops was cancelled");
+            }
+            (Hurt::UserCode, _) => jobs.hurt.finishes(cluster, 1),
+            (Hurt::PauseHost, _) => jobs.hurt.finishes(cluster, 0),
+            _ => drop(jobs.hurt.succeeds(cluster)),
+        }
+        let beside = cluster.ended(jobs.beside).overview;
+        let exceptions = cluster.detail(jobs.beside).exceptions;
+        assert_eq!(beside.state, JobPhase::Finished, "the job beside: {exceptions:#?}");
+        let is_untouched =
+            matches!(self.hurt, Hurt::KillHost | Hurt::PauseHost | Hurt::UserCode | Hurt::FullDisk);
+        assert!(
+            !is_untouched || beside.n_restarts == 0,
+            "the job beside had no part in it and was restarted: {exceptions:#?}"
+        );
+        let expected = self.query.expected(&sample_dir().join("expected"));
+        for (name, file) in expected.expect("the sample answers its queries") {
+            compare_sorted(&cluster.dir().join("beside").join(name), &file)
+                .unwrap_or_else(|mismatch| panic!("{}, {name}: {mismatch}", self.query.id));
+        }
+        for job in [jobs.hurt.id, jobs.beside] {
+            let ours = cluster.detail(job).exceptions;
+            let ours: Vec<_> = ours.iter().filter(|e| e.domain == "internal").collect();
+            assert!(ours.is_empty(), "failures of the engine's own: {ours:#?}");
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! Processes that die in the middle of a job, and what that costs.
+
+use millstream_tests::cluster::{Cluster, signal, until};
+use millstream_tests::unruly::{N, Unruly};
+use nix::sys::signal::Signal;
+
+#[test]
+fn a_task_manager_that_is_killed_costs_one_restart_and_no_record() {
+    let mut cluster = Cluster::start(3, 1);
+    let job = Unruly::new(&cluster.dir().join("counts"), N).submit(&cluster);
+    cluster.checkpoint_after(job.id, Some(1));
+    let hosts = cluster.hosts_with(&job.out.display().to_string());
+    assert_eq!(hosts.len(), 2, "{hosts:?}");
+    let survivors: Vec<u32> = hosts[1..].iter().map(|host| host.pid).collect();
+    cluster.kill_task_manager(hosts[0].task_manager);
+    until("the host of a task manager that was killed is gone", || {
+        (!std::path::Path::new(&format!("/proc/{}", hosts[0].pid)).exists()).then_some(())
+    });
+    let restarted = |detail: &millstream::cluster::message::JobDetail| {
+        detail.overview.n_restarts == 1 && detail.overview.n_running == detail.overview.n_tasks
+    };
+    cluster.wait_until(job.id, "it runs again", restarted);
+    let now = job.hosts(&cluster);
+    assert!(survivors.iter().all(|pid| now.contains(pid)), "{survivors:?}, {now:?}");
+    job.finishes(&cluster, 1);
+}
+
+#[test]
+fn a_job_manager_that_is_killed_and_comes_back_finds_the_tasks_running() {
+    let mut cluster = Cluster::start(2, 1);
+    let job = Unruly::new(&cluster.dir().join("counts"), N).submit(&cluster);
+    let before = cluster.checkpoint_after(job.id, Some(1));
+    let hosts = job.hosts(&cluster);
+    assert_eq!(hosts.len(), 2);
+    cluster.kill_job_manager();
+    cluster.restart_job_manager();
+    cluster.checkpoint_after(job.id, Some(before + 1));
+    assert_eq!(job.hosts(&cluster), hosts, "the tasks run where they ran");
+    assert_eq!(cluster.view().epoch, 2);
+    job.finishes(&cluster, 0);
+}
+
+#[test]
+fn a_job_that_ends_while_there_is_no_job_manager_has_ended_when_there_is_one() {
+    let mut cluster = Cluster::start(2, 1);
+    let job = Unruly::new(&cluster.dir().join("counts"), 4_000).submit(&cluster);
+    cluster.checkpoint_after(job.id, None);
+    cluster.kill_job_manager();
+    cluster.restart_job_manager();
+    job.finishes(&cluster, 0);
+}
+
+#[test]
+fn a_host_that_is_killed_takes_its_job_back_and_no_other() {
+    let cluster = Cluster::start(2, 2);
+    let job = Unruly::new(&cluster.dir().join("hurt"), N).submit(&cluster);
+    let other = Unruly::new(&cluster.dir().join("beside"), N).submit(&cluster);
+    cluster.checkpoint_after(job.id, Some(1));
+    cluster.checkpoint_after(other.id, Some(1));
+    let others = other.hosts(&cluster);
+    signal(job.hosts(&cluster)[0], Signal::SIGKILL);
+    cluster.wait_until(job.id, "it was restarted", |detail| detail.overview.n_restarts == 1);
+    assert_eq!(other.hosts(&cluster), others);
+    job.finishes(&cluster, 1);
+    other.finishes(&cluster, 0);
+}
