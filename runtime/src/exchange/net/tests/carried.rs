@@ -58,10 +58,20 @@ fn carried(hosts: Option<&Hosts>) -> Seen<(u64, String)> {
     seen
 }
 
+/// The signals with their places; but a channel that is owed that it is idle, or active again, may fill on before there is
+/// credit to say so.
+fn placed(seen: &Seen<(u64, String)>) -> Vec<(Option<usize>, Signal)> {
+    let place = |(at, signal): &(usize, Signal)| {
+        let is_fixed = !matches!(signal, Signal::Idle | Signal::Active);
+        (is_fixed.then_some(*at), *signal)
+    };
+    seen.signals.iter().map(place).collect()
+}
+
 /// Whether both say the same at the same places; where batches end is not part of it.
 fn assert_same(a: &Seen<(u64, String)>, b: &Seen<(u64, String)>) {
     assert_eq!((&a.values, &a.times, &a.hashes), (&b.values, &b.times, &b.hashes));
-    assert_eq!(a.signals, b.signals);
+    assert_eq!(placed(a), placed(b));
     assert_eq!(a.marks.last(), b.marks.last());
 }
 
