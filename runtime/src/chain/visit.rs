@@ -141,6 +141,8 @@ impl EventClock {
     pub(super) fn restored(&mut self) -> (EventTime, &Ahead) {
         if is_planted(Bug::ForgetWatermark) {
             self.saved.values.clear();
+            self.found.clear();
+            self.saved_ahead.values.clear();
         }
         self.watermark = self.saved.values.drain(..).min().unwrap_or(MIN_TIME);
         let stands = self.found.drain(..).chain(self.saved_ahead.values.drain(..));
