@@ -21,3 +21,5 @@ pub mod store;
 
 #[cfg(test)]
 mod samples;
+#[cfg(test)]
+mod stories;

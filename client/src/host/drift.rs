@@ -29,7 +29,7 @@ fn difference(submitted: &JobGraph, built: &JobGraph) -> String {
         return vertex_difference(there, here);
     }
     if there != here {
-        return format!("it has {here} tasks in a row of the plan, not {there}");
+        return format!("its plan has {here} vertices, not {there}");
     }
     let edges = submitted.edges.iter().zip(&built.edges).find(|(there, here)| there != here);
     match edges {

@@ -7,7 +7,6 @@ use super::coordinator::MAX_ABORTED;
 use super::{CheckpointConfig, Coordinator, Effect, Input};
 use millstream_model::{CheckpointId, Error, Machine, SnapshotKind};
 use std::fmt::Write;
-use std::path::Path;
 
 /// `job 3 interval 1000 retained 2`: the number of tasks, and what is not the default.
 fn coordinator(line: &str) -> Coordinator<usize> {
@@ -149,20 +148,7 @@ fn run(story: &str) -> String {
 
 #[test]
 fn stories() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/coordinator");
-    let mut n_stories = 0;
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        let expected = std::fs::read_to_string(&path).unwrap();
-        let actual = run(&expected);
-        if std::env::var_os("UPDATE_GOLDEN").is_some() {
-            std::fs::write(&path, actual.trim_end().to_owned() + "\n").unwrap();
-        } else {
-            assert_eq!(actual.trim(), expected.trim(), "{}", path.display());
-        }
-        n_stories += 1;
-    }
-    assert!(n_stories > 0);
+    crate::stories::hold("coordinator", run);
 }
 
 #[test]

@@ -5,7 +5,6 @@ use super::*;
 use crate::samples;
 use millstream_proto::message::ProgramId;
 use std::fmt::Write;
-use std::path::Path;
 
 fn input(now_ms: u64, command: &str) -> Input {
     let words: Vec<_> = command.split_whitespace().collect();
@@ -118,18 +117,5 @@ fn run(story: &str) -> String {
 
 #[test]
 fn stories() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/dispatcher");
-    let mut n_stories = 0;
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        let expected = std::fs::read_to_string(&path).unwrap();
-        let actual = run(&expected);
-        if std::env::var_os("UPDATE_GOLDEN").is_some() {
-            std::fs::write(&path, actual.trim_end().to_owned() + "\n").unwrap();
-        } else {
-            assert_eq!(actual.trim(), expected.trim(), "{}", path.display());
-        }
-        n_stories += 1;
-    }
-    assert!(n_stories > 0);
+    crate::stories::hold("dispatcher", run);
 }

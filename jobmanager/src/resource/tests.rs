@@ -6,7 +6,6 @@ use millstream_model::Machine;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::path::Path;
 
 /// `pool spread timeout 5000 grace 0 reattach 10000`, and what is not the default.
 fn pool(line: &str) -> SlotPool {
@@ -125,20 +124,7 @@ fn run(story: &str) -> String {
 
 #[test]
 fn stories() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/slots");
-    let mut n_stories = 0;
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        let expected = std::fs::read_to_string(&path).unwrap();
-        let actual = run(&expected);
-        if std::env::var_os("UPDATE_GOLDEN").is_some() {
-            std::fs::write(&path, actual.trim_end().to_owned() + "\n").unwrap();
-        } else {
-            assert_eq!(actual.trim(), expected.trim(), "{}", path.display());
-        }
-        n_stories += 1;
-    }
-    assert!(n_stories > 0);
+    crate::stories::hold("slots", run);
 }
 
 /// What the outside knows: who is there, and what jobs were told.

@@ -7,7 +7,6 @@ use millstream_model::job_graph::{Guarantee, JobGraph, JobVertex};
 use millstream_model::{Error, Machine};
 use proptest::prelude::*;
 use std::fmt::Write;
-use std::path::Path;
 
 fn graph(parallelisms: &[usize]) -> JobGraph {
     let vertex = |&parallelism: &usize| JobVertex {
@@ -105,20 +104,7 @@ fn run(story: &str) -> String {
 
 #[test]
 fn stories() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/scheduler");
-    let mut n_stories = 0;
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        let expected = std::fs::read_to_string(&path).unwrap();
-        let actual = run(&expected);
-        if std::env::var_os("UPDATE_GOLDEN").is_some() {
-            std::fs::write(&path, &actual).unwrap();
-        } else {
-            assert_eq!(actual.trim(), expected.trim(), "{}", path.display());
-        }
-        n_stories += 1;
-    }
-    assert!(n_stories > 0);
+    crate::stories::hold("scheduler", run);
 }
 
 /// A host that runs what it is told to, and ends what it is told to end.
