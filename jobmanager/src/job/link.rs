@@ -134,6 +134,8 @@ pub trait Link: Send + Sync {
     /// # Errors
     /// If it cannot be written, or this is no longer the leader.
     fn record(&self, attempt: &AttemptRecord) -> Result<()>;
+    /// How the job is at its end; before `ended`. What people may still want to see of it: its failures, its checkpoints.
+    fn leave(&self, detail: JobDetail);
     /// The job is over: its end is to be made durable, its slots are free. The master's last word.
     fn ended(&self, outcome: Outcome);
 }

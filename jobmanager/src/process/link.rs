@@ -4,7 +4,7 @@ use super::event::Event;
 use super::shared::Shared;
 use crate::job::link::{AttemptRecord, Link};
 use millstream_model::Result;
-use millstream_proto::message::{JobId, Outcome, TaskManagerId, ToTaskManager};
+use millstream_proto::message::{JobDetail, JobId, Outcome, TaskManagerId, ToTaskManager};
 use std::sync::Arc;
 
 /// See the module's text.
@@ -35,6 +35,10 @@ impl Link for JobLink {
 
     fn record(&self, attempt: &AttemptRecord) -> Result<()> {
         self.shared.stored(self.shared.records.attempted(self.job, attempt))
+    }
+
+    fn leave(&self, detail: JobDetail) {
+        self.shared.remember(detail);
     }
 
     fn ended(&self, outcome: Outcome) {

@@ -6,6 +6,8 @@
 //! What is under way is bounded by the tasks themselves: they stop to write by themselves when their backlog
 //! is large, and are woken when it is small again.
 
+#[cfg(test)]
+mod tests;
 mod trees;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
@@ -44,9 +46,15 @@ enum Message {
     Begin {
         stream: Stream,
         is_savepoint: bool,
-        target: Target,
+        /// `None` if the barrier was here before whoever says where the checkpoint goes.
+        target: Option<Target>,
         waker: Waker,
         backlog: Arc<AtomicUsize>,
+    },
+    /// Where a checkpoint goes for which streams have begun.
+    Aim {
+        checkpoint: CheckpointId,
+        target: Target,
     },
     Block {
         stream: Stream,
@@ -68,13 +76,21 @@ enum Message {
     Stop,
 }
 
+/// Where checkpoints go.
+#[derive(Default)]
+struct Targets {
+    known: BTreeMap<CheckpointId, Target>,
+    /// Those for which streams have begun although that is not known yet.
+    waited_for: BTreeSet<CheckpointId>,
+}
+
 /// Writes the snapshots of one attempt of a job. See the module's text.
 pub struct Uploads {
     threads: Vec<Sender<Message>>,
     wakers: Vec<Waker>,
     attempt: u32,
     completed: Arc<Mutex<BTreeSet<CheckpointId>>>,
-    targets: Mutex<BTreeMap<CheckpointId, Target>>,
+    targets: Mutex<Targets>,
     events: Sender<(u32, SnapshotEvent)>,
     /// The attempt is over: what has not been written is not wanted any more.
     is_over: Arc<AtomicBool>,
@@ -148,6 +164,7 @@ impl Uploads {
                 attempt,
                 events: events.clone(),
                 files: HashMap::new(),
+                held: HashMap::new(),
                 backend: backend.cloned(),
                 completed: Arc::clone(&completed),
                 stored: own.map(stored).unwrap_or_default(),
@@ -165,14 +182,23 @@ impl Uploads {
         self.completed.lock().unwrap_or_else(PoisonError::into_inner).insert(checkpoint);
     }
 
-    /// Says where a checkpoint goes; before its barrier is sent.
+    /// Says where a checkpoint goes; before its barrier is sent. Where other processes have tasks, their barrier may
+    /// come through the stream and be faster: what is handed over until then is held.
     pub fn aim(&self, checkpoint: CheckpointId, target: Target) {
         let mut targets = self.targets.lock().unwrap_or_else(PoisonError::into_inner);
         // One is under way at a time; the one before may still be asked for by a task that is late.
-        while targets.len() > 2 {
-            targets.pop_first();
+        while targets.known.len() > 2 {
+            targets.known.pop_first();
         }
-        targets.insert(checkpoint, target);
+        if targets.waited_for.remove(&checkpoint) {
+            for thread in &self.threads {
+                // A thread that is gone is told by the host's end.
+                let _ = thread.send(Message::Aim { checkpoint, target: target.clone() });
+            }
+        }
+        targets.known.insert(checkpoint, target);
+        // What is older will not be aimed any more.
+        targets.waited_for.retain(|waited| *waited > checkpoint);
     }
 }
 
@@ -180,24 +206,19 @@ impl Snapshots for Uploads {
     fn begin(&self, task: usize, barrier: Barrier) -> Box<dyn SnapshotStream> {
         let stream = (task, barrier.checkpoint);
         let messages = self.threads[task % self.threads.len()].clone();
-        let backlog = Arc::new(AtomicUsize::new(0));
-        let targets = self.targets.lock().unwrap_or_else(PoisonError::into_inner);
-        let begin = match targets.get(&barrier.checkpoint) {
-            Some(target) => {
-                let folder = format!("{}/task-{task}-{}", target.folder, self.attempt);
-                let target = Target { storage: Arc::clone(&target.storage), folder };
-                let (waker, backlog) = (Arc::clone(&self.wakers[task]), Arc::clone(&backlog));
-                let is_savepoint = barrier.kind.is_savepoint();
-                Message::Begin { stream, is_savepoint, target, waker, backlog }
-            }
-            None => {
-                let error = Error::internal("nobody said where this checkpoint goes");
-                Message::Fail { stream, error }
-            }
-        };
-        drop(targets);
-        // A thread that is gone is told by the host's end.
+        let mut targets = self.targets.lock().unwrap_or_else(PoisonError::into_inner);
+        let target = targets.known.get(&barrier.checkpoint).cloned();
+        if target.is_none() {
+            targets.waited_for.insert(barrier.checkpoint);
+        }
+        let (waker, backlog) = (Arc::clone(&self.wakers[task]), Arc::new(AtomicUsize::new(0)));
+        let is_savepoint = barrier.kind.is_savepoint();
+        let begin =
+            Message::Begin { stream, is_savepoint, target, waker, backlog: Arc::clone(&backlog) };
+        // While the lock is held: what is aimed meanwhile comes behind it. A thread that is gone is told by the host's
+        // end.
         let _ = messages.send(begin);
+        drop(targets);
         Box::new(Upload { stream, messages, backlog, is_over: false })
     }
 
@@ -272,6 +293,8 @@ pub struct Writer {
     attempt: u32,
     events: Sender<(u32, SnapshotEvent)>,
     files: HashMap<Stream, File>,
+    /// What was handed over before it is known where it goes.
+    held: HashMap<Stream, Vec<Message>>,
     backend: Option<Backend>,
     completed: Arc<Mutex<BTreeSet<CheckpointId>>>,
     /// By task.
@@ -301,9 +324,51 @@ impl Writer {
         }
     }
 
+    /// Whether a message has to wait until it is known where its stream goes; then it is kept.
+    fn holds_back(&mut self, message: Message) -> Option<Message> {
+        match &message {
+            Message::Begin { stream, target: None, .. } => {
+                // A task takes part in one checkpoint at a time: what it has begun before is given up.
+                self.held.retain(|(task, _), _| *task != stream.0);
+                self.held.insert(*stream, vec![message]);
+                None
+            }
+            Message::Block { stream, .. } | Message::Finish { stream, .. } => {
+                match self.held.get_mut(stream) {
+                    Some(held) => {
+                        held.push(message);
+                        None
+                    }
+                    None => Some(message),
+                }
+            }
+            Message::Fail { stream, .. } | Message::GiveUp { stream } => {
+                self.held.remove(stream);
+                Some(message)
+            }
+            _ => Some(message),
+        }
+    }
+
     fn take(&mut self, message: Message) {
+        let Some(message) = self.holds_back(message) else { return };
         match message {
-            Message::Begin { stream, is_savepoint, target, waker, backlog } => {
+            // Held back above.
+            Message::Begin { target: None, .. } => {}
+            Message::Aim { checkpoint, target: aim } => {
+                let aimed = self.held.extract_if(|(_, of), _| *of == checkpoint);
+                let messages: Vec<Message> = aimed.flat_map(|(_, messages)| messages).collect();
+                for mut message in messages {
+                    if let Message::Begin { target, .. } = &mut message {
+                        *target = Some(aim.clone());
+                    }
+                    self.take(message);
+                }
+            }
+            Message::Begin { stream, is_savepoint, target: Some(target), waker, backlog } => {
+                let (task, attempt) = (stream.0, self.attempt);
+                let folder = format!("{}/task-{task}-{attempt}", target.folder);
+                let target = Target { folder, ..target };
                 let file = File { is_savepoint, target, waker, backlog, writer: None };
                 self.files.insert(stream, file);
             }

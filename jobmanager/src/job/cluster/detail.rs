@@ -22,12 +22,20 @@ pub(super) struct Watch {
     spec: JobSpec,
     clock: Clock,
     failures: VecDeque<ExceptionRow>,
+    /// Where the tasks ran last, by the task's number, and in which attempt.
+    placed: (Option<u32>, Vec<Option<TaskManagerId>>),
     metrics: BTreeMap<TaskManagerId, Vec<MetricSample>>,
 }
 
 impl Watch {
     pub(super) fn new(spec: &JobSpec, clock: Clock) -> Self {
-        Watch { spec: spec.clone(), clock, failures: VecDeque::new(), metrics: BTreeMap::new() }
+        Watch {
+            spec: spec.clone(),
+            clock,
+            failures: VecDeque::new(),
+            placed: (None, Vec::new()),
+            metrics: BTreeMap::new(),
+        }
     }
 
     /// The job failed, or an attempt of it.
@@ -47,6 +55,16 @@ impl Watch {
             task_manager: None,
         });
         self.failures.truncate(MAX_FAILURES);
+    }
+
+    /// Keeps in mind where the tasks run, which is not known any more when they have ended.
+    pub(super) fn placed(&mut self, master: &Master<ClusterTasks>) {
+        let attempt = Some(master.scheduler().attempt());
+        if master.is_deployed() && self.placed.0 != attempt {
+            let tasks = 0..master.scheduler().executions().len();
+            let hosts = tasks.map(|task| master.tasks.rollout.host_of(task));
+            self.placed = (attempt, hosts.collect());
+        }
     }
 
     /// A host told its metrics.
@@ -121,7 +139,10 @@ impl Watch {
                 subtasks: tasks
                     .by_ref()
                     .take(vertex.parallelism)
-                    .map(|(task, e)| (state_of(e.state()), rollout.host_of(task)))
+                    .map(|(task, e)| {
+                        let placed = || self.placed.1.get(task).copied().flatten();
+                        (state_of(e.state()), rollout.host_of(task).or_else(placed))
+                    })
                     .collect(),
             })
             .collect();

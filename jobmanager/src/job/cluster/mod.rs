@@ -277,6 +277,7 @@ impl Shell {
         let results = self.master.tasks.finished.take().unwrap_or_default();
         let error = self.master.ended().and_then(|(_, error)| error.cloned());
         let outcome: Outcome = self.watch.outcome(&self.master, error, results);
+        self.link.leave(self.watch.detail(&self.master));
         self.link.ended(outcome);
     }
 
@@ -296,6 +297,7 @@ impl Shell {
     }
 
     fn note(&mut self) {
+        self.watch.placed(&self.master);
         let attempt = self.master.scheduler().attempt();
         for error in self.master.take_failures() {
             self.watch.failed(&error, attempt, self.clock.wall_ms());
