@@ -1,7 +1,7 @@
 # The commands of this repository; `make` alone lists them. What they need from the system is in ci/packages.txt.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo cluster-demo test check fmt doc bench bench-flink crash soak rocksdb rocksdb-env packages rust
+.PHONY: help demo cluster-demo test check fmt doc bench bench-flink bench-cluster crash soak rocksdb rocksdb-env packages rust
 
 help: ## this list
 	@echo "Millstream: streaming jobs in Rust."
@@ -41,6 +41,10 @@ bench: packages rust ## measure: records/s, records per CPU-second, ratio to a h
 
 bench-flink: packages rust ## the same workloads on Flink, and the ratios
 	cargo run --profile bench -p millstream-benches --bin bench -- flink
+
+bench-cluster: packages rust ## rows over two task managers beside one process; recovery, submission, idle memory
+	cargo build --profile bench -p millstream-cli -p millstream-benches --features millstream-benches/cluster
+	target/release/bench cluster
 
 crash: packages rust ## kill the queries again and again (N=20 runs), then at every failpoint; adds to SOAK.md
 	eval "$$(ci/rocksdb)" && cargo run --release -p millstream-tests --features rocksdb --bin crash -- $(or $(N),20) $(SEED)

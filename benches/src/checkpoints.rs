@@ -155,6 +155,24 @@ fn completed(folder: &Path) -> Option<(f64, f64)> {
     Some((millis, bytes_below(folder).ok()? as f64))
 }
 
+/// A completed checkpoint.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Complete {
+    /// Bytes of its files.
+    pub(crate) bytes: u64,
+    at: SystemTime,
+}
+
+/// The newest completed checkpoint in a folder.
+pub(crate) fn newest_complete(dir: &Path) -> Option<Complete> {
+    let folders = std::fs::read_dir(dir).ok()?.flatten();
+    let complete = folders.filter_map(|folder| {
+        let end = folder.path().join("manifest").metadata().ok()?.modified().ok()?;
+        Some(Complete { bytes: bytes_below(&folder.path()).ok()?, at: end })
+    });
+    complete.max_by_key(|complete| complete.at)
+}
+
 /// Bytes of the files in a folder and in those in it: RocksDB's files have one of their own.
 fn bytes_below(folder: &Path) -> std::io::Result<u64> {
     let mut bytes = 0;
@@ -182,6 +200,7 @@ mod tests {
         make("chk-1-0/task-0-0.tree", &[("1.sst", 100)]);
         std::fs::write(folder.dir.path().join("chk-1-0/manifest"), [0; 24]).unwrap();
         make("chk-2-0", &[("task-0-0", 5000)]);
+        assert_eq!(newest_complete(folder.dir.path()).unwrap().bytes, 1024);
         let measured = folder.measured(None).unwrap();
         assert_eq!((measured.n, measured.max_bytes), (1, 1024.0));
         assert!(measured.max_ms < 60_000.0, "{measured:?}");

@@ -47,11 +47,18 @@ impl Engine {
     }
 }
 
-/// Runs `row` once in this process and checks the result.
+/// Runs `row` once, in this process or on a cluster, and checks the result. In a task host of the cluster it does not
+/// return. Of a run on a cluster the time is that of its tasks, and CPU time and memory are not those of the tasks.
 ///
 /// # Errors
 /// There is no such job, it failed, or its result is wrong.
-pub fn run(row: &Row, engine: Engine, n: u64, parallelism: usize) -> Result<Figure, BenchError> {
+pub fn run(
+    row: &Row,
+    engine: Engine,
+    n: u64,
+    parallelism: usize,
+    cluster: Option<String>,
+) -> Result<Figure, BenchError> {
     let job = engine.job(row)?;
     if engine == Engine::Loop {
         loops::check_parallelism(parallelism)?;
@@ -65,11 +72,13 @@ pub fn run(row: &Row, engine: Engine, n: u64, parallelism: usize) -> Result<Figu
         text,
         rocksdb: row.state.rocksdb.then_some(row.state.memory),
         checkpoints: takes_checkpoints.then(|| CheckpointFolder::new(interval_ms)).transpose()?,
+        cluster,
     };
     let control = (row.about_what == Measure::Latency).then(SleepControl::start);
     let clock = Clock::start();
     let outcome = job(&setup)?;
     let (wall_s, cpu_s) = clock.stop();
+    let wall_s = outcome.span_s.unwrap_or(wall_s);
     let control = control.map(SleepControl::stop);
     let checked = row.check(engine.name(), n, outcome.sink)?;
     let checkpoints = setup.checkpoints.map(|folder| folder.measured(outcome.holds)).transpose()?;

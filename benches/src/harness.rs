@@ -98,16 +98,28 @@ pub fn compare(
 
 /// A contestant that runs rows in child processes of this program.
 pub fn contestant<'a>(engine: Engine, quick: bool, parallelism: usize) -> Contestant<'a> {
-    let run = move |row: &Row| run_child(row, engine, row.events(quick), parallelism);
+    let run = move |row: &Row| run_child(row, engine, row.events(quick), parallelism, None);
     let can_run = move |row: &Row| engine.can_run(row);
     Contestant { name: engine.name(), can_run: Box::new(can_run), run: Box::new(run) }
 }
 
-/// Runs a row once in a process of its own.
-fn run_child(row: &Row, engine: Engine, n: u64, parallelism: usize) -> Result<Figure, BenchError> {
+/// Runs a row once in a process of its own, which may submit it to a cluster.
+///
+/// # Errors
+/// The process cannot be started, or the run failed.
+pub(crate) fn run_child(
+    row: &Row,
+    engine: Engine,
+    n: u64,
+    parallelism: usize,
+    cluster: Option<&str>,
+) -> Result<Figure, BenchError> {
     let mut command = Command::new(std::env::current_exe()?);
     command.args(["row", row.id, "--engine", engine.name()]);
     command.args(["--n", &n.to_string(), "--parallelism", &parallelism.to_string()]);
+    if let Some(cluster) = cluster {
+        command.args(["--cluster", cluster]);
+    }
     let output = stdout_of(&mut command)?;
     Ok(serde_json::from_str(&output)?)
 }

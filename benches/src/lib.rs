@@ -4,9 +4,10 @@
 //! [`harness`] runs each row by turns as a loop of [`loops`] and as a job of [`jobs`], and
 //! [`flink`] does the same against Apache Flink. Both sides read the same events ([`prng`],
 //! [`nexmark`], [`text`]) and end in the same sink, whose checksum must be right for a figure to
-//! count. What the rows are, and how often they are asked for, is in [`rows`].
+//! count. [`cluster`] runs rows over task managers, beside the same in one process. What the rows are, and how often they are asked for, is in [`rows`].
 
 pub mod checkpoints;
+pub mod cluster;
 pub mod engine;
 pub mod flink;
 pub mod harness;

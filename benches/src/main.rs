@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use millstream_benches::cluster::{Cluster, idle, recovery, submission, throughput};
 use millstream_benches::engine::{self, Engine};
 use millstream_benches::harness::{self, Contestant};
 use millstream_benches::rows::{self, ROWS, Row};
@@ -41,11 +42,33 @@ enum Command {
         /// Subtasks of every operator.
         #[arg(long, default_value_t = 2)]
         parallelism: usize,
+        /// The job manager of the cluster that is to run it.
+        #[arg(long)]
+        cluster: Option<String>,
     },
+    /// Runs rows by turns in one process and over two task managers, then measures recovery, submission and memory.
+    ///
+    /// ROWS takes these, too: recovery, submission, idle.
+    Cluster(Options),
+    /// A job whose task managers are killed.
+    #[command(hide = true)]
+    RecoveryJob(Submitted),
+    /// A job whose first output is waited for.
+    #[command(hide = true)]
+    SubmissionJob(Submitted),
     /// Runs the rows by turns by Flink and by us.
     Flink(Options),
     /// Lists the rows.
     List,
+}
+
+/// What a job is told that is measured from outside.
+#[derive(Args)]
+struct Submitted {
+    #[arg(long)]
+    cluster: String,
+    #[arg(long)]
+    dir: PathBuf,
 }
 
 #[derive(Args)]
@@ -74,7 +97,12 @@ enum Choice {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
-        Some(Command::Row { id, engine, n, parallelism }) => row(&id, engine, n, parallelism),
+        Some(Command::Row { id, engine, n, parallelism, cluster }) => {
+            row(&id, engine, n, parallelism, cluster)
+        }
+        Some(Command::Cluster(options)) => on_cluster(options),
+        Some(Command::RecoveryJob(job)) => recovery::job(&job.cluster, &job.dir),
+        Some(Command::SubmissionJob(job)) => submission::job(&job.cluster, &job.dir),
         Some(Command::Flink(options)) => against_flink(options),
         Some(Command::List) => {
             ROWS.iter().for_each(|row| println!("{:20} {}", row.id, row.about));
@@ -91,9 +119,15 @@ fn main() -> ExitCode {
     }
 }
 
-fn row(id: &str, engine: Engine, n: Option<u64>, parallelism: usize) -> Result<(), BenchError> {
+fn row(
+    id: &str,
+    engine: Engine,
+    n: Option<u64>,
+    parallelism: usize,
+    cluster: Option<String>,
+) -> Result<(), BenchError> {
     let row = rows::find(id)?;
-    let figure = engine::run(row, engine, n.unwrap_or(row.full), parallelism)?;
+    let figure = engine::run(row, engine, n.unwrap_or(row.full), parallelism, cluster)?;
     println!("{}", serde_json::to_string(&figure)?);
     Ok(())
 }
@@ -132,6 +166,45 @@ fn against_flink(options: Options) -> Result<(), BenchError> {
         harness::contestant(ours, quick(), options.parallelism),
     ];
     compare(&rows, &contestants, options.json)
+}
+
+/// What [`Command::Cluster`] measures beside rows.
+const BESIDE_ROWS: [&str; 3] = ["recovery", "submission", "idle"];
+
+fn on_cluster(options: Options) -> Result<(), BenchError> {
+    let chosen = chosen_rows();
+    let is_chosen = |what: &str| chosen.is_empty() || chosen.split(',').any(|id| id.trim() == what);
+    let is_row = |id: &&str| !BESIDE_ROWS.contains(&id.trim());
+    let ids: Vec<_> = chosen.split(',').filter(is_row).collect();
+    let mut rows = rows::select(&ids.join(","))?;
+    if chosen.is_empty() {
+        rows.retain(|row| throughput::is_usual(row));
+    } else if ids.is_empty() {
+        rows.clear();
+    }
+    if !rows.is_empty() {
+        let cluster = Cluster::start(2, options.parallelism.div_ceil(2))?;
+        let contestants = [
+            harness::contestant(Engine::Millstream, quick(), options.parallelism),
+            throughput::contestant(&cluster, quick(), options.parallelism),
+        ];
+        compare(&rows, &contestants, options.json)?;
+    }
+    let (n_kills, n_submissions) = if quick() { (1, 1) } else { (9, 9) };
+    if is_chosen("recovery") {
+        let times_ms = recovery::measure(n_kills)?;
+        let what = "recovery with 100 MB of state, from SIGKILL of a task manager to output";
+        print!("{}", report::times_line(what, &times_ms, recovery::TARGET_MS));
+    }
+    if is_chosen("submission") {
+        let times_ms = submission::measure(n_submissions)?;
+        let what = "submission of a program that the cluster has, from its start to output";
+        print!("{}", report::times_line(what, &times_ms, submission::TARGET_MS));
+    }
+    if is_chosen("idle") {
+        print!("{}", report::idle_line(idle::measure()?));
+    }
+    Ok(())
 }
 
 /// Fails before anything is measured rather than in the middle.

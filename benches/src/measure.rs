@@ -3,7 +3,7 @@
 //! Peak memory is a property of a process, not of a run, so the harness gives each run a process
 //! of its own and passes a [`Figure`] back as JSON.
 
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
@@ -15,7 +15,7 @@ use crate::checkpoints::Checkpoints;
 pub struct Figure {
     /// The row.
     pub row: String,
-    /// Who ran it: `loop`, `millstream` or `flink`.
+    /// Who ran it: `loop`, `millstream`, `cluster` or `flink`.
     pub engine: String,
     /// Source events; lines for W3.
     pub n: u64,
@@ -90,6 +90,11 @@ impl Clock {
     pub fn stop(self) -> (f64, f64) {
         (self.wall.elapsed().as_secs_f64(), cpu_s() - self.cpu_s)
     }
+}
+
+/// Microseconds since the epoch: the one clock that several processes have in common.
+pub fn now_us() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_micros() as u64)
 }
 
 /// CPU seconds that this process has used, all threads, user and system.

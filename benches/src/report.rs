@@ -6,6 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::Serialize;
 
 use crate::checkpoints::{Checkpoints, Holds};
+use crate::cluster;
 use crate::harness::RowResult;
 use crate::measure::{Figure, Latency};
 use crate::rows::{MEMORY_TARGET, Measure, Target};
@@ -176,8 +177,11 @@ fn throughput_table(results: &[&RowResult]) -> String {
             head.push("ratio".into());
         }
     }
+    let on_cluster = pair && engines[1] == cluster::throughput::NAME;
     if against_flink {
         head.extend(["target".into(), "memory".into()]);
+    } else if on_cluster {
+        head.push("target".into());
     }
     let mut table = Table::new(head);
     for result in results {
@@ -202,6 +206,11 @@ fn throughput_table(results: &[&RowResult]) -> String {
             };
             let met = result.ratio(1, 0, |f| f.peak_mib) <= MEMORY_TARGET;
             line.extend([target, format!("≤ {MEMORY_TARGET} {}", verdict(met))]);
+        } else if on_cluster {
+            line.push(cluster::throughput::target(result.row).map_or(String::new(), |least| {
+                let met = result.ratio(1, 0, |f| f.records_per_s) >= least;
+                format!("≥ {least} {}", verdict(met))
+            }));
         }
         table.lines.push(line);
     }
@@ -254,6 +263,28 @@ fn hour_lines(results: &[&RowResult]) -> Vec<String> {
         format!("{engine}: 1 h every 1 s costs {times:.2} times 1 h tumbling (≤ 2 {verdict})\n")
     };
     tumbling.engines.iter().enumerate().map(cost).collect()
+}
+
+/// Times in ms of something that happened several times, in a line.
+pub fn times_line(what: &str, times_ms: &[f64], target_ms: f64) -> String {
+    let mut sorted = times_ms.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let Some((least, most)) = sorted.first().zip(sorted.last()) else { return String::new() };
+    let median = sorted[sorted.len() / 2];
+    let (n, verdict) = (sorted.len(), verdict(median <= target_ms));
+    format!(
+        "{what}: median {median:.0} ms of {n}, {least:.0} to {most:.0} (≤ {target_ms} {verdict})\n"
+    )
+}
+
+/// The memory of a cluster at rest, in a line.
+pub fn idle_line(idle: cluster::idle::Idle) -> String {
+    let (once, sum, most) = (idle.shared_once_mib, idle.resident_mib, cluster::idle::TARGET_MIB);
+    let verdict = verdict(sum <= most);
+    format!(
+        "idle cluster, a job manager and two task managers: {sum:.1} MiB resident, {once:.1} MiB with what is \
+         shared counted once (≤ {most} {verdict})\n"
+    )
 }
 
 fn verdict(met: bool) -> &'static str {
@@ -367,6 +398,22 @@ mod tests {
             "",
         ];
         assert_eq!(cells, expected);
+    }
+
+    #[test]
+    fn rows_on_a_cluster_are_held_against_the_embedded_ones() {
+        let engines = ["millstream", cluster::throughput::NAME];
+        let text = tables(&[result("q5", engines, [[4.0, 1.0]; 3])]);
+        assert!(text.contains("≥ 0.5 missed"), "{text}");
+        let text = tables(&[result("q8", engines, [[4.0, 3.0]; 3])]);
+        assert!(text.contains("≥ 0.5 met"), "{text}");
+    }
+
+    #[test]
+    fn the_median_is_held_against_the_target() {
+        let line = times_line("recovery", &[900.0, 5000.0, 700.0], 1000.0);
+        assert_eq!(line, "recovery: median 900 ms of 3, 700 to 5000 (≤ 1000 met)\n");
+        assert!(times_line("recovery", &[1100.0], 1000.0).ends_with("missed)\n"));
     }
 
     #[test]

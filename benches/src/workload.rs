@@ -4,6 +4,7 @@
 //! signature, so the harness times, checks and reports them in the same way.
 
 use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
 
 use crate::checkpoints::{CheckpointFolder, Holds};
 use crate::prng::mix64;
@@ -28,6 +29,8 @@ pub struct Setup {
     pub rocksdb: Option<&'static str>,
     /// Where the job's checkpoints go, if it takes any.
     pub checkpoints: Option<CheckpointFolder>,
+    /// The job manager of the cluster that runs the job, if this process does not.
+    pub cluster: Option<String>,
 }
 
 impl Setup {
@@ -49,6 +52,8 @@ pub struct Outcome {
     pub latency_ns: Option<Histogram<u64>>,
     /// For how long checkpoints held its tasks up, if it took any.
     pub holds: Option<Holds>,
+    /// How long its tasks ran, in seconds, if that was elsewhere: without what it takes to get them there.
+    pub span_s: Option<f64>,
 }
 
 impl From<Sink> for Outcome {
@@ -59,7 +64,7 @@ impl From<Sink> for Outcome {
 
 /// The sink of every workload: counts the records and adds up a 64-bit value of each, wrapping, so
 /// that the sum over the subtasks does not depend on their number or on the order of records.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sink {
     /// Records seen.
     pub records: u64,
@@ -141,6 +146,11 @@ pub enum BenchError {
         /// What went wrong.
         reason: String,
     },
+    /// The command that starts clusters is missing.
+    #[error(
+        "{0} is missing: build the package millstream-cli with the same profile (`make bench-cluster` does)"
+    )]
+    NoCommand(std::path::PathBuf),
     /// The job itself failed.
     #[error("{0}")]
     Job(String),

@@ -11,20 +11,43 @@ use serde::de::DeserializeOwned;
 /// The number of this codec in headers.
 pub const FORMAT: u8 = 1;
 
-fn config() -> impl bincode::config::Config {
-    bincode::config::standard().with_little_endian().with_fixed_int_encoding().with_no_limit()
+/// Bytes that one value may have. The codec makes room for a text before it looks whether so much of it is there, so
+/// without an end to what is believed a few wrong bytes would end the process.
+pub const MAX_VALUE_BYTES: usize = 1 << 30;
+
+fn config<const MAX: usize>() -> impl bincode::config::Config {
+    bincode::config::standard().with_little_endian().with_fixed_int_encoding().with_limit::<MAX>()
 }
 
 /// Appends a value's bytes.
 ///
 /// # Errors
-/// If the type cannot be written without knowing its reader (`#[serde(flatten)]` and the like).
+/// If the type cannot be written without knowing its reader (`#[serde(flatten)]` and the like), or the value has more
+/// than [`MAX_VALUE_BYTES`].
 #[inline]
 pub fn encode<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<()> {
-    match bincode::serde::encode_into_std_write(value, out, config()) {
-        Ok(_) => Ok(()),
+    encode_within::<T, MAX_VALUE_BYTES>(value, out)
+}
+
+#[inline]
+fn encode_within<T: Serialize + ?Sized, const MAX: usize>(
+    value: &T,
+    out: &mut Vec<u8>,
+) -> Result<()> {
+    match bincode::serde::encode_into_std_write(value, out, config::<MAX>()) {
+        Ok(n) if n <= MAX => Ok(()),
+        Ok(n) => Err(too_large::<T>(n, MAX)),
         Err(e) => Err(unwritable::<T>(&e)),
     }
+}
+
+#[cold]
+fn too_large<T: ?Sized>(n: usize, max: usize) -> Error {
+    Error::user(format!(
+        "a `{}` of {n} bytes cannot be kept in state, which takes {max} of one value: spread it over several keys, \
+         or over the entries of a map state",
+        std::any::type_name::<T>()
+    ))
 }
 
 #[cold]
@@ -42,7 +65,12 @@ fn unwritable<T: ?Sized>(cause: &dyn std::fmt::Display) -> Error {
 /// If they are not the bytes of such a value.
 #[inline]
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, usize)> {
-    bincode::serde::decode_from_slice(bytes, config()).map_err(|e| {
+    decode_within::<T, MAX_VALUE_BYTES>(bytes)
+}
+
+#[inline]
+fn decode_within<T: DeserializeOwned, const MAX: usize>(bytes: &[u8]) -> Result<(T, usize)> {
+    bincode::serde::decode_from_slice(bytes, config::<MAX>()).map_err(|e| {
         Error::external(format!(
             "stored bytes are not those of a `{}`: {e}",
             std::any::type_name::<T>()
@@ -55,7 +83,15 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, usize)> {
 /// # Errors
 /// As [`decode`], or if bytes are left over.
 pub fn decode_all<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
-    let (value, taken) = decode(bytes)?;
+    decode_all_within::<T, MAX_VALUE_BYTES>(bytes)
+}
+
+/// Reads a value that takes all of `bytes`, and never makes room for more than `MAX` of them.
+///
+/// # Errors
+/// As [`decode_all`].
+pub fn decode_all_within<T: DeserializeOwned, const MAX: usize>(bytes: &[u8]) -> Result<T> {
+    let (value, taken) = decode_within::<T, MAX>(bytes)?;
     if taken != bytes.len() {
         return Err(Error::external(format!(
             "stored bytes of a `{}` are {} too long",
@@ -83,5 +119,22 @@ mod tests {
         assert_eq!(back, (1, "ab".into(), Some(true), -2));
         assert!(decode_all::<u32>(&bytes).unwrap_err().to_string().contains("too long"));
         assert!(decode::<String>(&bytes[..3]).is_err());
+    }
+
+    #[test]
+    fn a_length_is_not_believed() {
+        let error = decode::<String>(&[0xff; 16]).unwrap_err();
+        assert!(error.to_string().contains("limit"), "{error}");
+        let mut bytes = Vec::new();
+        encode("0123456789", &mut bytes).unwrap();
+        assert!(decode_all_within::<String, 18>(&bytes).is_ok());
+        assert!(decode_all_within::<String, 17>(&bytes).is_err());
+    }
+
+    #[test]
+    fn what_could_not_be_read_again_is_not_written() {
+        assert!(encode_within::<str, 18>("0123456789", &mut Vec::new()).is_ok());
+        let error = encode_within::<str, 17>("0123456789", &mut Vec::new()).unwrap_err();
+        assert!(error.to_string().contains("a `str` of 18 bytes cannot be kept"), "{error}");
     }
 }

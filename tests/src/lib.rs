@@ -8,6 +8,7 @@ pub mod cluster;
 pub mod compare;
 pub mod crash;
 pub mod data;
+pub mod decoders;
 pub mod program;
 pub mod queries;
 pub mod soak;

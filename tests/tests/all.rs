@@ -3,6 +3,7 @@
 mod cluster;
 mod compile_fail;
 mod crash;
+mod decoders;
 mod engine;
 mod explain;
 mod queries;

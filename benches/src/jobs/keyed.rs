@@ -1,7 +1,7 @@
 //! Jobs with state per key: W2 and q3.
 
 use super::environment;
-use super::sink::Total;
+use super::sink::checksum;
 use super::stateless::events;
 use crate::nexmark::Event;
 use crate::nexmark::tables::{City, Name, State};
@@ -11,7 +11,7 @@ use millstream::connectors::Generator;
 use millstream::prelude::*;
 
 pub(super) fn w2<const KEYS: u64>(setup: &Setup) -> Result<Outcome, BenchError> {
-    let (env, total) = (environment(setup)?, Total::default());
+    let env = environment(setup)?;
     env.source(Generator::new(setup.n, uniform_key::<KEYS>), Watermarks::none())
         .key_by(|key| *key)
         .map_with_state(|count: &mut u64, key| {
@@ -19,8 +19,8 @@ pub(super) fn w2<const KEYS: u64>(setup: &Setup) -> Result<Outcome, BenchError> 
             (key, *count)
         })
         .uid("count")
-        .sink(total.sink(|(key, count): &(u64, u64)| mix64(key ^ (count << 32))));
-    super::run(&env, "w2", &total)
+        .sink(checksum(|(key, count): &(u64, u64)| mix64(key ^ (count << 32))));
+    super::run(setup, &env, "w2")
 }
 
 type Seller = (u64, Name, City, State);
@@ -65,7 +65,7 @@ impl KeyedCoProcessFunction<u64, (u64, u64), Seller> for Join {
 }
 
 pub(super) fn q3(setup: &Setup) -> Result<Outcome, BenchError> {
-    let (env, total) = (environment(setup)?, Total::default());
+    let env = environment(setup)?;
     let events = events(&env, setup.n);
     let auctions = events.clone().filter_map(|e| match e {
         Event::Auction(a) if a.category == 10 => Some((a.seller, a.id)),
@@ -78,11 +78,10 @@ pub(super) fn q3(setup: &Setup) -> Result<Outcome, BenchError> {
         _ => None,
     });
     auctions.key_by(|a| a.0).connect(persons.key_by(|p| p.0)).process(Join).uid("join").sink(
-        total.sink(|(name, city, _, id): &Row| {
+        checksum(|(name, city, _, id): &Row| {
             let lengths = name.as_str().len() + city.as_str().len();
             mix64(*id).wrapping_add(lengths as u64)
         }),
     );
-    env.execute("q3")?;
-    Ok(total.get().into())
+    super::run(setup, &env, "q3")
 }

@@ -4,7 +4,7 @@
 //! key in place, so a checkpoint that is being written meets as many changed entries as there can be.
 
 use super::environment;
-use super::sink::Total;
+use super::sink::checksum;
 use crate::prng::{mix64, rnd, uniform_key};
 use crate::workload::{BenchError, Outcome, Setup};
 use millstream::connectors::Generator;
@@ -14,17 +14,29 @@ use millstream::prelude::*;
 const SIZE: usize = 512;
 
 pub(super) fn run<const KEYS: u64, const RATE: u64>(setup: &Setup) -> Result<Outcome, BenchError> {
-    let (env, total) = (environment(setup)?, Total::default());
+    let env = environment(setup)?;
+    rewritten::<KEYS>(&env, Some(setup.n), RATE).sink(checksum(|key: &u64| *key));
+    super::run(setup, &env, "w6")
+}
+
+/// The keys, each when its value has been rewritten; without end if there is no `n`.
+pub(crate) fn rewritten<const KEYS: u64>(
+    env: &Environment,
+    n: Option<u64>,
+    rate: u64,
+) -> DataStream<u64> {
     let key = |i| if i < KEYS { i } else { uniform_key::<KEYS>(i) };
-    env.source(Generator::new(setup.n, key).rate(RATE), Watermarks::none())
+    let keys = match n {
+        Some(n) => Generator::new(n, key),
+        None => Generator::unbounded(key),
+    };
+    env.source(keys.rate(rate), Watermarks::none())
         .key_by(|key| *key)
         .map_with_state(|blob: &mut Vec<u8>, key| {
             rewrite(blob, key);
             key
         })
         .uid("blobs")
-        .sink(total.sink(|key: &u64| *key));
-    super::run(&env, "w6", &total)
 }
 
 /// A value of its own for each key, and another one after each change.

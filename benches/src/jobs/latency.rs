@@ -35,7 +35,7 @@ pub(super) fn run<const RATE: u64>(setup: &Setup) -> Result<Outcome, BenchError>
         .sink(LatencySink { origin, shared: Arc::clone(&shared) });
     let holds = Holds::of(&env.execute("w5")?.metrics());
     let (sink, latency_ns) = shared.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    Ok(Outcome { sink, latency_ns, holds })
+    Ok(Outcome { sink, latency_ns, holds, span_s: None })
 }
 
 /// Measures how long after its due time a record arrives.

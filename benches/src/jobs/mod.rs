@@ -15,7 +15,9 @@ mod words;
 use crate::checkpoints::Holds;
 use crate::workload::{BenchError, Job, Outcome, Setup};
 use millstream::Environment;
-use sink::Total;
+use sink::{SEEN, Seen};
+
+pub(crate) use large::rewritten;
 
 /// Every job, by the id of its row.
 const JOBS: &[(&str, Job)] = &[
@@ -65,6 +67,12 @@ fn environment(setup: &Setup) -> Result<Environment, BenchError> {
     if let Some(memory) = setup.rocksdb {
         builder = builder.set("state-backend", "rocksdb").set("state-memory", memory);
     }
+    if let Some(cluster) = &setup.cluster {
+        builder = builder.set("cluster", cluster);
+        if std::env::var_os("MILLSTREAM_DATA").is_some() {
+            builder = builder.set("pass-environment", "MILLSTREAM_DATA");
+        }
+    }
     if let Some(folder) = &setup.checkpoints {
         builder = folder.options().iter().fold(builder, |b, (key, value)| b.set(key, value));
     }
@@ -72,9 +80,16 @@ fn environment(setup: &Setup) -> Result<Environment, BenchError> {
 }
 
 /// Runs what was built: what the sinks saw, and for how long checkpoints held tasks up.
-fn run(env: &Environment, name: &str, total: &Total) -> Result<Outcome, BenchError> {
+fn run(setup: &Setup, env: &Environment, name: &str) -> Result<Outcome, BenchError> {
     let result = env.execute(name)?;
-    Ok(Outcome { sink: total.get(), latency_ns: None, holds: Holds::of(&result.metrics()) })
+    let seen = result.accumulator::<Seen>(SEEN);
+    let seen = seen.ok_or_else(|| BenchError::Job("no sink told what it saw".into()))?;
+    Ok(Outcome {
+        sink: seen.totals,
+        latency_ns: None,
+        holds: Holds::of(&result.metrics()),
+        span_s: setup.cluster.is_some().then(|| seen.span_s()),
+    })
 }
 
 impl From<millstream::model::Error> for BenchError {

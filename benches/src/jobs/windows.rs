@@ -1,7 +1,7 @@
 //! Jobs with windows: q5, q7, q8, and the hour that slides by a second.
 
 use super::environment;
-use super::sink::Total;
+use super::sink::checksum;
 use super::stateless::{bids, events};
 use crate::nexmark::Event;
 use crate::nexmark::tables::Name;
@@ -14,7 +14,7 @@ use millstream::runtime::window::Assigner;
 type Hot = (i64, u64, u64);
 
 pub(super) fn q5(setup: &Setup) -> Result<Outcome, BenchError> {
-    let (env, total) = (environment(setup)?, Total::default());
+    let env = environment(setup)?;
     bids(&env, setup.n)
         .map(|bid| bid.auction)
         .key_by(|auction| *auction)
@@ -27,11 +27,8 @@ pub(super) fn q5(setup: &Setup) -> Result<Outcome, BenchError> {
         .window_all(Tumbling::of(secs(2)))
         .reduce(|x: Hot, y: Hot| if x.2 > y.2 || (x.2 == y.2 && x.1 < y.1) { x } else { y })
         .uid("hottest")
-        .sink(
-            total.sink(|(end, auction, count): &Hot| mix64(*end as u64 ^ mix64(*auction) ^ count)),
-        );
-    env.execute("q5")?;
-    Ok(total.get().into())
+        .sink(checksum(|(end, auction, count): &Hot| mix64(*end as u64 ^ mix64(*auction) ^ count)));
+    super::run(setup, &env, "q5")
 }
 
 /// Auction, bidder, price, time.
@@ -44,7 +41,7 @@ fn best(x: Offer, y: Offer) -> Offer {
 }
 
 pub(super) fn q7(setup: &Setup) -> Result<Outcome, BenchError> {
-    let (env, total) = (environment(setup)?, Total::default());
+    let env = environment(setup)?;
     bids(&env, setup.n)
         .map(|b| (b.auction, b.bidder, b.price, b.ts))
         .key_by(|o: &Offer| o.0 & 63)
@@ -54,13 +51,12 @@ pub(super) fn q7(setup: &Setup) -> Result<Outcome, BenchError> {
         .window_all(Tumbling::of(secs(10)))
         .reduce(best)
         .uid("best")
-        .sink(total.sink(|o: &Offer| mix64(o.0 ^ mix64(o.1) ^ o.2 ^ o.3 as u64)));
-    env.execute("q7")?;
-    Ok(total.get().into())
+        .sink(checksum(|o: &Offer| mix64(o.0 ^ mix64(o.1) ^ o.2 ^ o.3 as u64)));
+    super::run(setup, &env, "q7")
 }
 
 pub(super) fn q8(setup: &Setup) -> Result<Outcome, BenchError> {
-    let (env, total) = (environment(setup)?, Total::default());
+    let env = environment(setup)?;
     let events = events(&env, setup.n);
     let persons = events.clone().filter_map(|e| match e {
         Event::Person(p) => Some((p.id, p.name)),
@@ -76,28 +72,24 @@ pub(super) fn q8(setup: &Setup) -> Result<Outcome, BenchError> {
         .window(Tumbling::of(secs(10)))
         .apply(|person, _| *person)
         .uid("join")
-        .sink(
-            total.sink(|(id, name): &(u64, Name)| {
-                mix64(*id).wrapping_add(name.as_str().len() as u64)
-            }),
-        );
-    env.execute("q8")?;
-    Ok(total.get().into())
+        .sink(checksum(|(id, name): &(u64, Name)| {
+            mix64(*id).wrapping_add(name.as_str().len() as u64)
+        }));
+    super::run(setup, &env, "q8")
 }
 
 fn bids_per_hour(setup: &Setup, windows: impl Assigner<u64>) -> Result<Outcome, BenchError> {
-    let (env, total) = (environment(setup)?, Total::default());
+    let env = environment(setup)?;
     bids(&env, setup.n)
         .map(|bid| bid.auction & 63)
         .key_by(|key| *key)
         .window(windows)
         .count()
         .uid("bids per hour")
-        .sink(total.sink(|(key, window, count): &(u64, TimeWindow, u64)| {
+        .sink(checksum(|(key, window, count): &(u64, TimeWindow, u64)| {
             mix64(window.end as u64 ^ mix64(*key) ^ count)
         }));
-    env.execute("bids per hour")?;
-    Ok(total.get().into())
+    super::run(setup, &env, "bids per hour")
 }
 
 pub(super) fn hour_tumbling(setup: &Setup) -> Result<Outcome, BenchError> {

@@ -1,7 +1,7 @@
 //! W3: a running count per word, with `String` and with `Text`.
 
 use super::environment;
-use super::sink::Total;
+use super::sink::checksum;
 use crate::text::words;
 use crate::workload::{BenchError, Outcome, Setup};
 use millstream::connectors::Generator;
@@ -16,7 +16,7 @@ fn lines(
 }
 
 pub(super) fn string(setup: &Setup) -> Result<Outcome, BenchError> {
-    let (env, total) = (environment(setup)?, Total::default());
+    let env = environment(setup)?;
     let line = lines(setup)?;
     env.source(Generator::new(setup.n, |i| i), Watermarks::none())
         .flat_map_into(move |i, out| words(line(*i)).for_each(|w| out.emit(w.to_ascii_lowercase())))
@@ -26,13 +26,12 @@ pub(super) fn string(setup: &Setup) -> Result<Outcome, BenchError> {
             (word, *count)
         })
         .uid("count")
-        .sink(total.sink(|(_, count): &(String, u64)| *count));
-    env.execute("w3 string")?;
-    Ok(total.get().into())
+        .sink(checksum(|(_, count): &(String, u64)| *count));
+    super::run(setup, &env, "w3 string")
 }
 
 pub(super) fn text(setup: &Setup) -> Result<Outcome, BenchError> {
-    let (env, total) = (environment(setup)?, Total::default());
+    let env = environment(setup)?;
     let line = lines(setup)?;
     env.source(Generator::new(setup.n, |i| i), Watermarks::none())
         .flat_map_into(move |i, out| {
@@ -46,7 +45,6 @@ pub(super) fn text(setup: &Setup) -> Result<Outcome, BenchError> {
             (word, *count)
         })
         .uid("count")
-        .sink(total.sink(|(_, count): &(Text, u64)| *count));
-    env.execute("w3 text")?;
-    Ok(total.get().into())
+        .sink(checksum(|(_, count): &(Text, u64)| *count));
+    super::run(setup, &env, "w3 text")
 }

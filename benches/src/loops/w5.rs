@@ -119,5 +119,5 @@ pub(super) fn run<const RATE: u64>(setup: &Setup) -> Result<Outcome, BenchError>
     });
     let sink = halves.iter().map(|half| half.0).sum();
     let latencies = Latencies::merge(halves.map(|half| half.1));
-    Ok(Outcome { sink, latency_ns: Some(latencies), holds: None })
+    Ok(Outcome { sink, latency_ns: Some(latencies), holds: None, span_s: None })
 }

@@ -80,7 +80,8 @@ fn open_rest<M: DeserializeOwned>(rest: &[u8]) -> Result<(LeaderEpoch, M)> {
     if crc32fast::hash(body) != u32::from_le_bytes(checksum) {
         return Err(broken("its checksum is wrong"));
     }
-    let message = codec::decode_all(body).map_err(|e| broken(e.message()))?;
+    let message =
+        codec::decode_all_within::<M, MAX_BYTES>(body).map_err(|e| broken(e.message()))?;
     Ok((LeaderEpoch(u64::from_le_bytes(epoch)), message))
 }
 

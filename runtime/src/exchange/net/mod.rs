@@ -20,6 +20,8 @@ mod inlet;
 mod link;
 mod outgoing;
 mod outlet;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod received;
 mod shell;
 mod tls;
 mod traffic;
