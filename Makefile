@@ -11,7 +11,8 @@ help: ## this list
 	@echo "Variables:"
 	@echo "  MILLSTREAM_DATA=DIR   the full data set for the tests (default: ../shared/data, used if it is there)"
 	@echo "  SEEDS=n FIRST_SEED=m  for soak: how many histories, and from which seed on"
-	@echo "  CHAOS=n               for soak: so many trials with clusters of real processes instead, from FIRST_SEED on"
+	@echo "  CHAOS=n               for soak: so many trials with clusters of real processes instead, from FIRST_SEED on;"
+	@echo "                        HURT=KillJobManager: all hurt by the same (\`HURT=?\` tells what there is)"
 	@echo "  ROWS=w2,q5  QUICK=1   for the benchmarks: only these rows; small inputs"
 	@echo "  N=100  SEED=7         for crash: so many runs; the first is told by this number"
 

@@ -92,6 +92,9 @@ impl fmt::Debug for HistogramHandle {
 }
 
 /// A value each subtask keeps for itself and the job's result merges, wherever the subtasks ran.
+///
+/// It is what the last attempt accumulated. An attempt that begins at a checkpoint or savepoint accumulates from there on; what
+/// must count every record once belongs into state.
 pub trait Accumulator: Default + Serialize + DeserializeOwned + Send + 'static {
     /// Adds what another subtask accumulated.
     fn merge(&mut self, other: Self);
@@ -267,6 +270,11 @@ impl Registry {
             .or_default()
             .push(Box::new(Arc::clone(&cell)));
         AccumulatorHandle(cell)
+    }
+
+    /// Forgets all accumulators: another attempt does over what they were told.
+    pub fn forget_accumulators(&self) {
+        locked(&self.accumulators).clear();
     }
 
     /// All cells of an accumulator merged; `None` if no function used it with this type. Takes the values.

@@ -124,7 +124,7 @@ mod tests {
     #[test]
     fn a_length_is_not_believed() {
         let error = decode::<String>(&[0xff; 16]).unwrap_err();
-        assert!(error.to_string().contains("limit"), "{error}");
+        assert!(error.to_string().contains("LimitExceeded"), "{error}");
         let mut bytes = Vec::new();
         encode("0123456789", &mut bytes).unwrap();
         assert!(decode_all_within::<String, 18>(&bytes).is_ok());

@@ -10,12 +10,12 @@
 
 use crate::log::{EntryShape, Log};
 use crate::part::{Entries, Part, Written};
+use crate::prefetch::{Tags, prefetch};
 use crate::schema::Shape;
 use crate::snapshot::PartKind;
 use crate::undo::{Encode, Undo};
 use hashbrown::HashTable;
 use millstream_model::{Data, Key, Result, hash_key};
-use std::hint::black_box;
 
 /// See the module's text.
 #[derive(Debug)]
@@ -65,16 +65,17 @@ const CHUNK: usize = 64;
 impl<K, V> DenseTable<K, V> {
     /// Brings the entries of keys with these hashes close, if the table is too large to be close anyway.
     ///
-    /// Keys are independent, so their cache misses overlap here, where a few instructions lie between two of
-    /// them; in the loop that works on the entries they would come one after the other.
-    pub fn warm(&self, hashes: impl Iterator<Item = u64>) {
+    /// Keys are independent, so their cache misses overlap here; in the loop that works on the entries they would come
+    /// one after the other.
+    pub fn warm(&self, hashes: impl Iterator<Item = u64> + Clone) {
         if self.len() < WARM_FROM {
             return;
         }
+        let Some(tags) = Tags::of(&self.positions) else { return };
+        hashes.clone().for_each(|hash| tags.prefetch(probe(hash)));
         for hash in hashes {
             self.positions.find(probe(hash), |&at| {
-                // Looked at for no other reason than to have its cache line fetched.
-                black_box(self.entries[at as usize].hash);
+                prefetch(&self.entries[at as usize]);
                 false
             });
         }

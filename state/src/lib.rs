@@ -20,6 +20,7 @@ pub mod log;
 pub mod lsm;
 pub mod operator_state;
 pub mod part;
+mod prefetch;
 pub mod schema;
 pub mod snapshot;
 pub mod states;

@@ -14,6 +14,7 @@ use crate::cache::Cache;
 use crate::codec;
 use crate::log::{EntryShape, Log};
 use crate::part::{Entries, Part, Written};
+use crate::prefetch::{GROUP, Tags, prefetch};
 use crate::schema::Shape;
 use crate::snapshot::PartKind;
 use crate::store::{Change, Space};
@@ -63,19 +64,6 @@ fn probe(hash: u64) -> u64 {
 /// Entries from which on a table is larger than the caches of one core.
 const WARM_FROM: usize = 1 << 16;
 
-/// Reads a byte of an entry, for no other reason than to have its cache line fetched.
-#[inline(always)]
-#[allow(unsafe_code)]
-fn touch<T>(entry: &T) {
-    if size_of::<T>() > 0 {
-        // SAFETY: the reference is valid for reading at least one byte, and as `MaybeUninit` the byte may
-        // be anything, padding included. Its value is not used.
-        let _ = unsafe {
-            std::ptr::from_ref(entry).cast::<std::mem::MaybeUninit<u8>>().read_volatile()
-        };
-    }
-}
-
 fn rehash<K: Key, V>(entry: &(K, V)) -> u64 {
     // A key in the table has been hashed before, so it is not of a refused kind.
     probe(hash_key(&entry.0).unwrap_or_default())
@@ -94,17 +82,21 @@ impl<K: Key, V> KeyedTable<K, V> {
 
     /// Brings the entries of keys with these hashes close, if the table is too large to be close anyway.
     ///
-    /// A batch's keys are independent, so their cache misses overlap here, where a few instructions lie
-    /// between two of them; in the loop that works on the entries they would come one after the other.
+    /// A batch's keys are independent, so their cache misses overlap here; in the loop that works on the entries they
+    /// would come one after the other.
     pub fn warm(&self, hashes: &[u64]) {
         if self.table.len() < WARM_FROM {
             return;
         }
-        for &hash in hashes {
-            self.table.find(probe(hash), |entry| {
-                touch(entry);
-                false
-            });
+        let Some(tags) = Tags::of(&self.table) else { return };
+        for group in hashes.chunks(GROUP) {
+            group.iter().for_each(|hash| tags.prefetch(probe(*hash)));
+            for hash in group {
+                self.table.find(probe(*hash), |entry| {
+                    prefetch(entry);
+                    false
+                });
+            }
         }
     }
 

@@ -65,6 +65,7 @@ impl Runner {
         neighbours: &Neighbours<'_>,
     ) -> Result<LocalTasks> {
         let n_tasks = self.program.compiled.graph.n_tasks();
+        self.job.registry.forget_accumulators();
         let host = TaskHost::new(self.program.config.driver(), n_tasks);
         let mut local = LocalTasks { uploads: None, controls: Vec::new() };
         let here = (0..n_tasks).filter(|task| neighbours.is_here(*task));

@@ -1,8 +1,8 @@
 //! `make soak CHAOS=n`: clusters of real processes that are hurt, n of them, three at a time; before that, every query on
 //! clusters of one, two and three task managers.
 //!
-//! Every trial is told by its number; `make soak CHAOS=1 FIRST_SEED=…` makes one again. What came of it all is a row in
-//! `SOAK.md`.
+//! Every trial is told by its number; `make soak CHAOS=1 FIRST_SEED=…` makes one again. `HURT=KillJobManager` has all of
+//! them hurt by the same. What came of it all is a row in `SOAK.md`.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -10,7 +10,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
-use millstream_tests::chaos::trial;
+use millstream_tests::chaos::{Hurt, trial};
 use millstream_tests::cluster::Cluster;
 use millstream_tests::compare::compare_sorted;
 use millstream_tests::data::data_dir;
@@ -34,8 +34,12 @@ fn main() -> ExitCode {
         Some(text) => text.parse().map_err(|_| format!("`{text}` is not a number")),
         None => Ok(default),
     };
-    let done = number(20).and_then(|n| Ok((n, number(0)?)));
-    match done.and_then(|(n, first)| soak(n, first)) {
+    let only = match std::env::var("HURT") {
+        Ok(text) if !text.is_empty() => text.parse().map(Some),
+        _ => Ok(None),
+    };
+    let done = only.and_then(|only| Ok((number(20)?, number(0)?, only)));
+    match done.and_then(|(n, first, only)| soak(n, first, only)) {
         Ok(0) => ExitCode::SUCCESS,
         Ok(n) => {
             eprintln!("{n} violations");
@@ -49,15 +53,16 @@ fn main() -> ExitCode {
 }
 
 /// Runs it all; how many violations there were.
-fn soak(n: u64, first: u64) -> Result<usize, String> {
+fn soak(n: u64, first: u64, only: Option<Hurt>) -> Result<usize, String> {
     let mut n_violations = 0;
-    if let Some(data) = data_dir().filter(|_| n >= N_FOR_QUERIES) {
+    if let Some(data) = data_dir().filter(|_| n >= N_FOR_QUERIES && only.is_none()) {
         let problems: Vec<String> = (1..=3).flat_map(|n| queries(n, &data)).collect();
         problems.iter().for_each(|problem| println!("VIOLATION: {problem}"));
         n_violations += problems.len();
         add("every query on 1, 2 and 3 task managers, full data", (39, 0), "", problems.len())?;
     }
     let (next, n_hurts) = (AtomicU64::new(first), AtomicU64::new(0));
+    let n_in_checkpoint = AtomicU64::new(0);
     let violations = Mutex::new(Vec::new());
     thread::scope(|scope| {
         for _ in 0..N_AT_A_TIME {
@@ -67,9 +72,10 @@ fn soak(n: u64, first: u64) -> Result<usize, String> {
                     if seed >= first + n {
                         return;
                     }
-                    let outcome = trial(seed);
+                    let outcome = trial(seed, only);
                     println!("seed {seed}: {outcome}");
                     n_hurts.fetch_add(outcome.n_hurts, Ordering::SeqCst);
+                    n_in_checkpoint.fetch_add(outcome.n_in_checkpoint, Ordering::SeqCst);
                     if outcome.violation.is_some() {
                         violations.lock().expect("nobody panics with it").push(seed);
                     }
@@ -83,8 +89,17 @@ fn soak(n: u64, first: u64) -> Result<usize, String> {
         println!("violations at seeds {violations:?}");
     }
     let seeds = format!("{n} from {first}");
-    let what = "kills, pauses, user code, network, full disk: a job hurt, a query beside";
-    add(what, (n, n_hurts.into_inner()), &seeds, violations.len())?;
+    let n_in_checkpoint = n_in_checkpoint.into_inner();
+    let what = match only {
+        None => {
+            "kills, pauses, user code, network, full disk: a job hurt, a query beside".to_owned()
+        }
+        Some(Hurt::KillJobManager) => {
+            format!("KillJobManager, {n_in_checkpoint} of them in the middle of a checkpoint")
+        }
+        Some(hurt) => format!("{hurt:?}"),
+    };
+    add(&what, (n, n_hurts.into_inner()), &seeds, violations.len())?;
     Ok(n_violations + violations.len())
 }
 

@@ -2,9 +2,9 @@
 
 use std::path::Path;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use millstream::cluster::message::{ClientReply, ClientRequest, JobId, JobPhase};
+use millstream::cluster::message::{ClientReply, ClientRequest, JobDetail, JobId, JobPhase};
 use nix::sys::signal::Signal;
 
 use super::disk::SmallDisk;
@@ -21,6 +21,8 @@ use crate::unruly::{Unruly, UnrulyJob, What};
 const BESIDE_MS: u64 = 8_000;
 /// Records of the job in a second: it takes about as long.
 const RATE: u64 = 1_000;
+/// How long a job manager is away when it is away for long, in ms.
+const AWAY_MS: u64 = 10_000;
 const CODE: [What; 5] = [What::Panic, What::Abort, What::Quit, What::Loop, What::Hog];
 /// What a host may allocate where one takes all it can have.
 const HOST_BYTES: &str = "805306368";
@@ -33,6 +35,7 @@ pub(super) struct Trial {
     query: &'static Query,
     parallelism: u64,
     settings: Vec<String>,
+    n_in_checkpoint: u64,
 }
 
 /// The jobs of a trial.
@@ -42,7 +45,7 @@ struct Jobs {
 }
 
 impl Trial {
-    pub(super) fn draw(seed: u64) -> Trial {
+    pub(super) fn draw(seed: u64, only: Option<Hurt>) -> Trial {
         let mut random = Random(seed);
         let mut pick = |words: &[&str]| words[random.below(words.len() as u64) as usize].to_owned();
         let mode = pick(&["exactly-once", "exactly-once", "unaligned"]);
@@ -55,11 +58,12 @@ impl Trial {
         ];
         let settings = settings.into_iter().flat_map(|s| ["-D".to_owned(), s]).collect();
         Trial {
-            hurt: HURTS[(seed % HURTS.len() as u64) as usize],
+            hurt: only.unwrap_or(HURTS[(seed % HURTS.len() as u64) as usize]),
             code: CODE[(seed / HURTS.len() as u64 % CODE.len() as u64) as usize],
             query: Query::of(SAMPLE[random.below(SAMPLE.len() as u64) as usize]),
             parallelism: random.between(1, 4),
             settings,
+            n_in_checkpoint: 0,
             random,
         }
     }
@@ -75,8 +79,8 @@ impl Trial {
         format!("{hurt:?}{code} at {parallelism}, {id} beside, {settings}")
     }
 
-    /// Runs it; how often the cluster was hurt.
-    pub(super) fn run(&mut self) -> u64 {
+    /// Runs it; how often the cluster was hurt, and how often of these in the middle of a checkpoint.
+    pub(super) fn run(&mut self) -> (u64, u64) {
         let mut plan = Plan::new(2, 4);
         plan.is_proxied = self.hurt == Hurt::Network;
         // Where silence is what is tried, it is soon noticed; elsewhere a busy machine is no reason for a loss.
@@ -95,12 +99,12 @@ impl Trial {
         let disk = if self.hurt == Hurt::FullDisk { SmallDisk::mount(&dir) } else { None };
         if self.hurt == Hurt::FullDisk && disk.is_none() {
             eprintln!("no disk can be mounted here, so none is full");
-            return 0;
+            return (0, 0);
         }
         let jobs = self.start(&cluster, &dir);
         let n_hurts = self.hurt(&mut cluster, disk.as_ref(), &jobs);
         self.check(&cluster, &jobs);
-        n_hurts
+        (n_hurts, self.n_in_checkpoint)
     }
 
     fn start(&mut self, cluster: &Cluster, dir: &Path) -> Jobs {
@@ -113,7 +117,10 @@ impl Trial {
         beside.arg("--checkpoint-dir").arg(cluster.dir().join("beside-checkpoints"));
         let beside = cluster.submit(beside);
 
-        let n = self.random.between(6_000, 12_000);
+        let n = match self.hurt {
+            Hurt::KillJobManager => self.random.between(12_000, 24_000),
+            _ => self.random.between(6_000, 12_000),
+        };
         let parallelism = self.parallelism.to_string();
         let settings: Vec<&str> = self.settings.iter().map(String::as_str).collect();
         let job = Unruly::paced(dir, n, RATE).args(&settings).args(&["-p", &parallelism]);
@@ -144,7 +151,11 @@ impl Trial {
             return 1;
         }
         // Sometimes while the jobs are only being started.
-        if self.random.below(4) > 0 {
+        if self.hurt == Hurt::KillJobManager {
+            // Tasks that are only being deployed are started once more; those that run are left alone.
+            cluster.wait_until(jobs.beside, "it runs", |detail| detail.overview.records > 0);
+            cluster.checkpoint_after(jobs.hurt.id, None);
+        } else if self.random.below(4) > 0 {
             cluster.wait_until(jobs.hurt.id, "it runs", |detail| detail.overview.records > 0);
         }
         let mut n_hurts = 0;
@@ -173,9 +184,24 @@ impl Trial {
                 signal(pid, Signal::SIGKILL);
             }
             Hurt::KillJobManager => {
+                let newest = |detail: &JobDetail| detail.overview.last_checkpoint;
+                let before = newest(&cluster.detail(jobs.hurt.id));
+                if self.random.below(2) == 0 {
+                    let kept = jobs.hurt.out.with_file_name("checkpoints");
+                    self.n_in_checkpoint += u64::from(is_being_taken(&kept));
+                }
                 cluster.kill_job_manager();
-                self.wait(0, 1500);
+                if self.random.below(3) == 0 {
+                    self.wait(AWAY_MS, AWAY_MS + 1);
+                } else {
+                    self.wait(0, 1500);
+                }
                 cluster.restart_job_manager();
+                // The one after may have been completed before the kill.
+                cluster.wait_until(jobs.hurt.id, "checkpoints go on", |detail| {
+                    detail.overview.state.is_terminal()
+                        || newest(detail) > before.map(|checkpoint| checkpoint + 1)
+                });
             }
             Hurt::PauseTaskManager => {
                 let Some(number) = self.any(&cluster.task_managers()) else { return false };
@@ -216,14 +242,20 @@ impl Trial {
                 assert_eq!(state, JobPhase::Canceled, "the job that loops was cancelled");
             }
             (Hurt::UserCode, _) => jobs.hurt.finishes(cluster, 1),
-            (Hurt::PauseHost, _) => jobs.hurt.finishes(cluster, 0),
+            (Hurt::PauseHost | Hurt::KillJobManager, _) => jobs.hurt.finishes(cluster, 0),
             _ => drop(jobs.hurt.succeeds(cluster)),
         }
         let beside = cluster.ended(jobs.beside).overview;
         let exceptions = cluster.detail(jobs.beside).exceptions;
         assert_eq!(beside.state, JobPhase::Finished, "the job beside: {exceptions:#?}");
-        let is_untouched =
-            matches!(self.hurt, Hurt::KillHost | Hurt::PauseHost | Hurt::UserCode | Hurt::FullDisk);
+        let is_untouched = matches!(
+            self.hurt,
+            Hurt::KillHost
+                | Hurt::KillJobManager
+                | Hurt::PauseHost
+                | Hurt::UserCode
+                | Hurt::FullDisk
+        );
         assert!(
             !is_untouched || beside.n_restarts == 0,
             "the job beside had no part in it and was restarted: {exceptions:#?}"
@@ -239,4 +271,22 @@ impl Trial {
             assert!(ours.is_empty(), "failures of the engine's own: {ours:#?}");
         }
     }
+}
+
+/// Waits until files of a checkpoint are being written, which can be seen by a folder that has no manifest yet; whether
+/// that was seen soon.
+fn is_being_taken(kept: &Path) -> bool {
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(2) {
+        let folders = std::fs::read_dir(kept).into_iter().flatten().flatten();
+        let mut taken = folders.filter(|folder| {
+            folder.file_name().to_string_lossy().starts_with("chk-")
+                && !folder.path().join("manifest").exists()
+        });
+        if taken.next().is_some() {
+            return true;
+        }
+        thread::park_timeout(Duration::from_micros(200));
+    }
+    false
 }

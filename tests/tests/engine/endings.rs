@@ -177,3 +177,40 @@ fn output_of_a_job_that_fails_is_not_published() {
         );
     }
 }
+
+/// Counts what it sees in an accumulator, and fails once, in its middle.
+#[derive(Clone)]
+struct FailsOnce {
+    seen: Option<AccumulatorHandle<u64>>,
+    has_failed: Arc<AtomicBool>,
+}
+
+impl MapFunction<u64> for FailsOnce {
+    type Out = u64;
+
+    fn open(&mut self, context: &OperatorContext) -> Result<()> {
+        self.seen = Some(context.accumulator("seen"));
+        Ok(())
+    }
+
+    fn map(&mut self, i: u64) -> Result<u64> {
+        if i == 777 && !self.has_failed.swap(true, Ordering::SeqCst) {
+            return Err(Error::external("only once"));
+        }
+        if let Some(seen) = &self.seen {
+            *seen.get() += 1;
+        }
+        Ok(i)
+    }
+}
+
+#[test]
+fn what_a_failed_attempt_accumulated_is_forgotten() {
+    for way in Way::all() {
+        let env = way.environment_with(&[("restart-strategy", "fixed-delay 1 0ms")]);
+        let fails_once = FailsOnce { seen: None, has_failed: Arc::default() };
+        env.generate(1000, |i| i).rebalance().map_with(fails_once).discard();
+        let result = env.execute("accumulates").unwrap();
+        assert_eq!(result.accumulator::<u64>("seen"), Some(1000), "{way:?}");
+    }
+}
