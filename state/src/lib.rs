@@ -40,7 +40,7 @@ pub use items::Items;
 pub use operator_state::{OperatorListState, OperatorStateSet, OperatorStates};
 pub use part::{Entries, Part, Visitor, Written};
 pub use states::KeyedStates;
-pub use table::KeyedTable;
+pub use table::{KeyedTable, Left};
 pub use timers::TimerQueue;
 pub use ttl::Ttl;
 

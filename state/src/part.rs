@@ -189,6 +189,50 @@ pub trait Visitor {
     fn part(&mut self, name: &str, part: &mut dyn Part) -> Result<()>;
 }
 
+/// A part whose values can be told to be over by their bytes, so that they go from a store by themselves.
+pub struct Expiring<'a> {
+    /// The part.
+    pub part: &'a mut dyn Part,
+    /// Tells of a value whether it is over.
+    pub is_expired: IsExpired,
+}
+
+impl Part for Expiring<'_> {
+    fn kind(&self) -> PartKind {
+        self.part.kind()
+    }
+    fn shape(&self) -> Result<Shape> {
+        self.part.shape()
+    }
+    fn version(&self) -> u32 {
+        self.part.version()
+    }
+    fn freeze(&mut self) {
+        self.part.freeze();
+    }
+    fn write(&mut self, out: &mut Written, budget: usize) -> Result<bool> {
+        self.part.write(out, budget)
+    }
+    fn is_waiting(&self) -> bool {
+        self.part.is_waiting()
+    }
+    fn can_attach(&self) -> bool {
+        self.part.can_attach()
+    }
+    fn attach(&mut self, space: Space, is_empty: bool) {
+        self.part.attach(space, is_empty);
+    }
+    fn expiry(&self) -> Option<IsExpired> {
+        Some(Arc::clone(&self.is_expired))
+    }
+    fn thaw(&mut self) {
+        self.part.thaw();
+    }
+    fn restore(&mut self, entries: &Entries<'_>) -> Result<()> {
+        self.part.restore(entries)
+    }
+}
+
 /// A part that is the same in all subtasks, whatever it is otherwise.
 pub(crate) struct Broadcast<'a>(pub(crate) &'a mut dyn Part);
 

@@ -31,6 +31,15 @@ pub struct KeyedTable<K, V> {
     aside: Option<Box<Aside<K, V>>>,
 }
 
+/// What is left of an entry that was changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Left {
+    /// Something: it stays.
+    Something,
+    /// Nothing: it goes.
+    Nothing,
+}
+
 /// What stands beside a table, by bucket.
 #[derive(Debug)]
 struct Aside<K, V> {
@@ -110,19 +119,68 @@ impl<K: Key, V> KeyedTable<K, V> {
     #[cold]
     #[inline(never)]
     fn touch_bucket(&mut self, hash: u64, is: &dyn Fn(&K) -> bool) -> Option<usize> {
-        let aside = self.aside.as_mut()?;
         let bucket = self.table.find_bucket_index(probe(hash), |e| is(&e.0))?;
-        if let Some((key, value)) = self.table.get_bucket(bucket) {
-            if let Some(undo) = &mut aside.undo {
-                undo.preserve(bucket, key, value);
-            }
-            if let Some(cache) = &mut aside.cache {
-                cache.preserve(bucket, hash, key, value);
-                cache.dirty.set(bucket);
-                cache.used.set(bucket);
-            }
+        self.note_change(hash, bucket);
+        if let Some(Aside { cache: Some(cache), .. }) = self.aside.as_deref_mut() {
+            cache.used.set(bucket);
         }
         Some(bucket)
+    }
+
+    /// Notes that the entry in a bucket is about to be changed.
+    fn note_change(&mut self, hash: u64, bucket: usize) {
+        let Some(aside) = &mut self.aside else { return };
+        let Some((key, value)) = self.table.get_bucket(bucket) else { return };
+        if let Some(undo) = &mut aside.undo {
+            undo.preserve(bucket, key, value);
+        }
+        if let Some(cache) = &mut aside.cache {
+            cache.preserve(bucket, hash, key, value);
+            cache.dirty.set(bucket);
+        }
+    }
+
+    /// Looks at some entries that are in memory, from a bucket on and round: those that are due are changed, and
+    /// removed if `change` leaves nothing of them. Where to go on.
+    ///
+    /// It passes about `n` entries, and never more than all of them.
+    pub fn sweep(
+        &mut self,
+        from: usize,
+        n: usize,
+        is_due: impl Fn(&V) -> bool,
+        mut change: impl FnMut(&mut V) -> Left,
+    ) -> usize {
+        let n_buckets = self.table.num_buckets();
+        let (mut bucket, mut n_seen) = (from, 0);
+        for _ in 0..n_buckets {
+            if n_seen >= n.min(self.table.len()) {
+                break;
+            }
+            bucket = if bucket + 1 < n_buckets { bucket + 1 } else { 0 };
+            let Some((key, value)) = self.table.get_bucket(bucket) else { continue };
+            n_seen += 1;
+            if !is_due(value) {
+                continue;
+            }
+            let hash = hash_key(key).unwrap_or_default();
+            self.note_change(hash, bucket);
+            let value = self.table.get_bucket_mut(bucket).map(|entry| &mut entry.1);
+            if value.is_some_and(|value| change(value) == Left::Nothing) {
+                self.remove_bucket(hash, bucket);
+            }
+        }
+        bucket
+    }
+
+    /// Removes the entry in a bucket, which was noted as about to be changed.
+    fn remove_bucket(&mut self, hash: u64, bucket: usize) -> Option<(K, V)> {
+        let removed = self.table.get_bucket_entry(bucket).ok()?.remove().0;
+        if let Some(Aside { cache: Some(cache), .. }) = self.aside.as_deref_mut() {
+            cache.dirty.clear(bucket);
+            cache.delete(hash, &removed.0);
+        }
+        Some(removed)
     }
 
     /// Adds an entry that the running snapshot does not have, and that the store has or has not.
@@ -258,6 +316,17 @@ impl<K: Key, V> KeyedTable<K, V> {
         }
     }
 
+    /// As [`fetch`](Self::fetch), where the key has yet to be made; it is made only if the table may lie over a store.
+    #[inline]
+    pub fn fetch_with(&mut self, hash: u64, key: impl FnOnce() -> K)
+    where
+        K: Clone,
+    {
+        if self.aside.is_some() {
+            self.fetch_aside(hash, &key());
+        }
+    }
+
     #[cold]
     #[inline(never)]
     fn fetch_aside(&mut self, hash: u64, key: &K) {
@@ -290,11 +359,17 @@ impl<K: Key, V> KeyedTable<K, V> {
     /// The value of the key with this hash for which `is` holds, to be changed in place.
     #[inline]
     pub fn get_mut(&mut self, hash: u64, is: impl Fn(&K) -> bool) -> Option<&mut V> {
+        self.find_entry(hash, is).map(|e| &mut e.1)
+    }
+
+    /// The entry of the key with this hash for which `is` holds, value to be changed in place.
+    #[inline]
+    pub fn find_entry(&mut self, hash: u64, is: impl Fn(&K) -> bool) -> Option<&mut (K, V)> {
         if self.aside.is_some() {
             let bucket = self.touch_bucket(hash, &is)?;
-            return self.table.get_bucket_mut(bucket).map(|e| &mut e.1);
+            return self.table.get_bucket_mut(bucket);
         }
-        self.table.find_mut(probe(hash), |e| is(&e.0)).map(|e| &mut e.1)
+        self.table.find_mut(probe(hash), |e| is(&e.0))
     }
 
     /// The entry of the key with this hash for which `is` holds; `make` creates an absent one.
@@ -347,12 +422,7 @@ impl<K: Key, V> KeyedTable<K, V> {
     pub fn remove(&mut self, hash: u64, is: impl Fn(&K) -> bool) -> Option<(K, V)> {
         if self.aside.is_some() {
             let bucket = self.touch_bucket(hash, &is)?;
-            let removed = self.table.get_bucket_entry(bucket).ok()?.remove().0;
-            if let Some(Aside { cache: Some(cache), .. }) = self.aside.as_deref_mut() {
-                cache.dirty.clear(bucket);
-                cache.delete(hash, &removed.0);
-            }
-            return Some(removed);
+            return self.remove_bucket(hash, bucket);
         }
         match self.table.find_entry(probe(hash), |e| is(&e.0)) {
             Ok(found) => Some(found.remove().0),
@@ -402,18 +472,42 @@ impl<K: Key, V: Data> KeyedTable<K, V> {
     /// If the store cannot be read.
     pub fn keys(&self) -> Result<Vec<K>> {
         let mut keys: Vec<K> = self.table.iter().map(|e| e.0.clone()).collect();
-        let Some(Aside { cache: Some(cache), .. }) = self.aside.as_deref() else { return Ok(keys) };
-        if !cache.is_complete {
-            cache.space().scan(&mut |bytes, _| {
-                let key: K = codec::decode_all(bytes)?;
-                let hash = hash_key(&key)?;
-                if self.get(hash, |k| *k == key).is_none() && !cache.is_deleted(hash, &key)? {
-                    keys.push(key);
-                }
-                Ok(())
-            })?;
-        }
+        self.each_aside(|key, _| {
+            keys.push(key);
+            Ok(())
+        })?;
         Ok(keys)
+    }
+
+    /// Shows all entries with their hashes, wherever they lie, in no particular but a repeatable order. What lies in a
+    /// store stays there.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub fn each(&self, mut see: impl FnMut(u64, &K, &V)) -> Result<()> {
+        for (key, value) in &self.table {
+            see(hash_key(key)?, key, value);
+        }
+        self.each_aside(|key, bytes| {
+            see(hash_key(&key)?, &key, &codec::decode_all(bytes)?);
+            Ok(())
+        })
+    }
+
+    /// Shows the entries that are in the store and not in memory, values as bytes.
+    fn each_aside(&self, mut see: impl FnMut(K, &[u8]) -> Result<()>) -> Result<()> {
+        let Some(Aside { cache: Some(cache), .. }) = self.aside.as_deref() else { return Ok(()) };
+        if cache.is_complete {
+            return Ok(());
+        }
+        cache.space().scan(&mut |bytes, value| {
+            let key: K = codec::decode_all(bytes)?;
+            let hash = hash_key(&key)?;
+            if self.get(hash, |k| *k == key).is_none() && !cache.is_deleted(hash, &key)? {
+                see(key, value)?;
+            }
+            Ok(())
+        })
     }
 
     /// Writes what is due of a checkpoint into the store; whether that is all.
@@ -563,5 +657,29 @@ mod tests {
         assert_eq!(t.get(hash, |k| k == "5"), None);
         assert_eq!(t.insert(hash, "5".into(), 9), None);
         assert_eq!(t.insert(hash, "5".into(), 10), Some(9));
+    }
+
+    #[test]
+    fn a_sweep_goes_round_and_takes_what_is_over() {
+        let mut t = KeyedTable::<u64, u64>::default();
+        for key in 0..100 {
+            t.insert(hash_key(&key).unwrap(), key, key);
+        }
+        let (mut from, mut n_changed) = (0, 0);
+        for _ in 0..10 {
+            from = t.sweep(
+                from,
+                10,
+                |value| *value < 50,
+                |value| {
+                    n_changed += 1;
+                    if *value % 2 == 0 { Left::Nothing } else { Left::Something }
+                },
+            );
+        }
+        assert!(n_changed >= 50, "{n_changed} of 50 were due");
+        assert_eq!(t.len(), 75);
+        assert!(t.iter().all(|(key, _)| *key >= 50 || key % 2 == 1));
+        assert_eq!(KeyedTable::<u64, u64>::default().sweep(3, 5, |_| true, |_| Left::Nothing), 3);
     }
 }

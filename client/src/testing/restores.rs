@@ -148,7 +148,11 @@ fn text<T: Data + Debug>(stream: DataStream<T>) -> DataStream<String> {
 
 /// What `windows` makes of both streams together, by key.
 fn windows<O: Data + Debug>(windows: impl Fn(KeyedStream<u8, Record>) -> DataStream<O>) {
-    survives(&|left, right| text(windows(left.union([right]).key_by(|record| record.0))));
+    for setup in [Mode::Plain.into(), Setup::from(Mode::Plain).in_trees()] {
+        survives_in(&setup, 1, &|left, right| {
+            text(windows(left.union([right]).key_by(|record| record.0)))
+        });
+    }
 }
 
 /// What a function makes of both streams together, by key.
@@ -254,11 +258,11 @@ fn count_windows() {
 
 #[test]
 fn joins() {
-    survives(&|left, right| {
+    survives_in_trees_too(&|left, right| {
         let (left, right) = (left.key_by(|l| l.0), right.key_by(|r| r.0));
         text(left.interval_join(right, -40, 25).apply(|l, r| (*l, *r)))
     });
-    survives(&|left, right| {
+    survives_in_trees_too(&|left, right| {
         let (left, right) = (left.key_by(|l| l.0), right.key_by(|r| r.0));
         text(left.temporal_join(right).apply(|l, r| (l, r.copied())))
     });

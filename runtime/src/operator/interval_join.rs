@@ -3,7 +3,8 @@
 //! Each record is kept, in order of time, as long as a record that is not late can still be its partner, and
 //! looks for its own partners among what is kept when it arrives: so every pair is found once, by the later
 //! arrival. What is over is dropped when its key is touched; keys that nobody touches are visited in turn, a
-//! few per record, so the state holds no more than one round of what is over, and nothing ever stalls.
+//! few per record, so the state holds no more than one round of what is over, and nothing ever stalls. What lies in a
+//! store is not visited: it goes when the store compacts its files.
 
 use crate::chain::{Output, Records, Step, TwoInputOperator};
 use crate::context::OperatorContext;
@@ -12,12 +13,14 @@ use crate::keyed::KeySelector;
 use crate::watermark::Ahead;
 use crate::window::firing::{Late, timed};
 use millstream_model::{Data, Error, EventTime, Key, MAX_TIME, MIN_TIME, Result};
-use millstream_state::{DenseTable, Visitor};
+use millstream_state::part::{Expiring, IsExpired};
+use millstream_state::{KeyedTable, Left, Visitor, codec};
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::marker::PhantomData;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 /// Keys visited per record in search of what is over.
 const VISITS_PER_RECORD: usize = 2;
@@ -72,7 +75,7 @@ pub struct IntervalJoin<K, L, R, F, O> {
     late: [Late; 2],
     ahead: Ahead,
     /// Partners of the last record that are still to be joined.
-    matching: Option<Matching>,
+    matching: Option<Matching<K>>,
     output: PhantomData<fn() -> O>,
 }
 
@@ -81,9 +84,11 @@ struct Kept<K, L, R> {
     lower: EventTime,
     upper: EventTime,
     watermark: EventTime,
-    keys: DenseTable<K, Sides<L, R>>,
-    /// The key to be visited next.
-    next_visit: usize,
+    keys: KeyedTable<K, Sides<L, R>>,
+    /// Where the visits of keys have come to.
+    visited_to: usize,
+    /// The watermark, for those who compact the files of a store.
+    shared_watermark: Arc<AtomicI64>,
 }
 
 /// The records of a key in order of time.
@@ -93,9 +98,11 @@ struct Sides<L, R> {
     right: VecDeque<(EventTime, R)>,
 }
 
-/// One record of a key and a run of its partners: as `(left, right)` if the record is of the first stream.
-struct Matching {
-    key: usize,
+/// One record of a key and a run of its partners that are still to be joined: as `(left, right)` if the record is of the
+/// first stream.
+struct Matching<K> {
+    hash: u64,
+    key: K,
     of_left: bool,
     record: usize,
     partners: Range<usize>,
@@ -118,58 +125,74 @@ fn between<T>(records: &VecDeque<(EventTime, T)>, from: EventTime, to: EventTime
     first..records.partition_point(|(t, _)| *t <= to).max(first)
 }
 
-impl<K: Key, L, R> Kept<K, L, R> {
-    /// Drops what no record can be a partner of that is not late.
-    fn prune(sides: &mut Sides<L, R>, lower: EventTime, upper: EventTime, watermark: EventTime) {
-        while sides.left.front().is_some_and(|(t, _)| t.saturating_add(upper) < watermark) {
-            sides.left.pop_front();
-        }
-        while sides.right.front().is_some_and(|(t, _)| t.saturating_sub(lower) < watermark) {
-            sides.right.pop_front();
-        }
+impl<L, R> Sides<L, R> {
+    /// Whether something is kept that no record can be a partner of that is not late.
+    fn has_passed(&self, lower: EventTime, upper: EventTime, watermark: EventTime) -> bool {
+        let left = self.left.front().is_some_and(|(t, _)| t.saturating_add(upper) < watermark);
+        left || self.right.front().is_some_and(|(t, _)| t.saturating_sub(lower) < watermark)
     }
 
+    /// Drops that; what is left.
+    fn prune(&mut self, lower: EventTime, upper: EventTime, watermark: EventTime) -> Left {
+        while self.left.front().is_some_and(|(t, _)| t.saturating_add(upper) < watermark) {
+            self.left.pop_front();
+        }
+        while self.right.front().is_some_and(|(t, _)| t.saturating_sub(lower) < watermark) {
+            self.right.pop_front();
+        }
+        if self.left.is_empty() && self.right.is_empty() { Left::Nothing } else { Left::Something }
+    }
+}
+
+impl<K: Key, L: Data, R: Data> Kept<K, L, R> {
     /// Visits some keys and drops what is over.
     fn visit(&mut self, n_keys: usize) {
-        for _ in 0..n_keys.min(self.keys.len()) {
-            if self.next_visit >= self.keys.len() {
-                self.next_visit = 0;
-            }
-            let sides = self.keys.value_mut(self.next_visit);
-            Self::prune(sides, self.lower, self.upper, self.watermark);
-            if sides.left.is_empty() && sides.right.is_empty() {
-                // The last key takes its place and is visited next.
-                self.keys.remove_at(self.next_visit);
-            } else {
-                self.next_visit += 1;
-            }
-        }
+        let (lower, upper, watermark) = (self.lower, self.upper, self.watermark);
+        self.visited_to = self.keys.sweep(
+            self.visited_to,
+            n_keys,
+            |sides| sides.has_passed(lower, upper, watermark),
+            |sides| sides.prune(lower, upper, watermark),
+        );
     }
 
-    /// The key of a record, opened if need be, with what is over dropped.
+    /// The entry of a record's key, opened if need be, with what is over dropped.
     fn open<T>(
         &mut self,
         selector: &dyn KeySelector<T, K>,
         value: &T,
         hash: u64,
-    ) -> (usize, &mut Sides<L, R>) {
-        let at = match self.keys.find(hash, |key| selector.is(value, key)) {
-            Some(at) => at,
-            None => {
-                let sides = Sides { left: VecDeque::new(), right: VecDeque::new() };
-                self.keys.append(hash, (selector.key(value), sides));
-                self.keys.len() - 1
-            }
-        };
-        let sides = self.keys.value_mut(at);
-        Self::prune(sides, self.lower, self.upper, self.watermark);
-        (at, sides)
+    ) -> &mut (K, Sides<L, R>) {
+        let make =
+            || (selector.key(value), Sides { left: VecDeque::new(), right: VecDeque::new() });
+        let entry = self.keys.entry(hash, |key| selector.is(value, key), make);
+        entry.1.prune(self.lower, self.upper, self.watermark);
+        entry
+    }
+
+    /// Moves the clock.
+    fn pass(&mut self, watermark: EventTime) {
+        self.watermark = self.watermark.max(watermark);
+        self.shared_watermark.store(self.watermark, Ordering::Relaxed);
+    }
+
+    /// Tells of the bytes of an entry whether all of it is over.
+    fn expiry(&self) -> IsExpired {
+        let (lower, upper) = (self.lower, self.upper);
+        let watermark = Arc::clone(&self.shared_watermark);
+        Arc::new(move |bytes| {
+            let watermark = watermark.load(Ordering::Relaxed);
+            codec::decode_all::<Sides<L, R>>(bytes)
+                .is_ok_and(|mut sides| sides.prune(lower, upper, watermark) == Left::Nothing)
+        })
     }
 }
 
 impl<K, L, R, O, F> IntervalJoin<K, L, R, F, O>
 where
     K: Key,
+    L: Data,
+    R: Data,
     O: 'static,
     F: FnMut(&L, &R, &mut Collector<'_, O>) -> Result<()>,
 {
@@ -181,10 +204,17 @@ where
         right: Arc<dyn KeySelector<R, K>>,
         context: &OperatorContext,
     ) -> Self {
-        let keys = DenseTable::default();
         let IntervalSpec { lower, upper, late } = *spec;
+        let kept = Kept {
+            lower,
+            upper,
+            watermark: MIN_TIME,
+            keys: KeyedTable::default(),
+            visited_to: 0,
+            shared_watermark: Arc::new(AtomicI64::new(MIN_TIME)),
+        };
         IntervalJoin {
-            kept: Kept { lower, upper, watermark: MIN_TIME, keys, next_visit: 0 },
+            kept,
             left,
             right,
             function,
@@ -195,26 +225,40 @@ where
         }
     }
 
-    /// Joins the last record with its partners, as far as the output takes them.
-    fn join(&mut self, out: &mut Output<O>) -> Result<Step> {
-        let Some(Matching { key, of_left, record, partners }) = &mut self.matching else {
-            return Ok(Step::Done);
-        };
-        if let Some(sides) = self.kept.keys.at(*key).map(|entry| &entry.value) {
-            for partner in partners.clone() {
-                if out.is_blocked() {
-                    partners.start = partner;
-                    return Ok(Step::Yield);
-                }
-                let (l, r) = if *of_left { (*record, partner) } else { (partner, *record) };
-                let ((left_time, left), (right_time, right)) = (&sides.left[l], &sides.right[r]);
-                out.set_time(*left_time.max(right_time));
-                (self.function)(left, right, &mut Collector::new(out))?;
-            }
+    /// Joins what is left of the last record's partners, as far as the output takes them.
+    fn go_on(&mut self, out: &mut Output<O>) -> Result<Step> {
+        let Some(matching) = &mut self.matching else { return Ok(Step::Done) };
+        let Matching { hash, key, of_left, record, partners } = matching;
+        self.kept.keys.fetch(*hash, key);
+        if let Some(sides) = self.kept.keys.get(*hash, |k| k == key)
+            && join(sides, (*of_left, *record), partners, &mut self.function, out)? == Step::Yield
+        {
+            return Ok(Step::Yield);
         }
         self.matching = None;
         Ok(Step::Done)
     }
+}
+
+/// Joins a record with a run of its partners, as far as the output takes the results; what is left of the run.
+fn join<L, R, O: 'static>(
+    sides: &Sides<L, R>,
+    (of_left, record): (bool, usize),
+    partners: &mut Range<usize>,
+    function: &mut impl FnMut(&L, &R, &mut Collector<'_, O>) -> Result<()>,
+    out: &mut Output<O>,
+) -> Result<Step> {
+    while partners.start < partners.end {
+        if out.is_blocked() {
+            return Ok(Step::Yield);
+        }
+        let (l, r) = if of_left { (record, partners.start) } else { (partners.start, record) };
+        let ((left_time, left), (right_time, right)) = (&sides.left[l], &sides.right[r]);
+        out.set_time(*left_time.max(right_time));
+        function(left, right, &mut Collector::new(out))?;
+        partners.start += 1;
+    }
+    Ok(Step::Done)
 }
 
 impl<K, L, R, O, F> TwoInputOperator<L, R, O> for IntervalJoin<K, L, R, F, O>
@@ -226,7 +270,7 @@ where
     F: FnMut(&L, &R, &mut Collector<'_, O>) -> Result<()> + Send,
 {
     fn left(&mut self, records: &mut Records<'_, L>, out: &mut Output<O>) -> Result<Step> {
-        if self.join(out)? == Step::Yield {
+        if self.go_on(out)? == Step::Yield {
             return Ok(Step::Yield);
         }
         self.kept.visit(VISITS_PER_RECORD * records.len());
@@ -240,9 +284,12 @@ where
             let (key, sides) = self.kept.open(&*self.left, &value, hash);
             let record = insert(&mut sides.left, time, value);
             let (from, to) = (time.saturating_add(lower), time.saturating_add(upper));
-            let partners = between(&sides.right, from, to);
-            self.matching = Some(Matching { key, of_left: true, record, partners });
-            if self.join(out)? == Step::Yield {
+            let mut partners = between(&sides.right, from, to);
+            let of_left = true;
+            let step = join(sides, (of_left, record), &mut partners, &mut self.function, out)?;
+            if step == Step::Yield {
+                let key = key.clone();
+                self.matching = Some(Matching { hash, key, of_left, record, partners });
                 return Ok(Step::Yield);
             }
         }
@@ -250,7 +297,7 @@ where
     }
 
     fn right(&mut self, records: &mut Records<'_, R>, out: &mut Output<O>) -> Result<Step> {
-        if self.join(out)? == Step::Yield {
+        if self.go_on(out)? == Step::Yield {
             return Ok(Step::Yield);
         }
         self.kept.visit(VISITS_PER_RECORD * records.len());
@@ -264,9 +311,12 @@ where
             let (key, sides) = self.kept.open(&*self.right, &value, hash);
             let record = insert(&mut sides.right, time, value);
             let (from, to) = (time.saturating_sub(upper), time.saturating_sub(lower));
-            let partners = between(&sides.left, from, to);
-            self.matching = Some(Matching { key, of_left: false, record, partners });
-            if self.join(out)? == Step::Yield {
+            let mut partners = between(&sides.left, from, to);
+            let of_left = false;
+            let step = join(sides, (of_left, record), &mut partners, &mut self.function, out)?;
+            if step == Step::Yield {
+                let key = key.clone();
+                self.matching = Some(Matching { hash, key, of_left, record, partners });
                 return Ok(Step::Yield);
             }
         }
@@ -274,7 +324,7 @@ where
     }
 
     fn advance(&mut self, watermark: EventTime, _: &mut Output<O>) -> Result<Step> {
-        self.kept.watermark = self.kept.watermark.max(watermark);
+        self.kept.pass(watermark);
         self.ahead.pass(watermark);
         let all = watermark == MAX_TIME;
         self.kept.visit(if all { self.kept.keys.len() } else { VISITS_PER_WATERMARK });
@@ -282,11 +332,12 @@ where
     }
 
     fn parts(&mut self, visitor: &mut dyn Visitor) -> Result<()> {
-        visitor.part("joined", &mut self.kept.keys)
+        let is_expired = self.kept.expiry();
+        visitor.part("joined", &mut Expiring { part: &mut self.kept.keys, is_expired })
     }
 
     fn restored(&mut self, watermark: EventTime, ahead: &Ahead) -> Result<()> {
-        self.kept.watermark = watermark;
+        self.kept.pass(watermark);
         self.ahead = ahead.clone();
         Ok(())
     }

@@ -2,7 +2,8 @@
 //!
 //! A record of the first stream waits until the watermark reaches its time: then no version that would have
 //! been valid can still come. Records leave in order of time. Of each key the table keeps the version that is
-//! valid at the watermark and all later ones; keys are visited in turn, a few per row, to drop the others.
+//! valid at the watermark and all later ones; keys are visited in turn, a few per row, to drop the others. Those that lie in a
+//! store keep them until a row of theirs comes.
 
 use super::waiting::Waiting;
 use crate::chain::{Output, Records, Step, TwoInputOperator};
@@ -13,7 +14,7 @@ use crate::metrics::Counter;
 use crate::watermark::Ahead;
 use crate::window::firing::timed;
 use millstream_model::{Data, EventTime, Key, MAX_TIME, MIN_TIME, Result};
-use millstream_state::{DenseTable, Visitor};
+use millstream_state::{KeyedTable, Left, Visitor};
 use std::collections::VecDeque;
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -29,9 +30,9 @@ pub struct TemporalJoin<K, L, R, F, O> {
     /// Records of the first stream whose time has not come.
     waiting: Waiting<L>,
     /// Per key, in order of time; at most one version per moment.
-    versions: DenseTable<K, VecDeque<(EventTime, R)>>,
-    /// The key to be visited next.
-    next_visit: usize,
+    versions: KeyedTable<K, VecDeque<(EventTime, R)>>,
+    /// Where the visits of keys have come to.
+    visited_to: usize,
     left: Arc<dyn KeySelector<L, K>>,
     right: Arc<dyn KeySelector<R, K>>,
     function: F,
@@ -41,10 +42,18 @@ pub struct TemporalJoin<K, L, R, F, O> {
     output: PhantomData<fn() -> O>,
 }
 
+/// Drops the versions that were replaced before the watermark.
+fn prune<R>(versions: &mut VecDeque<(EventTime, R)>, watermark: EventTime) -> Left {
+    let n_reached = versions.partition_point(|(t, _)| *t <= watermark);
+    versions.drain(..n_reached.saturating_sub(1));
+    Left::Something
+}
+
 impl<K, L, R, O, F> TemporalJoin<K, L, R, F, O>
 where
     K: Key,
     L: Data,
+    R: Data,
     O: 'static,
     F: FnMut(L, Option<&R>, &mut Collector<'_, O>) -> Result<()>,
 {
@@ -57,8 +66,8 @@ where
     ) -> Self {
         TemporalJoin {
             waiting: Waiting::default(),
-            versions: DenseTable::default(),
-            next_visit: 0,
+            versions: KeyedTable::default(),
+            visited_to: 0,
             left,
             right,
             function,
@@ -71,6 +80,7 @@ where
 
     fn join(&mut self, time: EventTime, hash: u64, left: L, out: &mut Output<O>) -> Result<()> {
         let selector = &*self.left;
+        self.versions.fetch_with(hash, || selector.key(&left));
         let version = self.versions.get(hash, |key| selector.is(&left, key)).and_then(|versions| {
             let n = versions.partition_point(|(t, _)| *t <= time);
             versions.get(n.checked_sub(1)?)
@@ -81,15 +91,13 @@ where
 
     /// Visits some keys and drops the versions that were replaced before the watermark.
     fn visit(&mut self, n_keys: usize) {
-        for _ in 0..n_keys.min(self.versions.len()) {
-            if self.next_visit >= self.versions.len() {
-                self.next_visit = 0;
-            }
-            let versions = self.versions.value_mut(self.next_visit);
-            let n_reached = versions.partition_point(|(t, _)| *t <= self.watermark);
-            versions.drain(..n_reached.saturating_sub(1));
-            self.next_visit += 1;
-        }
+        let watermark = self.watermark;
+        self.visited_to = self.versions.sweep(
+            self.visited_to,
+            n_keys,
+            |versions| versions.get(1).is_some_and(|(t, _)| *t <= watermark),
+            |versions| prune(versions, watermark),
+        );
     }
 }
 
@@ -126,7 +134,8 @@ where
             timed(time)?;
             let selector = &*self.right;
             let make = || (selector.key(&value), VecDeque::new());
-            let versions = &mut self.versions.entry(hash, |k| selector.is(&value, k), make).value;
+            let (_, versions) = self.versions.entry(hash, |k| selector.is(&value, k), make);
+            prune(versions, self.watermark);
             let at = versions.partition_point(|(t, _)| *t < time);
             match versions.get_mut(at) {
                 Some((t, row)) if *t == time => *row = value,

@@ -306,10 +306,11 @@ where
         visitor.part("windows", &mut self.windows.as_part(|acc| acc, |acc| acc))
     }
 
-    fn restored(&mut self, now: EventTime, ahead: &Ahead) {
+    fn restored(&mut self, now: EventTime, ahead: &Ahead) -> Result<()> {
         self.watermark = now;
         self.ahead = ahead.clone();
         let drop = self.windows.first().map(|start| self.dropped_at(start));
         self.due = self.next_end().into_iter().chain(drop).min().unwrap_or(MAX_TIME);
+        Ok(())
     }
 }

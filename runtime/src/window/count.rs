@@ -15,7 +15,7 @@ use crate::context::OperatorContext;
 use crate::keyed::KeySelector;
 use crate::watermark::Ahead;
 use millstream_model::{Error, EventTime, Key, Result};
-use millstream_state::{DenseTable, Visitor};
+use millstream_state::{KeyedTable, Visitor};
 use std::sync::Arc;
 
 /// The operator for windows of `n` records of a key each.
@@ -39,7 +39,7 @@ where
         return Err(Error::user("a count window must hold at least one record"));
     }
     let firings = Firings::new(emit, context);
-    let windows = DenseTable::default();
+    let windows = KeyedTable::default();
     Ok(BoxedOperator::new(CountWindows { n, content, selector, windows, firings }))
 }
 
@@ -48,7 +48,7 @@ struct CountWindows<K, C, A, E, S> {
     content: C,
     selector: S,
     /// How many records a key has, and what is kept of them.
-    windows: DenseTable<K, (u64, A)>,
+    windows: KeyedTable<K, (u64, A)>,
     firings: Firings<K, A, E>,
 }
 
@@ -70,19 +70,18 @@ where
         }
         while let Some((value, time, hash)) = records.next_record() {
             let (selector, content) = (&self.selector, &self.content);
-            let entry = self.windows.entry(
+            let (key, (count, acc)) = self.windows.entry(
                 hash,
                 |key| selector.is(&value, key),
                 || (selector.key(&value), (0, content.create())),
             );
-            let (count, acc) = &mut entry.value;
             content.add(acc, value);
             *count += 1;
             if *count < self.n {
                 continue;
             }
-            let key = entry.key.clone();
-            if let Some((_, content)) = self.windows.remove(hash, |k| *k == key) {
+            let key = key.clone();
+            if let Some((_, (_, content))) = self.windows.remove(hash, |k| *k == key) {
                 let window = TimeWindow::ALWAYS;
                 self.firings.push(Pending { key, content, window, time, refiring: false });
             }

@@ -56,7 +56,10 @@ pub(super) trait Windows<T, O>: Send {
     fn parts(&mut self, visitor: &mut dyn Visitor) -> Result<()>;
     /// The parts have been restored, and the windows' clock shows `now`, or what `ahead` says: what was due by then
     /// has fired.
-    fn restored(&mut self, now: EventTime, ahead: &Ahead);
+    ///
+    /// # Errors
+    /// If what lies in a store cannot be read.
+    fn restored(&mut self, now: EventTime, ahead: &Ahead) -> Result<()>;
 }
 
 /// The clock of a window operator.
@@ -145,10 +148,10 @@ impl WindowClock {
         windows: &mut W,
         watermark: EventTime,
         ahead: &Ahead,
-    ) {
+    ) -> Result<()> {
         windows.observe(watermark);
         match self.domain {
-            TimeDomain::EventTime => windows.restored(watermark, ahead),
+            TimeDomain::EventTime => windows.restored(watermark, ahead)?,
             TimeDomain::ProcessingTime => {
                 let here = (self.context.subtask(), self.context.parallelism());
                 let dealt = std::mem::take(&mut self.dealt.values);
@@ -158,10 +161,11 @@ impl WindowClock {
                     self.deal(*time);
                 }
                 let now = earliest.map_or(MIN_TIME, |(.., time)| *time);
-                windows.restored(now, &Ahead::default());
+                windows.restored(now, &Ahead::default())?;
             }
         }
         self.request(windows.next_due());
+        Ok(())
     }
 
     /// A clock that nobody waits for any more: what is left fires.
@@ -241,8 +245,7 @@ impl<T: Send + 'static, O: 'static, W: Windows<T, O>> Operator<T, O> for Windowe
         self.windows.parts(visitor)
     }
     fn restored(&mut self, watermark: EventTime, ahead: &Ahead) -> Result<()> {
-        self.clock.restored(&mut self.windows, watermark, ahead);
-        Ok(())
+        self.clock.restored(&mut self.windows, watermark, ahead)
     }
 }
 
@@ -301,7 +304,6 @@ where
         self.windows.parts(visitor)
     }
     fn restored(&mut self, watermark: EventTime, ahead: &Ahead) -> Result<()> {
-        self.clock.restored(&mut self.windows, watermark, ahead);
-        Ok(())
+        self.clock.restored(&mut self.windows, watermark, ahead)
     }
 }

@@ -16,8 +16,8 @@ use super::time_window::TimeWindow;
 use crate::chain::{Output, Step};
 use crate::context::OperatorContext;
 use crate::watermark::Ahead;
-use millstream_model::{EventTime, Key, MIN_TIME, Result};
-use millstream_state::{DenseTable, Visitor};
+use millstream_model::{Data, EventTime, Key, MIN_TIME, Result};
+use millstream_state::{KeyedTable, Visitor};
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 use std::cmp::Ordering;
@@ -30,7 +30,7 @@ pub(super) struct Sessions<K, T, C, A, E, S> {
     lateness: EventTime,
     selector: S,
     content: C,
-    open: DenseTable<K, SmallVec<[Session<A>; 1]>>,
+    open: KeyedTable<K, SmallVec<[Session<A>; 1]>>,
     timers: BinaryHeap<Timer<K>>,
     n_timers_set: u64,
     watermark: EventTime,
@@ -89,7 +89,7 @@ impl<K, T, C, A, E, S> Sessions<K, T, C, A, E, S>
 where
     K: Key,
     C: Content<T, Acc = A>,
-    A: Clone + Send + 'static,
+    A: Data + Clone,
     E: Emit<K, A>,
     S: Keyed<T, K>,
 {
@@ -107,7 +107,7 @@ where
             lateness,
             selector,
             content,
-            open: DenseTable::default(),
+            open: KeyedTable::default(),
             timers: BinaryHeap::new(),
             n_timers_set: 0,
             watermark: MIN_TIME,
@@ -135,7 +135,7 @@ where
         let timer = next_event(&window, self.lateness, now);
         self.set_timer(timer, hash, key.clone());
         let sessions = SmallVec::from_buf([Session { window, timer, content }]);
-        self.open.entry(hash, |_| false, || (key, sessions));
+        self.open.insert(hash, key, sessions);
         None
     }
 
@@ -151,8 +151,8 @@ where
     /// A timer went off: its session fires, is dropped, or is left for later.
     fn on_timer(&mut self, timer: Timer<K>) {
         let Timer { time, hash, key, .. } = timer;
-        let Some(at) = self.open.find(hash, |k| *k == key) else { return };
-        let sessions = self.open.value_mut(at);
+        self.open.fetch(hash, &key);
+        let Some(sessions) = self.open.get_mut(hash, |k| *k == key) else { return };
         // Sessions that were merged leave their timers behind; those are nobody's.
         let Some(i) = sessions.iter().position(|s| s.timer == time) else { return };
         let (window, lateness) = (sessions[i].window, self.lateness);
@@ -171,7 +171,7 @@ where
         }
         let content = sessions.remove(i).content;
         if sessions.is_empty() {
-            self.open.remove_at(at);
+            self.open.remove(hash, |k| *k == key);
         }
         if fires {
             self.firings.push(Pending { key, content, window, time: end, refiring: false });
@@ -192,7 +192,7 @@ where
     }
 
     fn warm(&self, hashes: &[u64]) {
-        self.open.warm(hashes.iter().copied());
+        self.open.warm(hashes);
     }
 
     #[inline]
@@ -201,11 +201,12 @@ where
         let end = time.saturating_add(self.gap.after(&value)?);
         let window = TimeWindow { start: time, end };
         let selector = &self.selector;
-        let Some(entry) = self.open.find_entry(hash, |key| selector.is(&value, key)) else {
+        self.open.fetch_with(hash, || selector.key(&value));
+        let Some((key, sessions)) = self.open.find_entry(hash, |key| selector.is(&value, key))
+        else {
             return Ok(self.insert_key(value, window, hash));
         };
         let now = self.ahead.of(hash, self.watermark);
-        let sessions = &mut entry.value;
         // Those that become one with the record's window stand side by side.
         let n_before = sessions.partition_point(|s| s.window.end < window.start);
         let n_merged = sessions[n_before..].partition_point(|s| s.window.start <= window.end);
@@ -230,12 +231,12 @@ where
         let session = &mut sessions[n_before];
         session.window = merged;
         self.content.add(&mut session.content, value);
-        let timer = (next < session.timer).then(|| (next, entry.key.clone()));
+        let timer = (next < session.timer).then(|| (next, key.clone()));
         if timer.is_some() {
             session.timer = next;
         }
         let refiring =
-            (merged.max_timestamp() <= now).then(|| (entry.key.clone(), session.content.clone()));
+            (merged.max_timestamp() <= now).then(|| (key.clone(), session.content.clone()));
         if let Some((time, key)) = timer {
             self.set_timer(time, hash, key);
         }
@@ -286,19 +287,15 @@ where
         visitor.part("sessions", &mut self.open)
     }
 
-    fn restored(&mut self, now: EventTime, ahead: &Ahead) {
+    fn restored(&mut self, now: EventTime, ahead: &Ahead) -> Result<()> {
         self.watermark = now;
         self.ahead = ahead.clone();
-        for entry in self.open.iter() {
-            for session in &entry.value {
-                self.n_timers_set += 1;
-                self.timers.push(Timer {
-                    time: session.timer,
-                    number: self.n_timers_set,
-                    hash: entry.hash,
-                    key: entry.key.clone(),
-                });
+        let (timers, number) = (&mut self.timers, &mut self.n_timers_set);
+        self.open.each(|hash, key, sessions| {
+            for session in sessions {
+                *number += 1;
+                timers.push(Timer { time: session.timer, number: *number, hash, key: key.clone() });
             }
-        }
+        })
     }
 }

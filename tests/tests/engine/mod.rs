@@ -6,6 +6,8 @@
 
 mod endings;
 mod exactly_once;
+#[cfg(feature = "rocksdb")]
+mod little_memory;
 mod memory;
 mod metrics;
 mod operator_state;

@@ -18,7 +18,7 @@ use crate::context::OperatorContext;
 use crate::function::TimeDomain;
 use crate::watermark::Ahead;
 use millstream_model::{Data, EventTime, Key, MAX_TIME, MIN_TIME, Result};
-use millstream_state::{DenseTable, Visitor};
+use millstream_state::{KeyedTable, Visitor};
 use open::{Moment, Open, Owner, Timers};
 use smallvec::SmallVec;
 
@@ -28,7 +28,7 @@ pub(super) use open::Rules;
 pub(super) struct General<K, T, C: Content<T>, E, S> {
     rules: Rules<T, C>,
     selector: S,
-    open: DenseTable<K, Windows<T, C::Acc>>,
+    open: KeyedTable<K, Windows<T, C::Acc>>,
     timers: Timers<K>,
     /// The machine's clock, as far as it was told or read.
     now: EventTime,
@@ -58,7 +58,7 @@ where
         General {
             rules,
             selector,
-            open: DenseTable::default(),
+            open: KeyedTable::default(),
             timers: Timers::default(),
             now: MIN_TIME,
             ahead: Ahead::default(),
@@ -97,15 +97,15 @@ where
         }
         let (rules, selector, timers) = (&self.rules, &self.selector, &mut self.timers);
         let make = || (selector.key(&value), Windows::new());
-        let entry = self.open.entry(hash, |key| selector.is(&value, key), make);
-        let owner = Owner { key: &entry.key, hash };
+        let (key, held) = self.open.entry(hash, |key| selector.is(&value, key), make);
+        let owner = Owner { key, hash };
         let mut answers: SmallVec<[TriggerResult; 1]> = SmallVec::new();
         for window in &windows {
-            let open = match entry.value.binary_search_by_key(window, |open| open.window) {
-                Ok(at) => &mut entry.value[at],
+            let open = match held.binary_search_by_key(window, |open| open.window) {
+                Ok(at) => &mut held[at],
                 Err(at) => {
-                    entry.value.insert(at, rules.open(*window));
-                    &mut entry.value[at]
+                    held.insert(at, rules.open(*window));
+                    &mut held[at]
                 }
             };
             answers.push(timers.ask(&owner, open, moment, |state, ctx| {
@@ -115,17 +115,17 @@ where
                 timers.set(&owner, open, rules.domain, dropped_at);
             }
         }
-        let mut taking = entry.value.iter_mut().filter(|open| windows.contains(&open.window));
+        let mut taking = held.iter_mut().filter(|open| windows.contains(&open.window));
         if windows.len() > 1 {
             rules.add_to_all(taking.map(|open| &mut open.held), value, time);
         } else if let Some(open) = taking.next() {
             rules.add(&mut open.held, value, time);
         }
-        let taking = entry.value.iter_mut().filter(|open| windows.contains(&open.window));
+        let taking = held.iter_mut().filter(|open| windows.contains(&open.window));
         for (open, answer) in taking.zip(answers) {
             let refiring =
                 rules.domain == TimeDomain::EventTime && open.window.max_timestamp() <= watermark;
-            act(rules, &mut self.firings, &entry.key, open, answer, time, refiring);
+            act(rules, &mut self.firings, key, open, answer, time, refiring);
         }
         Ok(None)
     }
@@ -141,10 +141,10 @@ where
         let end = time.saturating_add(gap.after(value)?);
         let window = TimeWindow { start: time, end };
         let (rules, selector, timers) = (&self.rules, &self.selector, &mut self.timers);
-        let Some(entry) = self.open.find_entry(hash, |key| selector.is(value, key)) else {
+        self.open.fetch_with(hash, || selector.key(value));
+        let Some((key, windows)) = self.open.find_entry(hash, |key| selector.is(value, key)) else {
             return Ok((!rules.is_over(window, moment.watermark)).then_some(window));
         };
-        let windows = &mut entry.value;
         let first = windows.partition_point(|open| open.window.end < window.start);
         let n = windows[first..].partition_point(|open| open.window.start <= window.end);
         let connected = first..first + n;
@@ -157,7 +157,7 @@ where
         if n == 0 || (n == 1 && windows[first].window == merged) {
             return Ok(Some(merged));
         }
-        let owner = Owner { key: &entry.key, hash };
+        let owner = Owner { key, hash };
         let mut whole = rules.open(merged);
         let parts: SmallVec<[_; 2]> = windows.drain(connected).collect();
         for mut part in parts {
@@ -180,8 +180,8 @@ where
     ) -> Result<()> {
         let moment = self.moment(hash);
         let (rules, timers) = (&self.rules, &mut self.timers);
-        let Some(at) = self.open.find(hash, |k| *k == key) else { return Ok(()) };
-        let windows = self.open.value_mut(at);
+        self.open.fetch(hash, &key);
+        let Some(windows) = self.open.get_mut(hash, |k| *k == key) else { return Ok(()) };
         let Ok(i) = windows.binary_search_by_key(&window, |open| open.window) else {
             return Ok(());
         };
@@ -205,7 +205,7 @@ where
             timers.delete_all(&owner, open);
             windows.remove(i);
             if windows.is_empty() {
-                self.open.remove_at(at);
+                self.open.remove(hash, |k| *k == key);
             }
         }
         Ok(())
@@ -330,10 +330,11 @@ where
     fn restored(&mut self, watermark: EventTime, ahead: &Ahead) -> Result<()> {
         self.ahead = ahead.clone();
         self.firings.observe(watermark);
-        for entry in self.open.iter() {
-            let owner = Owner { key: &entry.key, hash: entry.hash };
-            entry.value.iter().for_each(|open| self.timers.restore(&owner, open));
-        }
+        let timers = &mut self.timers;
+        self.open.each(|hash, key, windows| {
+            let owner = Owner { key, hash };
+            windows.iter().for_each(|open| timers.restore(&owner, open));
+        })?;
         self.request_tick();
         Ok(())
     }

@@ -414,12 +414,13 @@ where
     }
 
     /// The totals are made up of the slices when the next window fires.
-    fn restored(&mut self, now: EventTime, ahead: &Ahead) {
+    fn restored(&mut self, now: EventTime, ahead: &Ahead) -> Result<()> {
         self.watermark = now;
         self.ahead = ahead.clone();
         self.skip_passed();
         let next = self.next_window().map(|end| end.saturating_sub(1));
         let drop = self.slices.first().map(|start| self.slice_dropped_at(start));
         self.due = next.into_iter().chain(drop).min().unwrap_or(MAX_TIME);
+        Ok(())
     }
 }
