@@ -63,6 +63,7 @@ struct Inner {
     place: Option<Place>,
     cause: Option<Box<dyn std::error::Error + Send + Sync>>,
     is_final: bool,
+    is_consequence: bool,
 }
 
 impl Error {
@@ -88,6 +89,18 @@ impl Error {
         self.inner.is_final
     }
 
+    /// The same, as one that only shows that something failed elsewhere: what that was tells more.
+    #[must_use]
+    pub fn as_consequence(mut self) -> Self {
+        self.inner.is_consequence = true;
+        self
+    }
+
+    /// Whether it only shows that something failed elsewhere.
+    pub fn is_consequence(&self) -> bool {
+        self.inner.is_consequence
+    }
+
     /// A bug in Millstream.
     pub fn internal(message: impl Into<String>) -> Self {
         Error::new(Domain::Internal, message.into())
@@ -95,7 +108,14 @@ impl Error {
 
     fn new(domain: Domain, message: String) -> Self {
         Error {
-            inner: Box::new(Inner { domain, message, place: None, cause: None, is_final: false }),
+            inner: Box::new(Inner {
+                domain,
+                message,
+                place: None,
+                cause: None,
+                is_final: false,
+                is_consequence: false,
+            }),
         }
     }
 
@@ -159,17 +179,19 @@ struct Told {
     place: Option<Place>,
     cause: Option<String>,
     is_final: bool,
+    is_consequence: bool,
 }
 
 impl Serialize for Error {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Inner { domain, message, place, cause, is_final } = &*self.inner;
+        let Inner { domain, message, place, cause, is_final, is_consequence } = &*self.inner;
         let told = Told {
             domain: *domain,
             message: message.clone(),
             place: place.clone(),
             cause: cause.as_ref().map(ToString::to_string),
             is_final: *is_final,
+            is_consequence: *is_consequence,
         };
         told.serialize(serializer)
     }
@@ -177,20 +199,27 @@ impl Serialize for Error {
 
 impl<'de> Deserialize<'de> for Error {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let Told { domain, message, place, cause, is_final } = Told::deserialize(deserializer)?;
+        let Told { domain, message, place, cause, is_final, is_consequence } =
+            Told::deserialize(deserializer)?;
         let cause = cause.map(Into::into);
-        Ok(Error { inner: Box::new(Inner { domain, message, place, cause, is_final }) })
+        let inner = Inner { domain, message, place, cause, is_final, is_consequence };
+        Ok(Error { inner: Box::new(inner) })
     }
 }
 
 /// A copy that says the same: of its causes only the words.
 impl Clone for Error {
     fn clone(&self) -> Self {
-        let Inner { domain, message, place, cause, is_final } = &*self.inner;
-        let cause = cause.as_ref().map(|cause| cause.to_string().into());
-        let (message, place) = (message.clone(), place.clone());
+        let Inner { domain, message, place, cause, is_final, is_consequence } = &*self.inner;
         Error {
-            inner: Box::new(Inner { domain: *domain, message, place, cause, is_final: *is_final }),
+            inner: Box::new(Inner {
+                domain: *domain,
+                message: message.clone(),
+                place: place.clone(),
+                cause: cause.as_ref().map(|cause| cause.to_string().into()),
+                is_final: *is_final,
+                is_consequence: *is_consequence,
+            }),
         }
     }
 }

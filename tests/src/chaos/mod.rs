@@ -31,11 +31,13 @@ pub enum Hurt {
     UserCode,
     /// The connections of task managers to the job manager are slow, or cut.
     Network,
+    /// The connections between the hosts of one job are cut.
+    CutBetweenHosts,
     /// The disk with one job's checkpoints and output is full for a while.
     FullDisk,
 }
 
-const HURTS: [Hurt; 8] = [
+const HURTS: [Hurt; 9] = [
     Hurt::KillTaskManager,
     Hurt::KillHost,
     Hurt::KillJobManager,
@@ -43,6 +45,7 @@ const HURTS: [Hurt; 8] = [
     Hurt::PauseHost,
     Hurt::UserCode,
     Hurt::Network,
+    Hurt::CutBetweenHosts,
     Hurt::FullDisk,
 ];
 

@@ -9,7 +9,7 @@ use nix::sys::signal::Signal;
 
 use super::disk::SmallDisk;
 use super::{HURTS, Hurt};
-use crate::cluster::{Cluster, Network, Plan, signal, until};
+use crate::cluster::{Cluster, Network, Plan, cut_connections_to, signal, until};
 use crate::compare::{compare_sorted, lines, read};
 use crate::crash::Random;
 use crate::data::sample_dir;
@@ -36,6 +36,8 @@ pub(super) struct Trial {
     parallelism: u64,
     settings: Vec<String>,
     n_in_checkpoint: u64,
+    /// The system lets nobody do it, or there was nothing to be hurt.
+    may_hurt_nothing: bool,
 }
 
 /// The jobs of a trial.
@@ -57,13 +59,17 @@ impl Trial {
             format!("checkpoint-interval={}", pick(&["50ms", "200ms", "500ms"])),
         ];
         let settings = settings.into_iter().flat_map(|s| ["-D".to_owned(), s]).collect();
+        let hurt = only.unwrap_or(HURTS[(seed % HURTS.len() as u64) as usize]);
+        // One host alone has no connections.
+        let least = if hurt == Hurt::CutBetweenHosts { 2 } else { 1 };
         Trial {
-            hurt: only.unwrap_or(HURTS[(seed % HURTS.len() as u64) as usize]),
+            hurt,
             code: CODE[(seed / HURTS.len() as u64 % CODE.len() as u64) as usize],
             query: Query::of(SAMPLE[random.below(SAMPLE.len() as u64) as usize]),
-            parallelism: random.between(1, 4),
+            parallelism: random.between(least, 4),
             settings,
             n_in_checkpoint: 0,
+            may_hurt_nothing: false,
             random,
         }
     }
@@ -166,7 +172,7 @@ impl Trial {
             }
             n_hurts += u64::from(self.hurt_once(cluster, disk, jobs));
         }
-        assert!(n_hurts > 0, "the job had ended before it could be hurt");
+        assert!(n_hurts > 0 || self.may_hurt_nothing, "the job had ended before it could be hurt");
         n_hurts
     }
 
@@ -218,6 +224,13 @@ impl Trial {
                 self.wait(0, 2500);
                 cluster.set_network(Network::Fast);
             }
+            Hurt::CutBetweenHosts => {
+                // Of two hosts one has connected to the other, and only that one's port can be aimed at.
+                let cuts: Option<Vec<bool>> =
+                    jobs.hurt.hosts(cluster).into_iter().map(cut_connections_to).collect();
+                self.may_hurt_nothing |= cuts.is_none();
+                return cuts.is_some_and(|cuts| cuts.contains(&true));
+            }
             Hurt::FullDisk => {
                 let Some(disk) = disk else { return false };
                 disk.fill();
@@ -250,7 +263,8 @@ impl Trial {
         assert_eq!(beside.state, JobPhase::Finished, "the job beside: {exceptions:#?}");
         let is_untouched = matches!(
             self.hurt,
-            Hurt::KillHost
+            Hurt::CutBetweenHosts
+                | Hurt::KillHost
                 | Hurt::KillJobManager
                 | Hurt::PauseHost
                 | Hurt::UserCode

@@ -4,6 +4,7 @@
 //! managers. What they were started with tells one job's from another's.
 
 use std::fs;
+use std::process::{Command, Stdio};
 
 use super::Cluster;
 
@@ -42,6 +43,46 @@ impl Cluster {
         hosts.retain(|host| host.arguments.iter().any(|argument| argument.contains(word)));
         hosts
     }
+}
+
+/// Cuts every connection to a port that a process listens on, as a broken network would; whether there was any. `None`
+/// where the system does not let this process do so.
+pub fn cut_connections_to(pid: u32) -> Option<bool> {
+    let mut was_cut = false;
+    for port in ports_of(pid) {
+        let mut cut = Command::new("ss");
+        cut.args([
+            "--no-header",
+            "--kill",
+            "state",
+            "established",
+            "dport",
+            "=",
+            &format!(":{port}"),
+        ]);
+        let said = cut.stderr(Stdio::null()).output().ok().filter(|said| said.status.success())?;
+        was_cut |= !said.stdout.is_empty();
+    }
+    Some(was_cut)
+}
+
+/// The ports that a process listens on.
+fn ports_of(pid: u32) -> Vec<u16> {
+    let files = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    let sockets: Vec<String> = files
+        .filter_map(|file| fs::read_link(file.path()).ok())
+        .filter_map(|link| {
+            Some(link.to_str()?.strip_prefix("socket:[")?.trim_end_matches(']').into())
+        })
+        .collect();
+    let table = fs::read_to_string(format!("/proc/{pid}/net/tcp")).unwrap_or_default();
+    let rows = table.lines().skip(1).map(|row| row.split_whitespace().collect::<Vec<_>>());
+    // Number, address, peer, state (0A: it listens), and six columns later the socket.
+    let listening = rows.filter(|row| {
+        row.get(3) == Some(&"0A") && row.get(9).is_some_and(|s| sockets.iter().any(|own| own == s))
+    });
+    let port = |row: Vec<&str>| u16::from_str_radix(row.get(1)?.rsplit(':').next()?, 16).ok();
+    listening.filter_map(port).collect()
 }
 
 /// The parent of a process that is not a zombie.

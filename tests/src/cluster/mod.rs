@@ -9,7 +9,7 @@ mod hosts;
 mod jobs;
 mod proxy;
 
-pub use hosts::HostProcess;
+pub use hosts::{HostProcess, cut_connections_to};
 pub use proxy::{Network, Proxy};
 
 use std::fs::{File, OpenOptions};

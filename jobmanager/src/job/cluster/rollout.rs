@@ -49,6 +49,8 @@ struct Attempt {
     answered: Vec<bool>,
     /// A host has lost another: until when a better reason is waited for, and what it said.
     lost_peer: Option<(u64, Error)>,
+    /// Answers of tasks that failed because of that; they are passed on when the reason is known, or nobody knows better.
+    held_back: Vec<TaskEvent>,
     /// When hosts that have not ended their tasks are ended, once these are to end.
     cancelled_until_ms: Option<u64>,
 }
@@ -99,6 +101,16 @@ impl Attempt {
     /// Notes that a task has answered; false if it had.
     fn answer(&mut self, task: usize) -> bool {
         self.answered.get_mut(task).is_some_and(|answered| !std::mem::replace(answered, true))
+    }
+
+    /// Something was only noticed to have failed: waits a moment for word of what it was. False if nobody asks any more.
+    fn wait_for_cause(&mut self, now_ms: u64, noticed: Error) -> bool {
+        let is_asked = self.cancelled_until_ms.is_none();
+        if is_asked {
+            let until_ms = now_ms.saturating_add(CAUSE_MS);
+            self.lost_peer.get_or_insert((until_ms, noticed));
+        }
+        is_asked
     }
 
     fn tell_cancel(&self, effects: &mut Vec<Effect>) {
@@ -177,6 +189,7 @@ impl Rollout {
             told: BTreeSet::new(),
             answered: vec![false; self.slot_of_task.len()],
             lost_peer: None,
+            held_back: Vec::new(),
             cancelled_until_ms: None,
         });
         effects.push(Effect::RequestSlots(self.n_slots));
@@ -302,19 +315,12 @@ impl Rollout {
                 self.deploy_failed(id, error, effects);
             }
             FromHost::Task { attempt, event } if Some(attempt) == newest => {
-                let (TaskEvent::Finished { task }
-                | TaskEvent::Failed { task, .. }
-                | TaskEvent::Cancelled { task }) = &event;
-                if self.attempt.as_mut().is_some_and(|a| a.answer(*task)) {
-                    effects.push(Effect::Task(event));
-                }
+                self.answered(now_ms, event, effects);
             }
             FromHost::Snapshot { attempt, event } => effects.push(Effect::Snapshot(attempt, event)),
             FromHost::PeerLost { attempt, error, .. } if Some(attempt) == newest => {
-                let running = self.attempt.as_mut().filter(|a| a.cancelled_until_ms.is_none());
-                if let Some(attempt) = running {
-                    let until_ms = now_ms.saturating_add(CAUSE_MS);
-                    attempt.lost_peer.get_or_insert((until_ms, error));
+                if let Some(attempt) = &mut self.attempt {
+                    attempt.wait_for_cause(now_ms, error);
                 }
             }
             FromHost::Report(report) => self.reported(id, report, effects),
@@ -332,6 +338,24 @@ impl Rollout {
             | FromHost::Task { .. }
             | FromHost::PeerLost { .. }
             | FromHost::Metrics(_) => {}
+        }
+    }
+
+    fn answered(&mut self, now_ms: u64, event: TaskEvent, effects: &mut Vec<Effect>) {
+        let Some(attempt) = &mut self.attempt else { return };
+        let (TaskEvent::Finished { task }
+        | TaskEvent::Failed { task, .. }
+        | TaskEvent::Cancelled { task }) = &event;
+        if !attempt.answer(*task) {
+            return;
+        }
+        match &event {
+            TaskEvent::Failed { error, .. }
+                if error.is_consequence() && attempt.wait_for_cause(now_ms, error.clone()) =>
+            {
+                attempt.held_back.push(event);
+            }
+            _ => effects.push(Effect::Task(event)),
         }
     }
 
@@ -392,6 +416,7 @@ impl Rollout {
         let Some(attempt) = &mut self.attempt else { return };
         attempt.cancelled_until_ms.get_or_insert(until_ms);
         attempt.lost_peer = None;
+        effects.extend(attempt.held_back.drain(..).map(Effect::Task));
         if matches!(attempt.stage, Stage::Adopt { .. }) {
             // Whoever is found later is told then.
             return;
@@ -500,11 +525,13 @@ impl Rollout {
                 }
             }
         }
-        let attempt = self.attempt.as_mut();
-        if let Some((_, error)) =
-            attempt.and_then(|a| a.lost_peer.take_if(|(until_ms, _)| *until_ms <= now_ms))
+        if let Some(attempt) = &mut self.attempt
+            && let Some((_, error)) = attempt.lost_peer.take_if(|(until_ms, _)| *until_ms <= now_ms)
         {
-            effects.push(Effect::Failed(error));
+            if attempt.held_back.is_empty() {
+                effects.push(Effect::Failed(error));
+            }
+            effects.extend(attempt.held_back.drain(..).map(Effect::Task));
         }
         if let Some(finishing) = self.finishing.take_if(|f| f.until_ms <= now_ms) {
             self.end(finishing, effects);
@@ -573,6 +600,7 @@ impl Machine for Rollout {
                     told: BTreeSet::new(),
                     answered: vec![false; n_tasks],
                     lost_peer: None,
+                    held_back: Vec::new(),
                     cancelled_until_ms: None,
                 });
                 self.adopt_if_found(effects);

@@ -148,7 +148,7 @@ impl Link {
     /// If the link is lost or closed.
     pub(super) fn check(&self) -> Result<()> {
         match self.failure.get() {
-            Some(cause) => Err(Error::external(cause.clone())),
+            Some(cause) => Err(Error::external(cause.clone()).as_consequence()),
             None => Ok(()),
         }
     }

@@ -216,6 +216,28 @@ fn a_lost_peer_is_a_reason_only_if_no_better_one_is_heard() {
 }
 
 #[test]
+fn a_task_that_cannot_send_waits_for_word_of_what_it_lost() {
+    let lost = || Error::external("host 0 is lost").as_consequence();
+    let failed = |task| TaskEvent::Failed { task, error: lost() };
+    let mut story = Story::running();
+    assert_eq!(story.task(B, 0, failed(1)), [""; 0]);
+    assert_eq!(story.0.wake_at_ms(), Some(CAUSE_MS));
+    let died = Input::HostEnded { id: A, error: Error::external("SIGABRT") };
+    assert_eq!(story.on(died), ["task 0 failed: SIGABRT", "task 2 failed: SIGABRT"]);
+    let cancelled = story.on(Input::Cancel);
+    assert_eq!(cancelled[0], "task 1 failed: host 0 is lost", "every task answers: {cancelled:?}");
+    assert_eq!(story.task(B, 0, failed(3)), ["task 3 failed: host 0 is lost"]);
+
+    let mut story = Story::running();
+    assert_eq!(story.task(B, 0, failed(1)), [""; 0]);
+    assert_eq!(story.task(B, 0, failed(3)), [""; 0]);
+    assert_eq!(story.at(CAUSE_MS - 1, Input::Tick), [""; 0]);
+    let told = ["task 1 failed: host 0 is lost", "task 3 failed: host 0 is lost"];
+    assert_eq!(story.at(CAUSE_MS, Input::Tick), told);
+    assert_eq!(story.0.wake_at_ms(), None);
+}
+
+#[test]
 fn a_deployment_that_fails_on_one_host_is_cancelled_on_the_other() {
     let mut story = Story::new();
     story.deploy(0);
