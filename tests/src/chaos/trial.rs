@@ -161,7 +161,7 @@ impl Trial {
             // Tasks that are only being deployed are started once more; those that run are left alone.
             cluster.wait_until(jobs.beside, "it runs", |detail| detail.overview.records > 0);
             cluster.checkpoint_after(jobs.hurt.id, None);
-        } else if self.random.below(4) > 0 {
+        } else if self.hurt == Hurt::CutBetweenHosts || self.random.below(4) > 0 {
             cluster.wait_until(jobs.hurt.id, "it runs", |detail| detail.overview.records > 0);
         }
         let mut n_hurts = 0;
