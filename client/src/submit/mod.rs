@@ -11,6 +11,7 @@ use crate::job::JobHandle;
 use crate::local::Program;
 use far::FarJob;
 use millstream_model::{Error, Result};
+use millstream_proto::executable;
 use millstream_proto::message::{
     ClientReply, ClientRequest, HostStart, JobId, RequestId, Submission,
 };
@@ -31,7 +32,7 @@ pub(crate) fn submit(program: Program, once: Vec<(String, Vec<u8>)>) -> Result<J
     let mut security = Security::default();
     security.read_variables(|name| std::env::var(name).ok())?;
     let connection = Connection::open(&addresses(cluster)?, &security)?;
-    let executable = std::env::current_exe().map_err(|e| {
+    let executable = executable::own().map_err(|e| {
         Error::external("the program's own executable cannot be found").caused_by(e)
     })?;
     let progress = Upload::new(&program.config);

@@ -6,6 +6,7 @@
 //! leader's epoch, and the message's bytes; what is read from it is checked against a limit first.
 
 pub mod envelope;
+pub mod executable;
 pub mod message;
 pub mod security;
 #[cfg(feature = "wire")]

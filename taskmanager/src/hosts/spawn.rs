@@ -6,6 +6,7 @@
 
 use crate::channel::{CHANNEL_VARIABLE, DATA_BIND_VARIABLE, variable_value};
 use millstream_model::{Error, Result};
+use millstream_proto::executable;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::stat::fstat;
@@ -152,7 +153,9 @@ fn check_kind(program: &Path) -> Result<()> {
         head[6..18].fill(0);
         Ok(head)
     };
-    let own = std::env::current_exe().and_then(|path| kind(&path))?;
+    let own = executable::own().and_then(|path| kind(&path)).map_err(|e| {
+        Error::external("the task manager's own executable cannot be read").caused_by(e)
+    })?;
     match kind(program) {
         Ok(kind) if kind == own => Ok(()),
         Err(e) if e.kind() != ErrorKind::UnexpectedEof => Err(refused(program, e)),

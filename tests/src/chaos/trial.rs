@@ -164,13 +164,16 @@ impl Trial {
         } else if self.hurt == Hurt::CutBetweenHosts || self.random.below(4) > 0 {
             cluster.wait_until(jobs.hurt.id, "it runs", |detail| detail.overview.records > 0);
         }
-        let mut n_hurts = 0;
-        for _ in 0..self.random.between(1, 4) {
+        let (mut n_hurts, mut n_left) = (0, self.random.between(1, 4));
+        while n_left > 0 {
             self.wait(0, 1500);
             if cluster.detail(jobs.hurt.id).overview.state.is_terminal() {
                 break;
             }
-            n_hurts += u64::from(self.hurt_once(cluster, disk, jobs));
+            let is_hurt = self.hurt_once(cluster, disk, jobs);
+            n_hurts += u64::from(is_hurt);
+            // Where there is nothing to be hurt yet, there will be.
+            n_left -= u64::from(is_hurt || n_hurts > 0 || self.may_hurt_nothing);
         }
         assert!(n_hurts > 0 || self.may_hurt_nothing, "the job had ended before it could be hurt");
         n_hurts

@@ -68,6 +68,8 @@ pub struct Plan {
     pub task_manager: Vec<String>,
     /// Whether task managers reach the job manager through a proxy.
     pub is_proxied: bool,
+    /// Whether what task managers were started from is gone once they run: somebody has installed another release.
+    pub is_upgraded: bool,
 }
 
 impl Plan {
@@ -79,6 +81,7 @@ impl Plan {
             job_manager: Vec::new(),
             task_manager: Vec::new(),
             is_proxied: false,
+            is_upgraded: false,
         }
     }
 }
@@ -127,6 +130,12 @@ impl Cluster {
             cluster.add_task_manager();
         }
         cluster.wait_for_task_managers(n_task_managers);
+        if cluster.plan.is_upgraded {
+            for number in cluster.task_managers() {
+                let copy = cluster.dir().join(format!("millstream-{number}"));
+                std::fs::remove_file(copy).expect("a copy can be removed");
+            }
+        }
         cluster
     }
 
@@ -183,7 +192,13 @@ impl Cluster {
     pub fn add_task_manager(&mut self) -> usize {
         let number = self.task_managers.len();
         let name = format!("taskmanager-{number}");
-        let mut command = clean(example("millstream"));
+        let mut command = example("millstream");
+        if self.plan.is_upgraded {
+            let copy = self.dir().join(format!("millstream-{number}"));
+            std::fs::copy(command.get_program(), &copy).expect("a program can be copied");
+            command = Command::new(copy);
+        }
+        let mut command = clean(command);
         let through = self.proxy.as_ref().map_or(self.address.clone(), Proxy::address);
         command.args(["--cluster", &through, "taskmanager", "--dir"]);
         command.arg(self.dir().join(&name)).args(["--slots", &self.plan.n_slots.to_string()]);

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use millstream::cluster::message::JobPhase;
-use millstream_tests::cluster::{Cluster, until};
+use millstream_tests::cluster::{Cluster, Plan, until};
 use millstream_tests::program::{Finished, run};
 use millstream_tests::unruly::{N, Unruly, check};
 
@@ -63,4 +63,12 @@ fn a_job_is_stopped_with_a_savepoint_and_rescaled() {
     let last =
         Unruly::new(&cluster.dir().join("counts"), N).args(&["--restore", stopped.trim_end()]);
     last.submit(&cluster).finishes(&cluster, 0);
+}
+
+#[test]
+fn jobs_start_on_task_managers_whose_executable_was_replaced() {
+    let mut plan = Plan::new(1, 2);
+    plan.is_upgraded = true;
+    let cluster = Cluster::with(plan);
+    Unruly::new(&cluster.dir().join("counts"), 2_000).submit(&cluster).finishes(&cluster, 0);
 }
