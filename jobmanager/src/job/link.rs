@@ -8,7 +8,7 @@ use crossbeam_channel::Sender;
 use millstream_model::Error;
 use millstream_model::{LeaderEpoch, Result, SnapshotKind};
 use millstream_proto::message::{
-    FromHost, JobDetail, JobId, Outcome, Submission, TaskManagerId, ToTaskManager,
+    FromHost, HostRun, JobDetail, JobId, Outcome, Submission, TaskManagerId, ToTaskManager,
 };
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -52,8 +52,8 @@ pub enum JobInput {
     TaskManagerJoined {
         /// Which.
         id: TaskManagerId,
-        /// Whether a host of this job runs there.
-        has_host: bool,
+        /// The host of this job that runs there, if one does.
+        host: Option<HostRun>,
     },
     /// A task manager is gone: its session broke and it did not come back in time, or its process ended.
     TaskManagerLost {
@@ -66,6 +66,8 @@ pub enum JobInput {
     FromHost {
         /// On which task manager.
         id: TaskManagerId,
+        /// Which of those that ran there.
+        run: HostRun,
         /// What.
         message: FromHost,
     },
@@ -73,6 +75,8 @@ pub enum JobInput {
     HostEnded {
         /// On which task manager.
         id: TaskManagerId,
+        /// Which of those that ran there.
+        run: HostRun,
         /// How.
         error: Error,
     },

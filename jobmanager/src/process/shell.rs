@@ -193,7 +193,7 @@ impl Shell {
             n_hosts = hello.hosts.len(), "a task manager has begun a session"
         );
         self.shared.metrics.sessions_begun.add(1);
-        for &job in &hello.hosts {
+        for &(job, _) in &hello.hosts {
             if self.masters.contains_key(&job) {
                 self.hosts.entry(job).or_default().insert(id);
             } else {
@@ -201,9 +201,9 @@ impl Shell {
             }
         }
         for (job, master) in &self.masters {
-            let has_host = hello.hosts.contains(job);
+            let host = hello.hosts.iter().find(|(of, _)| of == job).map(|(_, run)| *run);
             // A master that is gone is buried with its own event.
-            let _ = master.send(JobInput::TaskManagerJoined { id, has_host });
+            let _ = master.send(JobInput::TaskManagerJoined { id, host });
         }
         let heard_at_ms = self.shared.clock.wall_ms();
         match self.peers.get_mut(&id) {
@@ -245,7 +245,7 @@ impl Shell {
                 }
                 (None, None)
             }
-            FromTaskManager::FromHost { number, job, message } => {
+            FromTaskManager::FromHost { number, job, run, message } => {
                 let is_last_word = matches!(message, FromHost::Results(_));
                 let is_new = self.is_new(id, number);
                 if is_new
@@ -255,11 +255,11 @@ impl Shell {
                 {
                     peer.hold(now_ms, number, job);
                 }
-                (Some(job), is_new.then_some(JobInput::FromHost { id, message }))
+                (Some(job), is_new.then_some(JobInput::FromHost { id, run, message }))
             }
-            FromTaskManager::HostEnded { number, job, error } => {
+            FromTaskManager::HostEnded { number, job, run, error } => {
                 let is_new = self.is_new(id, number);
-                (Some(job), is_new.then_some(JobInput::HostEnded { id, error }))
+                (Some(job), is_new.then_some(JobInput::HostEnded { id, run, error }))
             }
         };
         self.step_pool(resource::Input::Heard { id });

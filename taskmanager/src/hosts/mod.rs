@@ -121,7 +121,7 @@ pub fn begin<S: Source>(
     let (stop, mut stopped) = oneshot::channel();
     tokio::spawn(async move {
         let folder = ground.dir.join(format!("{}-{}", listener.job, listener.run));
-        let HostSpec { program, program_bytes, start, name } = *spec;
+        let HostSpec { program, program_bytes, start, name, .. } = *spec;
         let lease = tokio::select! {
             biased;
             _ = &mut stopped => Err(Error::external("the host was stopped before it was started")),

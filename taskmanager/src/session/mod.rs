@@ -16,7 +16,7 @@ pub use fetch::JobManagerPrograms;
 use backoff::Backoff;
 use millstream_model::{Domain, Error, Result};
 use millstream_proto::message::{
-    FromTaskManager, Hello, JobId, LeaderEpoch, TaskManagerId, ToTaskManager,
+    FromTaskManager, Hello, HostRun, JobId, LeaderEpoch, TaskManagerId, ToTaskManager,
 };
 use millstream_proto::security::{Bearer, Security};
 use millstream_proto::wire::{Envelope, MAX_MESSAGE_BYTES, TaskManagersClient};
@@ -61,7 +61,7 @@ pub struct Standing {
     /// The newest leader it has heard.
     pub epoch: LeaderEpoch,
     /// The jobs whose hosts run here.
-    pub hosts: Vec<JobId>,
+    pub hosts: Vec<(JobId, HostRun)>,
 }
 
 /// What becomes of sessions.
@@ -261,7 +261,7 @@ impl Seeker {
         sent.map_err(|_| broken("nobody listens to the job manager any more").into())
     }
 
-    fn hello(&self, epoch: LeaderEpoch, hosts: Vec<JobId>) -> Hello {
+    fn hello(&self, epoch: LeaderEpoch, hosts: Vec<(JobId, HostRun)>) -> Hello {
         Hello {
             id: self.identity.id,
             version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -3,9 +3,9 @@
 //! A pure machine. The leader asks for hosts and speaks to them; processes start, speak and end; sessions come and go.
 //! Three things make that simple to follow. Every process has a number, its *run*, so that a late word of one that
 //! was replaced is told from the present one's. Whatever is said to the leader goes through the
-//! [`outbox`], so a session that breaks loses nothing. And the leader always learns that a host ended,
-//! with one exception: if it asked for the end itself and has asked for a new host since, the end of the
-//! old process would be taken for the end of the new one.
+//! [`outbox`], so a session that breaks loses nothing. And the leader always learns that a host ended, with one exception:
+//! if it has asked for a new one since, it does not care for the old one any more. It tells them apart by its own numbers,
+//! [`HostRun`], which go with every word.
 //!
 //! Without a leader hosts run on, until it has been gone for too long: then nobody will ever want their work.
 
@@ -15,7 +15,7 @@ mod tests;
 
 use millstream_model::{Error, Machine};
 use millstream_proto::message::{
-    FromHost, FromTaskManager, HostSpec, JobId, LeaderEpoch, ToHost, ToTaskManager,
+    FromHost, FromTaskManager, HostRun, HostSpec, JobId, LeaderEpoch, ToHost, ToTaskManager,
 };
 use outbox::Outbox;
 use std::collections::BTreeMap;
@@ -127,6 +127,8 @@ pub struct Supervisor {
 #[derive(Debug)]
 struct Host {
     run: Run,
+    /// Which of the job's hosts the leader takes it for.
+    asked: HostRun,
     phase: Phase,
 }
 
@@ -162,14 +164,14 @@ impl Supervisor {
         self.epoch
     }
 
-    /// The jobs that have a host here, or are about to: for the first word of a session.
-    pub fn hosts(&self) -> Vec<JobId> {
-        let is_wanted = |host: &Host| match &host.phase {
-            Phase::Starting(_) | Phase::Running => true,
-            Phase::Stopping(next) => next.is_some(),
-            Phase::Removed(_) => false,
+    /// The hosts that are here, or are about to be: for the first word of a session.
+    pub fn hosts(&self) -> Vec<(JobId, HostRun)> {
+        let wanted = |(job, host): (&JobId, &Host)| match &host.phase {
+            Phase::Starting(_) | Phase::Running => Some((*job, host.asked)),
+            Phase::Stopping(next) => next.as_ref().map(|(spec, _)| (*job, spec.run)),
+            Phase::Removed(_) => None,
         };
-        self.hosts.iter().filter(|(_, host)| is_wanted(host)).map(|(job, _)| *job).collect()
+        self.hosts.iter().filter_map(wanted).collect()
     }
 
     /// When it wants a [`Input::Tick`], if nothing else happens.
@@ -219,12 +221,20 @@ impl Supervisor {
             None if self.is_ending => {
                 let error =
                     Error::external("the task manager is ending and starts no host any more");
-                self.outbox.host_ended(job, error, effects);
+                self.outbox.host_ended((job, spec.run), error, effects);
             }
             None => self.launch(spec, Vec::new(), effects),
             // Of one that is ending with its task manager, the leader is told.
             Some(Host { phase: Phase::Stopping(next @ None), .. }) if !self.is_ending => {
                 *next = Some((spec, Vec::new()));
+            }
+            // The leader counts on another, whatever became of its wish to end this one.
+            Some(host)
+                if matches!(host.phase, Phase::Starting(_) | Phase::Running)
+                    && host.asked != spec.run =>
+            {
+                effects.push(Effect::Stop { job, run: host.run });
+                host.phase = Phase::Stopping(Some((spec, Vec::new())));
             }
             // It runs, or will; or it is ending, and the leader is told so and may ask again.
             Some(_) => {}
@@ -233,7 +243,7 @@ impl Supervisor {
 
     fn launch(&mut self, spec: Box<HostSpec>, queue: Queue, effects: &mut Vec<Effect>) {
         self.last_run += 1;
-        let host = Host { run: self.last_run, phase: Phase::Starting(queue) };
+        let host = Host { run: self.last_run, asked: spec.run, phase: Phase::Starting(queue) };
         self.hosts.insert(spec.start.job, host);
         effects.push(Effect::Start { run: self.last_run, spec });
     }
@@ -253,13 +263,16 @@ impl Supervisor {
     /// Ends a host for a reason of our own.
     fn remove(&mut self, job: JobId, error: Error, effects: &mut Vec<Effect>) {
         let Some(host) = self.hosts.get_mut(&job) else { return };
-        match host.phase {
+        match &host.phase {
             Phase::Starting(_) | Phase::Running => {
                 effects.push(Effect::Stop { job, run: host.run });
                 host.phase = Phase::Removed(error);
             }
             // The host that the leader counts on is the next one, which will not be.
-            Phase::Stopping(Some(_)) => host.phase = Phase::Removed(error),
+            Phase::Stopping(Some((next, _))) => {
+                host.asked = next.run;
+                host.phase = Phase::Removed(error);
+            }
             Phase::Stopping(None) | Phase::Removed(_) => {}
         }
     }
@@ -299,18 +312,14 @@ impl Supervisor {
         if self.host_of(job, run).is_none() {
             return;
         }
-        match self.hosts.remove(&job).map(|host| host.phase) {
-            Some(Phase::Stopping(Some((spec, queue)))) => self.launch(spec, queue, effects),
-            Some(Phase::Stopping(None)) => {
-                let error = Error::external("the host was stopped on request");
-                self.outbox.host_ended(job, error, effects);
-            }
-            Some(Phase::Removed(reason)) => self.outbox.host_ended(job, reason, effects),
-            Some(Phase::Starting(_) | Phase::Running) => {
-                self.outbox.host_ended(job, error, effects);
-            }
-            None => {}
-        }
+        let Some(Host { asked, phase, .. }) = self.hosts.remove(&job) else { return };
+        let error = match phase {
+            Phase::Stopping(Some((spec, queue))) => return self.launch(spec, queue, effects),
+            Phase::Stopping(None) => Error::external("the host was stopped on request"),
+            Phase::Removed(reason) => reason,
+            Phase::Starting(_) | Phase::Running => error,
+        };
+        self.outbox.host_ended((job, asked), error, effects);
     }
 
     fn host_of(&mut self, job: JobId, run: Run) -> Option<&mut Host> {
@@ -337,8 +346,8 @@ impl Machine for Supervisor {
             Input::Started { job, run } => self.started(job, run, effects),
             Input::Ended { job, run, error } => self.ended(job, run, error, effects),
             Input::Said { job, run, bytes, message } => {
-                if self.host_of(job, run).is_some()
-                    && let Err(error) = self.outbox.host_said(job, bytes, message, effects)
+                if let Some(asked) = self.host_of(job, run).map(|host| host.asked)
+                    && let Err(error) = self.outbox.host_said((job, asked), bytes, message, effects)
                 {
                     self.remove(job, error, effects);
                 }

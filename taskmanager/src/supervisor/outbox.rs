@@ -7,7 +7,7 @@
 
 use super::Effect;
 use millstream_model::{Error, Result};
-use millstream_proto::message::{FromHost, FromTaskManager, JobId};
+use millstream_proto::message::{FromHost, FromTaskManager, HostRun, JobId};
 use std::collections::{BTreeMap, VecDeque};
 
 /// Messages that are under way and not confirmed.
@@ -33,6 +33,7 @@ pub struct Outbox {
 struct Entry {
     number: u64,
     job: JobId,
+    host: HostRun,
     bytes: usize,
     what: What,
 }
@@ -72,7 +73,7 @@ impl Outbox {
     /// A host said something. An error if nobody has confirmed so much of it that it must be stopped.
     pub(super) fn host_said(
         &mut self,
-        job: JobId,
+        (job, host): (JobId, HostRun),
         bytes: usize,
         message: FromHost,
         effects: &mut Vec<Effect>,
@@ -86,13 +87,18 @@ impl Outbox {
                 held.n_messages, held.n_bytes
             )));
         }
-        self.push(job, bytes, What::FromHost(message), effects);
+        self.push((job, host), bytes, What::FromHost(message), effects);
         Ok(())
     }
 
     /// A host is gone.
-    pub(super) fn host_ended(&mut self, job: JobId, error: Error, effects: &mut Vec<Effect>) {
-        self.push(job, 0, What::HostEnded(error), effects);
+    pub(super) fn host_ended(
+        &mut self,
+        host: (JobId, HostRun),
+        error: Error,
+        effects: &mut Vec<Effect>,
+    ) {
+        self.push(host, 0, What::HostEnded(error), effects);
     }
 
     /// Everything up to this number was heard.
@@ -108,12 +114,18 @@ impl Outbox {
         self.say(effects);
     }
 
-    fn push(&mut self, job: JobId, bytes: usize, what: What, effects: &mut Vec<Effect>) {
+    fn push(
+        &mut self,
+        (job, host): (JobId, HostRun),
+        bytes: usize,
+        what: What,
+        effects: &mut Vec<Effect>,
+    ) {
         self.last_number += 1;
         let held = self.held.entry(job).or_default();
         held.n_messages += 1;
         held.n_bytes += bytes;
-        self.entries.push_back(Entry { number: self.last_number, job, bytes, what });
+        self.entries.push_back(Entry { number: self.last_number, job, host, bytes, what });
         self.say(effects);
     }
 
@@ -147,15 +159,15 @@ impl Outbox {
     fn say(&mut self, effects: &mut Vec<Effect>) {
         while self.is_connected
             && self.n_said < WINDOW
-            && let Some(Entry { number, job, what, .. }) = self.entries.get(self.n_said)
+            && let Some(Entry { number, job, host, what, .. }) = self.entries.get(self.n_said)
         {
-            let (number, job) = (*number, *job);
+            let (number, job, run) = (*number, *job, *host);
             effects.push(Effect::Say(match what {
                 What::FromHost(message) => {
-                    FromTaskManager::FromHost { number, job, message: message.clone() }
+                    FromTaskManager::FromHost { number, job, run, message: message.clone() }
                 }
                 What::HostEnded(error) => {
-                    FromTaskManager::HostEnded { number, job, error: error.clone() }
+                    FromTaskManager::HostEnded { number, job, run, error: error.clone() }
                 }
             }));
             self.n_said += 1;

@@ -9,6 +9,7 @@ use std::fmt::Write;
 
 fn spec(job: u128) -> Box<HostSpec> {
     Box::new(HostSpec {
+        run: HostRun(1),
         program: ProgramId([1; 32]),
         program_bytes: 10,
         name: "a job".to_owned(),
@@ -75,10 +76,10 @@ fn line(effect: &Effect) -> String {
         Effect::Tell { job, run, epoch, message } => {
             format!("tell run {run} of {} in epoch {epoch}: {message:?}", job.0)
         }
-        Effect::Say(FromTaskManager::FromHost { number, job, message }) => {
+        Effect::Say(FromTaskManager::FromHost { number, job, message, .. }) => {
             format!("say #{number} of {}: {message:?}", job.0)
         }
-        Effect::Say(FromTaskManager::HostEnded { number, job, error }) => {
+        Effect::Say(FromTaskManager::HostEnded { number, job, error, .. }) => {
             format!("say #{number} host of {} ended: {error}", job.0)
         }
         Effect::Say(other) => format!("say {other:?}"),
@@ -479,4 +480,35 @@ proptest! {
         prop_assert!(supervisor.is_idle() && supervisor.hosts().is_empty());
         prop_assert!(n_ended <= 200 && was_told.len() as u64 <= newest);
     }
+}
+
+/// A leader that asks for another host than the one it is told of gets it.
+#[test]
+fn a_host_of_another_number_is_replaced() {
+    let start_again = || {
+        let mut spec = spec(7);
+        spec.run = HostRun(2);
+        leader(1, ToTaskManager::StartHost(spec))
+    };
+    let mut supervisor = Supervisor::new(0);
+    let mut step = |input| {
+        let mut effects = Vec::new();
+        supervisor.step(0, input, &mut effects);
+        (effects, supervisor.hosts())
+    };
+    step(leader(1, welcome()));
+    step(leader(1, start(7)));
+    step(started(7, 1));
+    let (effects, hosts) = step(start_again());
+    assert_eq!(effects.iter().map(line).collect::<Vec<_>>(), ["stop run 1 of 7"]);
+    assert_eq!(hosts, [(JobId(7), HostRun(2))]);
+    let (effects, _) = step(ended(7, 1));
+    assert_eq!(effects.iter().map(line).collect::<Vec<_>>(), ["start run 2 of 7"]);
+    step(started(7, 2));
+    assert!(step(start_again()).0.is_empty(), "it runs");
+    let (effects, _) = step(ended(7, 2));
+    let of_the_second = |effect: &Effect| {
+        matches!(effect, Effect::Say(FromTaskManager::HostEnded { run: HostRun(2), .. }))
+    };
+    assert!(matches!(&effects[..], [effect] if of_the_second(effect)), "{effects:?}");
 }

@@ -7,8 +7,8 @@ use job_manager::{JobManager, PATIENCE, Peer, soon, until};
 use millstream_model::Error;
 use millstream_model::job_graph::{Guarantee, JobGraph};
 use millstream_proto::message::{
-    Begin, FromHost, FromTaskManager, HostSpec, HostStart, JobId, LogStream, ProgramId, ToHost,
-    ToTaskManager,
+    Begin, FromHost, FromTaskManager, HostRun, HostSpec, HostStart, JobId, LogStream, ProgramId,
+    ToHost, ToTaskManager,
 };
 use sha2::{Digest, Sha256};
 use std::io::{Read, Write};
@@ -71,6 +71,7 @@ impl World {
 
     fn spec(&self, arguments: &[&str]) -> ToTaskManager {
         ToTaskManager::StartHost(Box::new(HostSpec {
+            run: HostRun(1),
             program: self.program,
             program_bytes: self.n_bytes,
             name: "a job".to_owned(),
@@ -118,7 +119,7 @@ impl World {
 
 async fn from_host(peer: &mut Peer) -> (u64, FromHost) {
     match peer.hear().await {
-        FromTaskManager::FromHost { number, job: JOB, message } => (number, message),
+        FromTaskManager::FromHost { number, job: JOB, message, .. } => (number, message),
         other => panic!("{other:?}"),
     }
 }
@@ -355,7 +356,7 @@ async fn hosts_run_on_without_a_job_manager_and_nothing_they_said_is_lost() {
     let waited = begin.elapsed();
     peer.epoch = 2;
     let hello = peer.welcome().await;
-    assert_eq!((hello.id, &hello.hosts[..], hello.epoch.0), (id, &[JOB][..], 1));
+    assert_eq!((hello.id, &hello.hosts[..], hello.epoch.0), (id, &[(JOB, HostRun(1))][..], 1));
     for (number, attempt) in [(2, 1), (3, 2)] {
         let said = from_host(&mut peer).await;
         assert!(
@@ -380,7 +381,7 @@ async fn hosts_run_on_without_a_job_manager_and_nothing_they_said_is_lost() {
     }
     let mut peer = world.job_manager.session().await;
     peer.epoch = 2;
-    assert_eq!(peer.welcome().await.hosts, [JOB]);
+    assert_eq!(peer.welcome().await.hosts, [(JOB, HostRun(1))]);
 }
 
 #[tokio::test]

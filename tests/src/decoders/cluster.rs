@@ -6,9 +6,9 @@ use millstream_model::settings::{CheckpointConfig, JobSettings, RestartStrategy}
 use millstream_model::{Barrier, CheckpointId, Command, Error, LeaderEpoch, SnapshotKind};
 use millstream_proto::envelope::{VERSION, open, read, seal};
 use millstream_proto::message::{
-    Begin, ClientRequest, Deployment, FromHost, FromTaskManager, HostSpec, HostStart, JobId,
-    MetricSample, MetricValue, ProgramId, RequestId, Submission, TargetFolder, TaskEvent, ToHost,
-    ToTaskManager,
+    Begin, ClientRequest, Deployment, FromHost, FromTaskManager, HostRun, HostSpec, HostStart,
+    JobId, MetricSample, MetricValue, ProgramId, RequestId, Submission, TargetFolder, TaskEvent,
+    ToHost, ToTaskManager,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -120,7 +120,7 @@ pub(super) fn submission() -> Submission {
 
 fn to_task_manager() -> Vec<Vec<u8>> {
     let Submission { program, program_bytes, start, .. } = submission();
-    let spec = HostSpec { program, program_bytes, name: "sample".into(), start };
+    let spec = HostSpec { run: HostRun(7), program, program_bytes, name: "sample".into(), start };
     let target = TargetFolder { dir: "checkpoints".into(), folder: "chk-1-0".into() };
     let begin = Begin::At { target: target.clone(), is_own: true, allow_non_restored: false };
     let deployment = Deployment {
@@ -171,10 +171,9 @@ fn from_task_manager() -> Vec<Vec<u8>> {
         FromHost::Results(vec![("lengths".into(), vec![vec![1], vec![2, 3]])]),
         FromHost::Unfit { error },
     ];
-    let numbered = from_host
-        .into_iter()
-        .zip(1..)
-        .map(|(message, number)| FromTaskManager::FromHost { number, job: JOB, message });
+    let numbered = from_host.into_iter().zip(1..).map(|(message, number)| {
+        FromTaskManager::FromHost { number, job: JOB, run: HostRun(7), message }
+    });
     sealed(&numbered.chain([FromTaskManager::Heartbeat]).collect::<Vec<_>>())
 }
 

@@ -19,7 +19,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 use detail::Watch;
 use millstream_model::{CheckpointId, Command, Error, Machine, Result};
 use millstream_proto::message::{
-    self, FromHost, HostSpec, JobId, Outcome, TaskManagerId, ToHost, ToTaskManager,
+    self, FromHost, HostRun, HostSpec, JobId, Outcome, TaskManagerId, ToHost, ToTaskManager,
 };
 use rollout::{Effect, Input, Rollout, Timeouts};
 use std::collections::VecDeque;
@@ -89,7 +89,7 @@ fn open(
     let tasks = ClusterTasks {
         spec: spec.clone(),
         link: Arc::clone(link),
-        rollout: Rollout::new(graph, timeouts),
+        rollout: Rollout::new(graph, timeouts, spec.epoch),
         clock,
         late: Vec::new(),
         finished: None,
@@ -123,7 +123,7 @@ impl ClusterTasks {
                     Effect::Record(record) => {
                         inputs.push_back(Input::Recorded(self.link.record(&record)));
                     }
-                    Effect::StartHost(id) => self.start_host(id),
+                    Effect::StartHost(id, run) => self.start_host(id, run),
                     Effect::StopHost(id) => {
                         self.link.send(id, ToTaskManager::StopHost { job: self.spec.id });
                     }
@@ -152,11 +152,12 @@ impl ClusterTasks {
         events
     }
 
-    fn start_host(&self, id: TaskManagerId) {
+    fn start_host(&self, id: TaskManagerId, run: HostRun) {
         let submission = &self.spec.submission;
         let mut start = submission.start.clone();
         start.job = self.spec.id;
         let spec = HostSpec {
+            run,
             program: submission.program,
             program_bytes: submission.program_bytes,
             name: start.graph.name.clone(),
@@ -331,16 +332,18 @@ impl Shell {
         match input {
             JobInput::Granted(slots) => self.step(now_ms, Input::Granted(slots)),
             JobInput::Missing(n) => self.step(now_ms, Input::Missing(n)),
-            JobInput::TaskManagerJoined { id, has_host } => {
-                self.step(now_ms, Input::Joined { id, has_host });
+            JobInput::TaskManagerJoined { id, host } => {
+                self.step(now_ms, Input::Joined { id, host });
             }
             JobInput::TaskManagerLost { id, error } => self.step(now_ms, Input::Lost { id, error }),
-            JobInput::HostEnded { id, error } => self.step(now_ms, Input::HostEnded { id, error }),
-            JobInput::FromHost { id, message: FromHost::Metrics(samples) } => {
+            JobInput::HostEnded { id, run, error } => {
+                self.step(now_ms, Input::HostEnded { id, run, error });
+            }
+            JobInput::FromHost { id, message: FromHost::Metrics(samples), .. } => {
                 self.watch.measured(id, samples);
             }
-            JobInput::FromHost { id, message } => {
-                self.step(now_ms, Input::FromHost { id, message });
+            JobInput::FromHost { id, run, message } => {
+                self.step(now_ms, Input::FromHost { id, run, message });
             }
             JobInput::Cancel => self.master.cancel(now_ms),
             JobInput::Savepoint { kind, dir, reply } => {

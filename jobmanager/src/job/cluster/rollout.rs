@@ -13,9 +13,9 @@ pub(super) use words::{Effect, Input, Timeouts};
 use super::placement::{place, slots_of};
 use crate::job::link::AttemptRecord;
 use millstream_model::job_graph::JobGraph;
-use millstream_model::{CheckpointId, Error, Machine, Result};
+use millstream_model::{CheckpointId, Error, LeaderEpoch, Machine, Result};
 use millstream_proto::message::{
-    Begin, Deployment, FromHost, HostReport, TaskEvent, TaskManagerId, TaskState, ToHost,
+    Begin, Deployment, FromHost, HostReport, HostRun, TaskEvent, TaskManagerId, TaskState, ToHost,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -26,11 +26,19 @@ pub(super) struct Rollout {
     n_slots: usize,
     slot_of_task: Vec<usize>,
     timeouts: Timeouts,
-    /// Hosts that run, or are being started: where they listen, when they are ready.
-    hosts: BTreeMap<TaskManagerId, Option<SocketAddr>>,
+    /// Hosts that run, or are being started.
+    hosts: BTreeMap<TaskManagerId, Host>,
+    last_run: HostRun,
     attempt: Option<Attempt>,
     n_missing: usize,
     finishing: Option<Finishing>,
+}
+
+#[derive(Debug)]
+struct Host {
+    run: HostRun,
+    /// Where it listens, when it is ready.
+    address: Option<SocketAddr>,
 }
 
 #[derive(Debug)]
@@ -133,14 +141,15 @@ impl Attempt {
 }
 
 impl Rollout {
-    /// The hosts of a job: none yet.
-    pub(super) fn new(graph: &JobGraph, timeouts: Timeouts) -> Self {
+    /// The hosts of a job: none yet. Those that a leader of this epoch starts are counted from there on.
+    pub(super) fn new(graph: &JobGraph, timeouts: Timeouts, epoch: LeaderEpoch) -> Self {
         let (n_slots, slot_of_task) = slots_of(graph);
         Rollout {
             n_slots,
             slot_of_task,
             timeouts,
             hosts: BTreeMap::new(),
+            last_run: HostRun::before_all_of(epoch),
             attempt: None,
             n_missing: 0,
             finishing: None,
@@ -219,8 +228,9 @@ impl Rollout {
         });
         for id in &attempt.hosts {
             if !self.hosts.contains_key(id) {
-                self.hosts.insert(*id, None);
-                effects.push(Effect::StartHost(*id));
+                self.last_run = self.last_run.next();
+                self.hosts.insert(*id, Host { run: self.last_run, address: None });
+                effects.push(Effect::StartHost(*id, self.last_run));
             }
         }
         self.record_if_ready(effects);
@@ -228,7 +238,7 @@ impl Rollout {
 
     fn record_if_ready(&mut self, effects: &mut Vec<Effect>) {
         let Some(attempt) = &mut self.attempt else { return };
-        let is_ready = |id| matches!(self.hosts.get(id), Some(Some(_)));
+        let is_ready = |id| self.hosts.get(id).is_some_and(|host| host.address.is_some());
         if matches!(attempt.stage, Stage::Hosts) && attempt.hosts.iter().all(is_ready) {
             attempt.stage = Stage::Record;
             effects.push(Effect::Record(AttemptRecord {
@@ -268,7 +278,7 @@ impl Rollout {
             return;
         };
         let addresses: Option<Vec<SocketAddr>> =
-            attempt.hosts.iter().map(|id| self.hosts.get(id).copied().flatten()).collect();
+            attempt.hosts.iter().map(|id| self.hosts.get(id)?.address).collect();
         let Some(addresses) = addresses else { return };
         attempt.stage = Stage::Deploy((0..attempt.hosts.len() as u32).collect());
         for (me, id) in (0..).zip(&attempt.hosts) {
@@ -289,17 +299,15 @@ impl Rollout {
     fn heard(
         &mut self,
         now_ms: u64,
-        id: TaskManagerId,
+        (id, run): (TaskManagerId, HostRun),
         message: FromHost,
         effects: &mut Vec<Effect>,
     ) {
-        if !self.hosts.contains_key(&id) {
-            return;
-        }
+        let Some(host) = self.hosts.get_mut(&id).filter(|host| host.run == run) else { return };
         let newest = self.attempt.as_ref().map(|a| a.number);
         match message {
             FromHost::Ready { data_address } => {
-                self.hosts.insert(id, Some(data_address));
+                host.address = Some(data_address);
                 self.record_if_ready(effects);
             }
             FromHost::Unfit { error } => {
@@ -431,25 +439,26 @@ impl Rollout {
         attempt.answer_for(silent, &Error::internal("cancelled"), effects);
     }
 
-    fn joined(&mut self, id: TaskManagerId, has_host: bool, effects: &mut Vec<Effect>) {
+    fn joined(&mut self, id: TaskManagerId, host: Option<HostRun>, effects: &mut Vec<Effect>) {
         let waits = match &self.attempt {
             Some(Attempt { stage: Stage::Adopt { waiting, .. }, .. }) => waiting.contains(&id),
             _ => false,
         };
-        match (waits, has_host) {
-            (true, true) => {
-                self.hosts.insert(id, None);
+        let known = self.hosts.get(&id).map(|host| host.run);
+        match (waits, host) {
+            (true, Some(run)) => {
+                self.hosts.insert(id, Host { run, address: None });
                 effects.push(Effect::Tell(id, ToHost::Report));
             }
-            (true, false) => {
+            (true, None) => {
                 let error =
                     Error::external(format!("the process of the job on task manager {id} is gone"));
                 self.host_gone(id, &error, effects);
             }
             // It was given up, or belongs to nobody: its tasks were replaced.
-            (false, true) if !self.hosts.contains_key(&id) => effects.push(Effect::StopHost(id)),
+            (false, Some(_)) if known.is_none() => effects.push(Effect::StopHost(id)),
             // It was given up without our knowledge.
-            (false, false) if self.hosts.remove(&id).is_some() => {
+            (false, None) if self.hosts.remove(&id).is_some() => {
                 let error =
                     Error::external(format!("the process of the job on task manager {id} is gone"));
                 self.host_gone(id, &error, effects);
@@ -459,7 +468,9 @@ impl Rollout {
     }
 
     fn reported(&mut self, id: TaskManagerId, report: HostReport, effects: &mut Vec<Effect>) {
-        self.hosts.insert(id, Some(report.data_address));
+        if let Some(host) = self.hosts.get_mut(&id) {
+            host.address = Some(report.data_address);
+        }
         let Some(attempt) = &mut self.attempt else { return };
         let Some(number) = attempt.number_of(id) else { return };
         let is_current = report.attempt == Some(attempt.number);
@@ -548,7 +559,7 @@ impl Rollout {
     }
 
     fn finish(&mut self, now_ms: u64, wants_results: bool, effects: &mut Vec<Effect>) {
-        let ready = self.hosts.iter().filter(|(_, address)| wants_results && address.is_some());
+        let ready = self.hosts.iter().filter(|(_, host)| wants_results && host.address.is_some());
         let waiting: BTreeSet<TaskManagerId> = ready.map(|(id, _)| *id).collect();
         effects.extend(waiting.iter().map(|id| Effect::Tell(*id, ToHost::Finish)));
         let (until_ms, results) = (now_ms.saturating_add(FINISH_MS), BTreeMap::new());
@@ -611,13 +622,21 @@ impl Machine for Rollout {
             Input::Granted(slots) => self.granted(slots, effects),
             Input::Missing(n) => self.n_missing = n,
             Input::Recorded(recorded) => self.recorded(recorded, effects),
-            Input::Joined { id, has_host } => self.joined(id, has_host, effects),
-            Input::Lost { id, error } | Input::HostEnded { id, error } => {
+            Input::Joined { id, host } => self.joined(id, host, effects),
+            Input::Lost { id, error } => {
                 if self.hosts.remove(&id).is_some() {
                     self.host_gone(id, &error, effects);
                 }
             }
-            Input::FromHost { id, message } => self.heard(now_ms, id, message, effects),
+            Input::HostEnded { id, run, error } => {
+                if self.hosts.get(&id).is_some_and(|host| host.run == run) {
+                    self.hosts.remove(&id);
+                    self.host_gone(id, &error, effects);
+                }
+            }
+            Input::FromHost { id, run, message } => {
+                self.heard(now_ms, (id, run), message, effects);
+            }
             Input::Tick => self.tick(now_ms, effects),
         }
     }

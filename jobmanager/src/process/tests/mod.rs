@@ -18,8 +18,8 @@ use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use millstream_ha::{Election, Standalone};
 use millstream_model::{Error, LeaderEpoch};
 use millstream_proto::message::{
-    ClientReply, ClientRequest, FromHost, FromTaskManager, Hello, HostReport, HostSpec, JobId,
-    ProgramId, TaskManagerId, ToTaskManager,
+    ClientReply, ClientRequest, FromHost, FromTaskManager, Hello, HostReport, HostRun, HostSpec,
+    JobId, ProgramId, TaskManagerId, ToTaskManager,
 };
 use millstream_proto::wire::{Envelope, JobsClient, ProgramChunk, TaskManagersClient};
 use sha2::{Digest, Sha256};
@@ -80,6 +80,7 @@ impl Master {
     pub(crate) fn start_host(&self, on: TaskManagerId) {
         let submission = &self.spec.submission;
         let host = HostSpec {
+            run: HostRun(1),
             program: submission.program,
             program_bytes: submission.program_bytes,
             name: "sample".into(),
@@ -245,7 +246,7 @@ impl Cluster {
             pid: 7,
             n_slots,
             epoch,
-            hosts: hosts.to_vec(),
+            hosts: hosts.iter().map(|job| (*job, HostRun(1))).collect(),
             metrics_address: Some("127.0.0.1:1".into()),
         };
         self.begin(Envelope::seal(epoch, &FromTaskManager::Hello(hello)).unwrap(), id)
@@ -317,7 +318,7 @@ impl Session {
 
     /// What a host said, under this number.
     pub(crate) fn says_from_host(&self, number: u64, job: JobId, message: FromHost) {
-        self.say(&FromTaskManager::FromHost { number, job, message });
+        self.say(&FromTaskManager::FromHost { number, job, run: HostRun(1), message });
     }
 
     /// The next word of this kind; others are passed over.

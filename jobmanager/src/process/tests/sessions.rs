@@ -1,7 +1,7 @@
 //! Task managers: how they come, what they are told, how they are lost.
 
 use super::*;
-use millstream_proto::message::LogStream;
+use millstream_proto::message::{HostRun, LogStream};
 
 #[test]
 fn a_task_manager_that_comes_gives_its_slots_to_who_waits() {
@@ -20,7 +20,7 @@ fn a_task_manager_that_comes_gives_its_slots_to_who_waits() {
     assert_eq!(session.epoch, LeaderEpoch(1));
     let heard = master.hears_until(|input| matches!(input, JobInput::Granted(_)));
     assert!(
-        matches!(&heard[0], JobInput::TaskManagerJoined { id: joined, has_host: false } if *joined == id),
+        matches!(&heard[0], JobInput::TaskManagerJoined { id: joined, host: None } if *joined == id),
         "{heard:?}"
     );
     assert!(matches!(&heard[1], JobInput::Granted(slots) if *slots == [id, id]), "{heard:?}");
@@ -37,9 +37,10 @@ fn a_task_manager_that_comes_gives_its_slots_to_who_waits() {
     session.says_from_host(1, job, report(0));
     assert_eq!(master.hears(|input| reported(&input)), 0);
     session.hears_confirm(1);
-    session.say(&FromTaskManager::HostEnded { number: 2, job, error: Error::external("killed") });
+    let (run, error) = (HostRun(1), Error::external("killed"));
+    session.say(&FromTaskManager::HostEnded { number: 2, job, run, error });
     let error = master.hears(|input| match input {
-        JobInput::HostEnded { id: of, error } if of == id => Some(error.to_string()),
+        JobInput::HostEnded { id: of, error, .. } if of == id => Some(error.to_string()),
         _ => None,
     });
     assert_eq!(error, "killed");
@@ -101,7 +102,7 @@ fn with_a_grace_a_task_manager_may_come_back_and_nothing_is_heard_twice() {
     assert_eq!(numbers, [4], "{heard:?}");
     let lost = heard.iter().any(|input| matches!(input, JobInput::TaskManagerLost { .. }));
     let joined = heard.iter().any(
-        |input| matches!(input, JobInput::TaskManagerJoined { has_host: true, id } if *id == second.id),
+        |input| matches!(input, JobInput::TaskManagerJoined { host: Some(_), id } if *id == second.id),
     );
     assert!(joined && !lost, "{heard:?}");
     second.hears_confirm(4);

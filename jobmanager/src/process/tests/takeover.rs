@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::job::link::AttemptRecord;
-use millstream_proto::message::JobPhase;
+use millstream_proto::message::{HostRun, JobPhase};
 
 fn attempt(on: TaskManagerId) -> AttemptRecord {
     AttemptRecord { attempt: 4, slots: vec![on, on], hosts: vec![on], placement: vec![0, 0] }
@@ -43,8 +43,8 @@ fn jobs_are_left_alone_and_taken_over_with_their_slots() {
     let session = cluster.attach(5, 2, &[JobId(1)]);
     assert_eq!(session.epoch, LeaderEpoch(2));
     master.hears(|input| match input {
-        JobInput::TaskManagerJoined { id: joined, has_host } => {
-            assert_eq!((joined, has_host), (id, true));
+        JobInput::TaskManagerJoined { id: joined, host } => {
+            assert_eq!((joined, host), (id, Some(HostRun(1))));
             Some(())
         }
         _ => None,

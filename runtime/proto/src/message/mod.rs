@@ -17,4 +17,4 @@ pub use status::{
     CheckpointRow, CheckpointState, Cluster, ExceptionRow, JobDetail, JobOverview, JobPhase,
     MetricSample, MetricValue, TaskManagerRow, VertexRow,
 };
-pub use task_manager::{FromTaskManager, Hello, HostSpec, LogStream, ToTaskManager};
+pub use task_manager::{FromTaskManager, Hello, HostRun, HostSpec, LogStream, ToTaskManager};

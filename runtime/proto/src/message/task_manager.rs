@@ -8,9 +8,31 @@ use super::{FromHost, HostStart, JobId, LeaderEpoch, ProgramId, TaskManagerId, T
 use millstream_model::Error;
 use serde::{Deserialize, Serialize};
 
+/// Tells one host of a job on a task manager from the next. Of what an earlier one said or how it ended, which may be heard
+/// late, whoever asked for another must not take it for the present one's. Leaders count them, from their epoch on.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub struct HostRun(pub u64);
+
+impl HostRun {
+    /// Smaller than all that a leader of this epoch gives.
+    pub fn before_all_of(epoch: LeaderEpoch) -> Self {
+        HostRun(epoch.0 << 32)
+    }
+
+    /// The next.
+    #[must_use]
+    pub fn next(self) -> Self {
+        HostRun(self.0 + 1)
+    }
+}
+
 /// A host that should run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct HostSpec {
+    /// Which of the job's.
+    pub run: HostRun,
     /// The program.
     pub program: ProgramId,
     /// Length of its executable, in bytes.
@@ -36,8 +58,8 @@ pub struct Hello {
     pub n_slots: usize,
     /// The newest leader it has heard.
     pub epoch: LeaderEpoch,
-    /// The jobs whose hosts run here.
-    pub hosts: Vec<JobId>,
+    /// The jobs whose hosts run here, and which these are.
+    pub hosts: Vec<(JobId, HostRun)>,
     /// Where its metrics can be read, if they can: `ADDRESS:PORT`.
     pub metrics_address: Option<String>,
 }
@@ -75,7 +97,7 @@ pub enum ToTaskManager {
         /// The number.
         number: u64,
     },
-    /// A host should run; nothing happens if it does.
+    /// A host should run; nothing happens if it does. An earlier one of the job is ended.
     StartHost(Box<HostSpec>),
     /// The host of this job should not run (any more).
     StopHost {
@@ -117,6 +139,8 @@ pub enum FromTaskManager {
         number: u64,
         /// The job.
         job: JobId,
+        /// Which of its hosts.
+        run: HostRun,
         /// What.
         message: FromHost,
     },
@@ -126,6 +150,8 @@ pub enum FromTaskManager {
         number: u64,
         /// The job.
         job: JobId,
+        /// Which of its hosts.
+        run: HostRun,
         /// How.
         error: Error,
     },

@@ -43,7 +43,7 @@ fn words(effect: &Effect) -> String {
             let hosts: String = record.hosts.iter().map(|id| name(*id)).collect();
             format!("record attempt {} on {hosts} {:?}", record.attempt, record.placement)
         }
-        Effect::StartHost(id) => format!("start {}", name(*id)),
+        Effect::StartHost(id, _) => format!("start {}", name(*id)),
         Effect::StopHost(id) => format!("stop {}", name(*id)),
         Effect::Tell(id, message) => {
             let message = match message {
@@ -73,7 +73,8 @@ fn words(effect: &Effect) -> String {
 
 impl Story {
     fn new() -> Self {
-        Story(Rollout::new(&graph(), Timeouts { cancel_ms: 100, reattach_ms: 1000 }))
+        let timeouts = Timeouts { cancel_ms: 100, reattach_ms: 1000 };
+        Story(Rollout::new(&graph(), timeouts, LeaderEpoch(3)))
     }
 
     fn at(&mut self, now_ms: u64, input: Input) -> Vec<String> {
@@ -87,7 +88,18 @@ impl Story {
     }
 
     fn host(&mut self, id: TaskManagerId, message: FromHost) -> Vec<String> {
-        self.on(Input::FromHost { id, message })
+        let run = self.run(id);
+        self.on(Input::FromHost { id, run, message })
+    }
+
+    /// The host there that is counted on.
+    fn run(&self, id: TaskManagerId) -> HostRun {
+        self.0.hosts.get(&id).map_or_else(HostRun::default, |host| host.run)
+    }
+
+    fn ended(&mut self, id: TaskManagerId, error: Error) -> Vec<String> {
+        let run = self.run(id);
+        self.on(Input::HostEnded { id, run, error })
     }
 
     fn deploy(&mut self, attempt: u32) -> Vec<String> {
@@ -187,8 +199,8 @@ fn what_breaks_an_attempt_on_its_way_fails_it_once() {
     story.on(Input::Granted(vec![A, B]));
     let unfit = FromHost::Unfit { error: Error::user("another graph") };
     assert_eq!(story.host(A, unfit), ["stop a", "failed: another graph"]);
-    assert_eq!(story.on(Input::HostEnded { id: A, error: gone() }), [""; 0]);
-    assert_eq!(story.on(Input::HostEnded { id: B, error: gone() }), [""; 0]);
+    assert_eq!(story.ended(A, gone()), [""; 0]);
+    assert_eq!(story.ended(B, gone()), [""; 0]);
 
     let mut story = Story::new();
     story.deploy(0);
@@ -204,8 +216,10 @@ fn a_lost_peer_is_a_reason_only_if_no_better_one_is_heard() {
     let mut story = Story::running();
     assert_eq!(story.host(B, lost()), [""; 0]);
     assert_eq!(story.0.wake_at_ms(), Some(CAUSE_MS));
-    let died = Input::HostEnded { id: A, error: Error::external("SIGABRT") };
-    assert_eq!(story.on(died), ["task 0 failed: SIGABRT", "task 2 failed: SIGABRT"]);
+    assert_eq!(
+        story.ended(A, Error::external("SIGABRT")),
+        ["task 0 failed: SIGABRT", "task 2 failed: SIGABRT"]
+    );
     story.on(Input::Cancel);
     assert_eq!(story.at(CAUSE_MS, Input::Tick)[0], "stop b", "nothing more of the peer");
 
@@ -222,8 +236,10 @@ fn a_task_that_cannot_send_waits_for_word_of_what_it_lost() {
     let mut story = Story::running();
     assert_eq!(story.task(B, 0, failed(1)), [""; 0]);
     assert_eq!(story.0.wake_at_ms(), Some(CAUSE_MS));
-    let died = Input::HostEnded { id: A, error: Error::external("SIGABRT") };
-    assert_eq!(story.on(died), ["task 0 failed: SIGABRT", "task 2 failed: SIGABRT"]);
+    assert_eq!(
+        story.ended(A, Error::external("SIGABRT")),
+        ["task 0 failed: SIGABRT", "task 2 failed: SIGABRT"]
+    );
     let cancelled = story.on(Input::Cancel);
     assert_eq!(cancelled[0], "task 1 failed: host 0 is lost", "every task answers: {cancelled:?}");
     assert_eq!(story.task(B, 0, failed(3)), ["task 3 failed: host 0 is lost"]);
@@ -261,7 +277,7 @@ fn report(id: TaskManagerId, attempt: Option<u32>, tasks: Vec<(usize, TaskState)
     let data_address = ([127, 0, 0, 1], id.0 as u16).into();
     let newest_checkpoint = Some(CheckpointId(9));
     let report = HostReport { data_address, attempt, tasks, newest_checkpoint };
-    Input::FromHost { id, message: FromHost::Report(report) }
+    Input::FromHost { id, run: HostRun(5), message: FromHost::Report(report) }
 }
 
 #[test]
@@ -269,9 +285,9 @@ fn a_new_leader_finds_the_tasks_that_run() {
     let mut story = Story::new();
     story.on(Input::Adopt { record: record() });
     assert!(story.0.is_adopting());
-    assert_eq!(story.on(Input::Joined { id: C, has_host: false }), [""; 0]);
-    assert_eq!(story.on(Input::Joined { id: A, has_host: true }), ["tell a: report"]);
-    assert_eq!(story.on(Input::Joined { id: B, has_host: true }), ["tell b: report"]);
+    assert_eq!(story.on(Input::Joined { id: C, host: None }), [""; 0]);
+    assert_eq!(story.on(Input::Joined { id: A, host: Some(HostRun(5)) }), ["tell a: report"]);
+    assert_eq!(story.on(Input::Joined { id: B, host: Some(HostRun(5)) }), ["tell b: report"]);
     let tasks = vec![(0, TaskState::Running), (2, TaskState::Ended)];
     assert_eq!(story.on(report(A, Some(4), tasks)), [""; 0]);
     let tasks = vec![(1, TaskState::Running), (3, TaskState::Running)];
@@ -286,8 +302,8 @@ fn a_new_leader_finds_the_tasks_that_run() {
 fn a_host_that_never_heard_of_the_attempt_has_lost_its_tasks_but_runs_the_next() {
     let mut story = Story::new();
     story.on(Input::Adopt { record: record() });
-    story.on(Input::Joined { id: A, has_host: true });
-    story.on(Input::Joined { id: B, has_host: true });
+    story.on(Input::Joined { id: A, host: Some(HostRun(5)) });
+    story.on(Input::Joined { id: B, host: Some(HostRun(5)) });
     story.on(report(A, Some(4), vec![(0, TaskState::Running), (2, TaskState::Running)]));
     let why = "the job manager ended while it deployed the job";
     let adopted = format!(
@@ -305,13 +321,13 @@ fn a_host_that_never_heard_of_the_attempt_has_lost_its_tasks_but_runs_the_next()
 fn a_task_manager_that_stays_away_is_given_up_after_a_while() {
     let mut story = Story::new();
     story.at(10, Input::Adopt { record: record() });
-    story.on(Input::Joined { id: A, has_host: true });
+    story.on(Input::Joined { id: A, host: Some(HostRun(5)) });
     story.on(report(A, Some(4), vec![(0, TaskState::Running), (2, TaskState::Running)]));
     assert_eq!(story.0.wake_at_ms(), Some(1010));
     let told = story.at(1010, Input::Tick);
     assert!(told[0].contains("task 1 failed") && told[0].contains("within 1000 ms"), "{told:?}");
     // When it comes back, its tasks are replaced.
-    assert_eq!(story.on(Input::Joined { id: B, has_host: true }), ["stop b"]);
+    assert_eq!(story.on(Input::Joined { id: B, host: Some(HostRun(5)) }), ["stop b"]);
 }
 
 #[test]
@@ -330,4 +346,27 @@ fn results_are_gathered_before_hosts_are_stopped() {
     story.host(A, results(1));
     let finished = ["stop a", "stop b", "finished: [(\"n\", [[1]])]"];
     assert_eq!(story.at(FINISH_MS, Input::Tick), finished, "nobody waits for ever");
+}
+
+/// The last words of a host may be heard when its successor has been asked for.
+#[test]
+fn an_earlier_host_is_not_taken_for_the_present_one() {
+    let mut story = Story::running();
+    let earlier = story.run(A);
+    story.on(Input::Lost { id: A, error: gone() });
+    story.on(Input::Cancel);
+    story.task(B, 0, TaskEvent::Cancelled { task: 1 });
+    story.task(B, 0, TaskEvent::Cancelled { task: 3 });
+    story.on(Input::Close);
+    // It was cut off and ran on.
+    assert_eq!(story.on(Input::Joined { id: A, host: Some(earlier) }), ["stop a"]);
+    story.deploy(1);
+    assert_eq!(story.on(Input::Granted(vec![A, B])), ["start a"]);
+    assert_ne!(story.run(A), earlier);
+
+    let ready = FromHost::Ready { data_address: ([127, 0, 0, 1], 1).into() };
+    assert_eq!(story.on(Input::FromHost { id: A, run: earlier, message: ready }), [""; 0]);
+    let ended = Input::HostEnded { id: A, run: earlier, error: Error::external("stopped") };
+    assert_eq!(story.on(ended), [""; 0]);
+    assert_eq!(story.ready(A), ["record attempt 1 on ab [0, 1, 0, 1]"]);
 }

@@ -3,7 +3,7 @@
 use crate::job::link::AttemptRecord;
 use millstream_model::{CheckpointId, Error, Result};
 use millstream_proto::message::{
-    Begin, FromHost, SnapshotEvent, TaskEvent, TaskManagerId, TaskState, ToHost,
+    Begin, FromHost, HostRun, SnapshotEvent, TaskEvent, TaskManagerId, TaskState, ToHost,
 };
 
 /// How long hosts have to tell what accumulated, in ms.
@@ -32,13 +32,13 @@ pub(in crate::job::cluster) enum Input {
     /// The record of the attempt is durable, or cannot be.
     Recorded(Result<()>),
     /// A task manager has begun a session.
-    Joined { id: TaskManagerId, has_host: bool },
+    Joined { id: TaskManagerId, host: Option<HostRun> },
     /// A task manager is gone.
     Lost { id: TaskManagerId, error: Error },
     /// The process of a host is gone.
-    HostEnded { id: TaskManagerId, error: Error },
+    HostEnded { id: TaskManagerId, run: HostRun, error: Error },
     /// A host said something.
-    FromHost { id: TaskManagerId, message: FromHost },
+    FromHost { id: TaskManagerId, run: HostRun, message: FromHost },
     /// Time has passed.
     Tick,
 }
@@ -51,7 +51,7 @@ pub(in crate::job::cluster) enum Effect {
     /// Make this durable, and say `Recorded`.
     Record(AttemptRecord),
     /// A host should run on this task manager.
-    StartHost(TaskManagerId),
+    StartHost(TaskManagerId, HostRun),
     /// The host on this task manager should not run.
     StopHost(TaskManagerId),
     /// Tell a host.
