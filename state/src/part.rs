@@ -190,11 +190,16 @@ pub trait Visitor {
 }
 
 /// A part whose values can be told to be over by their bytes, so that they go from a store by themselves.
+///
+/// A store drops them whenever it compacts its files, also between a barrier and the moment at which its files are taken. So
+/// what is over may only be judged by a clock that does not run on after a barrier: `frozen` moves it.
 pub struct Expiring<'a> {
     /// The part.
     pub part: &'a mut dyn Part,
     /// Tells of a value whether it is over.
     pub is_expired: IsExpired,
+    /// Called at every freeze: what is over now is over for every checkpoint from this one on.
+    pub frozen: &'a dyn Fn(),
 }
 
 impl Part for Expiring<'_> {
@@ -209,6 +214,7 @@ impl Part for Expiring<'_> {
     }
     fn freeze(&mut self) {
         self.part.freeze();
+        (self.frozen)();
     }
     fn write(&mut self, out: &mut Written, budget: usize) -> Result<bool> {
         self.part.write(out, budget)

@@ -60,6 +60,8 @@ impl<K: Clone, V: Clone> Clone for KeyedTable<K, V> {
     }
 }
 
+/// Buckets a sweep passes for each entry it is to look at, at most.
+const BUCKETS_PER_ENTRY: usize = 16;
 /// Buckets the clock hand passes in one go, at most.
 const MAX_PASSED: usize = 1 << 14;
 
@@ -143,7 +145,8 @@ impl<K: Key, V> KeyedTable<K, V> {
     /// Looks at some entries that are in memory, from a bucket on and round: those that are due are changed, and
     /// removed if `change` leaves nothing of them. Where to go on.
     ///
-    /// It passes about `n` entries, and never more than all of them.
+    /// It passes `n` entries, or fewer where the table is nearly empty, and never more than all of them; `usize::MAX` is
+    /// all of them.
     pub fn sweep(
         &mut self,
         from: usize,
@@ -153,8 +156,9 @@ impl<K: Key, V> KeyedTable<K, V> {
     ) -> usize {
         let n_buckets = self.table.num_buckets();
         let (mut bucket, mut n_seen) = (from, 0);
-        for _ in 0..n_buckets {
-            if n_seen >= n.min(self.table.len()) {
+        // A table that has become nearly empty is still as wide as it was when it was full.
+        for _ in 0..n_buckets.min(n.saturating_mul(BUCKETS_PER_ENTRY)) {
+            if n_seen >= n {
                 break;
             }
             bucket = if bucket + 1 < n_buckets { bucket + 1 } else { 0 };
@@ -680,6 +684,8 @@ mod tests {
         assert!(n_changed >= 50, "{n_changed} of 50 were due");
         assert_eq!(t.len(), 75);
         assert!(t.iter().all(|(key, _)| *key >= 50 || key % 2 == 1));
-        assert_eq!(KeyedTable::<u64, u64>::default().sweep(3, 5, |_| true, |_| Left::Nothing), 3);
+        t.sweep(0, usize::MAX, |_| true, |_| Left::Nothing);
+        assert!(t.is_empty());
+        KeyedTable::<u64, u64>::default().sweep(3, 5, |_| true, |_| Left::Nothing);
     }
 }

@@ -87,8 +87,10 @@ struct Kept<K, L, R> {
     keys: KeyedTable<K, Sides<L, R>>,
     /// Where the visits of keys have come to.
     visited_to: usize,
-    /// The watermark, for those who compact the files of a store.
-    shared_watermark: Arc<AtomicI64>,
+    /// The watermark at the last barrier, for those who compact the files of a store: what is over by then, no checkpoint
+    /// that is still to be written has need of. Where there are none, the watermark.
+    frozen_watermark: Arc<AtomicI64>,
+    takes_checkpoints: bool,
 }
 
 /// The records of a key in order of time.
@@ -145,6 +147,33 @@ impl<L, R> Sides<L, R> {
 }
 
 impl<K: Key, L: Data, R: Data> Kept<K, L, R> {
+    fn new(lower: EventTime, upper: EventTime, takes_checkpoints: bool) -> Self {
+        Kept {
+            lower,
+            upper,
+            watermark: MIN_TIME,
+            keys: KeyedTable::default(),
+            visited_to: 0,
+            frozen_watermark: Arc::new(AtomicI64::new(MIN_TIME)),
+            takes_checkpoints,
+        }
+    }
+
+    /// Moves the clock.
+    fn pass(&mut self, watermark: EventTime) {
+        self.watermark = self.watermark.max(watermark);
+        if !self.takes_checkpoints {
+            self.frozen_watermark.store(self.watermark, Ordering::Relaxed);
+        }
+    }
+
+    fn parts(&mut self, visitor: &mut dyn Visitor) -> Result<()> {
+        let is_expired = self.expiry();
+        let Kept { keys, watermark, frozen_watermark, .. } = self;
+        let frozen = || frozen_watermark.store(*watermark, Ordering::Relaxed);
+        visitor.part("joined", &mut Expiring { part: keys, is_expired, frozen: &frozen })
+    }
+
     /// Visits some keys and drops what is over.
     fn visit(&mut self, n_keys: usize) {
         let (lower, upper, watermark) = (self.lower, self.upper, self.watermark);
@@ -170,16 +199,10 @@ impl<K: Key, L: Data, R: Data> Kept<K, L, R> {
         entry
     }
 
-    /// Moves the clock.
-    fn pass(&mut self, watermark: EventTime) {
-        self.watermark = self.watermark.max(watermark);
-        self.shared_watermark.store(self.watermark, Ordering::Relaxed);
-    }
-
     /// Tells of the bytes of an entry whether all of it is over.
     fn expiry(&self) -> IsExpired {
         let (lower, upper) = (self.lower, self.upper);
-        let watermark = Arc::clone(&self.shared_watermark);
+        let watermark = Arc::clone(&self.frozen_watermark);
         Arc::new(move |bytes| {
             let watermark = watermark.load(Ordering::Relaxed);
             codec::decode_all::<Sides<L, R>>(bytes)
@@ -205,14 +228,8 @@ where
         context: &OperatorContext,
     ) -> Self {
         let IntervalSpec { lower, upper, late } = *spec;
-        let kept = Kept {
-            lower,
-            upper,
-            watermark: MIN_TIME,
-            keys: KeyedTable::default(),
-            visited_to: 0,
-            shared_watermark: Arc::new(AtomicI64::new(MIN_TIME)),
-        };
+        let takes_checkpoints = context.task().job().checkpoints.is_some();
+        let kept = Kept::new(lower, upper, takes_checkpoints);
         IntervalJoin {
             kept,
             left,
@@ -327,18 +344,55 @@ where
         self.kept.pass(watermark);
         self.ahead.pass(watermark);
         let all = watermark == MAX_TIME;
-        self.kept.visit(if all { self.kept.keys.len() } else { VISITS_PER_WATERMARK });
+        self.kept.visit(if all { usize::MAX } else { VISITS_PER_WATERMARK });
         Ok(Step::Done)
     }
 
     fn parts(&mut self, visitor: &mut dyn Visitor) -> Result<()> {
-        let is_expired = self.kept.expiry();
-        visitor.part("joined", &mut Expiring { part: &mut self.kept.keys, is_expired })
+        self.kept.parts(visitor)
     }
 
     fn restored(&mut self, watermark: EventTime, ahead: &Ahead) -> Result<()> {
-        self.kept.pass(watermark);
+        self.kept.watermark = watermark;
         self.ahead = ahead.clone();
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use millstream_state::Part;
+
+    struct Freeze;
+
+    impl Visitor for Freeze {
+        fn part(&mut self, _: &str, part: &mut dyn Part) -> Result<()> {
+            part.freeze();
+            Ok(())
+        }
+    }
+
+    /// A store may compact its files between a barrier and the moment at which they are taken.
+    #[test]
+    fn what_a_barrier_found_is_not_over_before_the_next() {
+        let sides = Sides::<u64, u64> { left: [(100, 1)].into(), right: VecDeque::new() };
+        let mut bytes = Vec::new();
+        codec::encode(&sides, &mut bytes).unwrap();
+        let mut kept = Kept::<u64, u64, u64>::new(0, 50, true);
+        let is_over = kept.expiry();
+        kept.pass(140);
+        kept.parts(&mut Freeze).unwrap();
+        kept.pass(200);
+        assert!(!is_over(&bytes), "a record of 145 that comes after the barrier joins it");
+        kept.parts(&mut Freeze).unwrap();
+        assert!(is_over(&bytes));
+
+        let mut kept = Kept::<u64, u64, u64>::new(0, 50, false);
+        let is_over = kept.expiry();
+        kept.pass(150);
+        assert!(!is_over(&bytes));
+        kept.pass(151);
+        assert!(is_over(&bytes), "nobody goes back to where it was not");
     }
 }

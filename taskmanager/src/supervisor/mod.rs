@@ -218,26 +218,24 @@ impl Supervisor {
     fn start(&mut self, spec: Box<HostSpec>, effects: &mut Vec<Effect>) {
         let job = spec.start.job;
         match self.hosts.get_mut(&job) {
-            None if self.is_ending => {
+            _ if self.is_ending => {
                 let error =
                     Error::external("the task manager is ending and starts no host any more");
                 self.outbox.host_ended((job, spec.run), error, effects);
             }
             None => self.launch(spec, Vec::new(), effects),
-            // Of one that is ending with its task manager, the leader is told.
-            Some(Host { phase: Phase::Stopping(next @ None), .. }) if !self.is_ending => {
-                *next = Some((spec, Vec::new()));
-            }
-            // The leader counts on another, whatever became of its wish to end this one.
-            Some(host)
-                if matches!(host.phase, Phase::Starting(_) | Phase::Running)
-                    && host.asked != spec.run =>
-            {
-                effects.push(Effect::Stop { job, run: host.run });
-                host.phase = Phase::Stopping(Some((spec, Vec::new())));
-            }
-            // It runs, or will; or it is ending, and the leader is told so and may ask again.
-            Some(_) => {}
+            Some(host) => match &mut host.phase {
+                // It runs, or will; or it is ending, and the leader is told so and may ask for another.
+                Phase::Starting(_) | Phase::Running | Phase::Removed(_)
+                    if host.asked == spec.run => {}
+                Phase::Stopping(Some((next, _))) if next.run == spec.run => {}
+                // The leader counts on another, whatever became of its wish to end this one.
+                Phase::Starting(_) | Phase::Running => {
+                    effects.push(Effect::Stop { job, run: host.run });
+                    host.phase = Phase::Stopping(Some((spec, Vec::new())));
+                }
+                phase => *phase = Phase::Stopping(Some((spec, Vec::new()))),
+            },
         }
     }
 

@@ -512,3 +512,24 @@ fn a_host_of_another_number_is_replaced() {
     };
     assert!(matches!(&effects[..], [effect] if of_the_second(effect)), "{effects:?}");
 }
+
+/// One that is ended for a reason of the task manager's is replaced, too, if the leader asks for another meanwhile.
+#[test]
+fn a_host_that_is_being_removed_is_replaced_on_request() {
+    let mut supervisor = Supervisor::new(0);
+    let mut step = |now_ms, input| {
+        let mut effects = Vec::new();
+        supervisor.step(now_ms, input, &mut effects);
+        effects.iter().map(line).collect::<Vec<_>>()
+    };
+    step(0, leader(1, welcome()));
+    step(0, leader(1, start(7)));
+    step(0, started(7, 1));
+    step(1, Input::Disconnected);
+    assert_eq!(step(9_000, Input::Tick), ["stop run 1 of 7"], "nobody leads for too long");
+    step(9_001, leader(2, welcome()));
+    let mut spec = spec(7);
+    spec.run = HostRun(2);
+    assert_eq!(step(9_002, leader(2, ToTaskManager::StartHost(spec))), [""; 0]);
+    assert_eq!(step(9_003, ended(7, 1)), ["start run 2 of 7"]);
+}

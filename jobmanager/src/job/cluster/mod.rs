@@ -339,8 +339,10 @@ impl Shell {
             JobInput::HostEnded { id, run, error } => {
                 self.step(now_ms, Input::HostEnded { id, run, error });
             }
-            JobInput::FromHost { id, message: FromHost::Metrics(samples), .. } => {
-                self.watch.measured(id, samples);
+            JobInput::FromHost { id, run, message: FromHost::Metrics(samples) } => {
+                if self.master.tasks.rollout.counts_on(id, run) {
+                    self.watch.measured(id, samples);
+                }
             }
             JobInput::FromHost { id, run, message } => {
                 self.step(now_ms, Input::FromHost { id, run, message });

@@ -166,6 +166,11 @@ impl Rollout {
         matches!(self.attempt, Some(Attempt { stage: Stage::Adopt { .. }, .. }))
     }
 
+    /// Whether this is the host there that the job has, or is about to have.
+    pub(super) fn counts_on(&self, id: TaskManagerId, run: HostRun) -> bool {
+        self.hosts.get(&id).is_some_and(|host| host.run == run)
+    }
+
     /// The task manager that a task of the attempt runs on.
     pub(super) fn host_of(&self, task: usize) -> Option<TaskManagerId> {
         let attempt = self.attempt.as_ref()?;
@@ -408,6 +413,14 @@ impl Rollout {
                     (task, TaskState::Over(TaskEvent::Failed { task, error: error.clone() }))
                 };
                 found.tasks.extend(tasks.map(lost));
+            } else if attempt.told.remove(&number) {
+                // It had reported, and is gone before the others have.
+                for (task, state) in &mut found.tasks {
+                    if attempt.placement[*task] == number && !matches!(state, TaskState::Over(_)) {
+                        let (task, error) = (*task, error.clone());
+                        *state = TaskState::Over(TaskEvent::Failed { task, error });
+                    }
+                }
             }
             self.adopt_if_found(effects);
         } else if attempt.told.remove(&number) {
@@ -455,6 +468,11 @@ impl Rollout {
                     Error::external(format!("the process of the job on task manager {id} is gone"));
                 self.host_gone(id, &error, effects);
             }
+            // The wish for another went with the connection.
+            (false, Some(run)) if known.is_some_and(|known| known != run) => {
+                effects.extend(known.map(|known| Effect::StartHost(id, known)));
+            }
+            (false, Some(_)) if known.is_some() => self.came_back(id, effects),
             // It was given up, or belongs to nobody: its tasks were replaced.
             (false, Some(_)) if known.is_none() => effects.push(Effect::StopHost(id)),
             // It was given up without our knowledge.
@@ -464,6 +482,22 @@ impl Rollout {
                 self.host_gone(id, &error, effects);
             }
             _ => {}
+        }
+    }
+
+    /// A host is the one that is counted on, and had no connection for a while: what it was told then, it has not heard.
+    fn came_back(&mut self, id: TaskManagerId, effects: &mut Vec<Effect>) {
+        let Some(attempt) = &mut self.attempt else { return };
+        let number = attempt.number_of(id);
+        let is_waited_for = match &attempt.stage {
+            Stage::Prepare => attempt.hosts.first() == Some(&id),
+            Stage::Deploy(waiting) => number.is_some_and(|number| waiting.contains(&number)),
+            _ => false,
+        };
+        if is_waited_for && attempt.cancelled_until_ms.is_none() {
+            effects.push(Effect::Failed(Error::external(format!(
+                "the connection to task manager {id} broke while the job was deployed"
+            ))));
         }
     }
 
@@ -629,7 +663,7 @@ impl Machine for Rollout {
                 }
             }
             Input::HostEnded { id, run, error } => {
-                if self.hosts.get(&id).is_some_and(|host| host.run == run) {
+                if self.counts_on(id, run) {
                     self.hosts.remove(&id);
                     self.host_gone(id, &error, effects);
                 }

@@ -370,3 +370,37 @@ fn an_earlier_host_is_not_taken_for_the_present_one() {
     assert_eq!(story.on(ended), [""; 0]);
     assert_eq!(story.ready(A), ["record attempt 1 on ab [0, 1, 0, 1]"]);
 }
+
+#[test]
+fn a_host_that_is_gone_after_its_report_is_answered_for() {
+    let mut story = Story::new();
+    story.on(Input::Adopt { record: record() });
+    story.on(Input::Joined { id: A, host: Some(HostRun(5)) });
+    story.on(Input::Joined { id: B, host: Some(HostRun(5)) });
+    let running = |tasks: [usize; 2]| tasks.map(|task| (task, TaskState::Running)).to_vec();
+    assert_eq!(story.on(report(A, Some(4), running([0, 2]))), [""; 0]);
+    assert_eq!(story.ended(A, gone()), [""; 0]);
+    let adopted = "adopted (task 0 failed: gone, task 2 failed: gone, task 1 running, task 3 running), newest Some(9)";
+    assert_eq!(story.on(report(B, Some(4), running([1, 3]))), [adopted]);
+}
+
+/// What was said while there was no connection was not heard.
+#[test]
+fn what_a_host_was_told_without_a_connection_is_made_up_for() {
+    let mut story = Story::new();
+    story.deploy(0);
+    story.on(Input::Granted(vec![A, B]));
+    let run = story.run(A);
+    assert_eq!(story.on(Input::Joined { id: A, host: Some(HostRun(1)) }), ["start a"]);
+    assert_eq!(story.run(A), run, "the same is asked for again");
+    story.ready(A);
+    story.ready(B);
+    story.on(Input::Recorded(Ok(())));
+    let broke =
+        format!("failed: the connection to task manager {A} broke while the job was deployed");
+    let back = |story: &Story, id| Input::Joined { id, host: Some(story.run(id)) };
+    let input = back(&story, B);
+    assert_eq!(story.on(input), [""; 0], "only the first prepares");
+    let input = back(&story, A);
+    assert_eq!(story.on(input), [broke]);
+}
