@@ -66,8 +66,7 @@ fn kill() -> Result<f64, BenchError> {
 fn first(seen: &Path, after_us: u64, job: &mut Submitted) -> Result<Beginning, BenchError> {
     wait_for("output", || {
         job.check()?;
-        let all = beginnings(seen)?.into_iter();
-        Ok(all.filter(|b| b.subtask == 0 && b.at_us > after_us).next_back())
+        Ok(beginnings(seen)?.into_iter().rfind(|b| b.subtask == 0 && b.at_us > after_us))
     })
 }
 
