@@ -92,7 +92,8 @@ fn soak(n: u64, first: u64, only: Option<Hurt>) -> Result<usize, String> {
     let n_in_checkpoint = n_in_checkpoint.into_inner();
     let what = match only {
         None => {
-            "kills, pauses, user code, network, full disk: a job hurt, a query beside".to_owned()
+            let hurts = "kills, pauses, user code, network, cuts between hosts, full disk";
+            format!("{hurts}: a job hurt, a query beside")
         }
         Some(Hurt::KillJobManager) => {
             format!("KillJobManager, {n_in_checkpoint} of them in the middle of a checkpoint")
