@@ -217,12 +217,15 @@ impl Supervisor {
 
     fn start(&mut self, spec: Box<HostSpec>, effects: &mut Vec<Effect>) {
         let job = spec.start.job;
+        let is_told = self.hosts.get(&job).is_some_and(|host| host.asked == spec.run);
         match self.hosts.get_mut(&job) {
-            _ if self.is_ending => {
+            _ if self.is_ending && !is_told => {
                 let error =
                     Error::external("the task manager is ending and starts no host any more");
                 self.outbox.host_ended((job, spec.run), error, effects);
             }
+            // Of one that is ending with its task manager, the leader is told.
+            Some(_) if self.is_ending => {}
             None => self.launch(spec, Vec::new(), effects),
             Some(host) => match &mut host.phase {
                 // It runs, or will; or it is ending, and the leader is told so and may ask for another.

@@ -5,15 +5,17 @@
 //! also one that never ran, whose host is gone, or whose host does not react: so whoever waits for the answers never
 //! waits for ever. Hosts outlive attempts: the next one finds them running.
 
+mod attempt;
 mod words;
 
-use words::{CAUSE_MS, FINISH_MS};
+use attempt::{Attempt, Found, Stage};
+use words::FINISH_MS;
 pub(super) use words::{Effect, Input, Timeouts};
 
 use super::placement::{place, slots_of};
 use crate::job::link::AttemptRecord;
 use millstream_model::job_graph::JobGraph;
-use millstream_model::{CheckpointId, Error, LeaderEpoch, Machine, Result};
+use millstream_model::{Error, LeaderEpoch, Machine, Result};
 use millstream_proto::message::{
     Begin, Deployment, FromHost, HostReport, HostRun, TaskEvent, TaskManagerId, TaskState, ToHost,
 };
@@ -42,102 +44,10 @@ struct Host {
 }
 
 #[derive(Debug)]
-struct Attempt {
-    number: u32,
-    stage: Stage,
-    begin: Begin,
-    token: [u8; 16],
-    slots: Vec<TaskManagerId>,
-    /// By the host's number.
-    hosts: Vec<TaskManagerId>,
-    /// By the task's number.
-    placement: Vec<u32>,
-    /// Hosts that were told to run their tasks, and have not said that they cannot.
-    told: BTreeSet<u32>,
-    answered: Vec<bool>,
-    /// A host has lost another: until when a better reason is waited for, and what it said.
-    lost_peer: Option<(u64, Error)>,
-    /// Answers of tasks that failed because of that; they are passed on when the reason is known, or nobody knows better.
-    held_back: Vec<TaskEvent>,
-    /// When hosts that have not ended their tasks are ended, once these are to end.
-    cancelled_until_ms: Option<u64>,
-}
-
-#[derive(Debug)]
-enum Stage {
-    Slots,
-    Hosts,
-    Record,
-    Prepare,
-    /// The hosts that have not answered.
-    Deploy(BTreeSet<u32>),
-    Running,
-    /// Found, and not yet told to anybody.
-    Adopt {
-        waiting: BTreeSet<TaskManagerId>,
-        until_ms: u64,
-        found: Found,
-    },
-    /// It has failed before its tasks ran.
-    Broken,
-}
-
-#[derive(Debug, Default)]
-struct Found {
-    tasks: Vec<(usize, TaskState)>,
-    newest_checkpoint: Option<CheckpointId>,
-}
-
-#[derive(Debug)]
 struct Finishing {
     until_ms: u64,
     waiting: BTreeSet<TaskManagerId>,
     results: BTreeMap<String, Vec<Vec<u8>>>,
-}
-
-impl Attempt {
-    fn number_of(&self, id: TaskManagerId) -> Option<u32> {
-        self.hosts.iter().position(|host| *host == id).map(|n| n as u32)
-    }
-
-    /// The tasks of a host that have not answered.
-    fn unanswered(&self, host: u32) -> Vec<usize> {
-        let tasks = self.placement.iter().enumerate();
-        tasks.filter(|(task, h)| **h == host && !self.answered[*task]).map(|(t, _)| t).collect()
-    }
-
-    /// Notes that a task has answered; false if it had.
-    fn answer(&mut self, task: usize) -> bool {
-        self.answered.get_mut(task).is_some_and(|answered| !std::mem::replace(answered, true))
-    }
-
-    /// Something was only noticed to have failed: waits a moment for word of what it was. False if nobody asks any more.
-    fn wait_for_cause(&mut self, now_ms: u64, noticed: Error) -> bool {
-        let is_asked = self.cancelled_until_ms.is_none();
-        if is_asked {
-            let until_ms = now_ms.saturating_add(CAUSE_MS);
-            self.lost_peer.get_or_insert((until_ms, noticed));
-        }
-        is_asked
-    }
-
-    fn tell_cancel(&self, effects: &mut Vec<Effect>) {
-        for number in &self.told {
-            let id = self.hosts[*number as usize];
-            effects.push(Effect::Tell(id, ToHost::Cancel { attempt: self.number }));
-        }
-    }
-
-    /// Answers for tasks that cannot.
-    fn answer_for(&mut self, tasks: Vec<usize>, error: &Error, effects: &mut Vec<Effect>) {
-        for task in tasks {
-            self.answered[task] = true;
-            effects.push(Effect::Task(match self.cancelled_until_ms {
-                Some(_) => TaskEvent::Cancelled { task },
-                None => TaskEvent::Failed { task, error: error.clone() },
-            }));
-        }
-    }
 }
 
 impl Rollout {

@@ -1,6 +1,8 @@
 //! The ways of attempts, as stories: what a rollout is told, and what it wants done, in a few words.
 
+use super::words::CAUSE_MS;
 use super::*;
+use millstream_model::CheckpointId;
 use millstream_model::job_graph::{Guarantee, JobVertex};
 
 const A: TaskManagerId = TaskManagerId(0xa);

@@ -1,0 +1,140 @@
+//! A table as a part of an operator's state: its freeze, its writing, and its way back.
+
+use super::{Aside, KeyedTable};
+use crate::cache::Cache;
+use crate::log::{EntryShape, Log};
+use crate::part::{Entries, Part, Written};
+use crate::schema::Shape;
+use crate::snapshot::PartKind;
+use crate::store::{Change, Space};
+use crate::undo::Undo;
+use millstream_model::{Data, Key, Result, hash_key};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+impl<K: Key, V: Data> KeyedTable<K, V> {
+    /// Writes what is due of a checkpoint into the store; whether that is all.
+    fn write_due(&mut self, budget: usize) -> Result<bool> {
+        let Some(Aside { cache: Some(cache), .. }) = self.aside.as_deref_mut() else {
+            return Ok(true);
+        };
+        if !cache.is_freezing {
+            return Ok(true);
+        }
+        let mut changes = cache.take_due()?;
+        let mut n_bytes: usize = changes.iter().map(Change::n_bytes).sum();
+        while n_bytes < budget
+            && let Some(bucket) = cache.due.next(cache.cursor)
+        {
+            cache.cursor = bucket + 1;
+            cache.due.clear(bucket);
+            if let Some((key, value)) = self.table.get_bucket(bucket) {
+                let change = cache.change(hash_key(key)?, key, value)?;
+                n_bytes += change.n_bytes();
+                changes.push(change);
+            }
+        }
+        if !changes.is_empty() {
+            cache.space().clone().write(&mut changes)?;
+        }
+        let is_done = cache.due.next(cache.cursor).is_none();
+        cache.is_freezing = !is_done;
+        Ok(is_done)
+    }
+
+    /// Fixes what the next snapshot holds, in entries of this shape.
+    pub(crate) fn freeze_as(&mut self, shape: EntryShape) {
+        let n_buckets = self.table.num_buckets();
+        let aside = self.aside.get_or_insert_with(|| Box::new(Aside { undo: None, cache: None }));
+        match &mut aside.cache {
+            Some(cache) => cache.freeze(n_buckets),
+            None => {
+                let encode = |key: &K, value: &V, log: &mut Log| log.push(&(key, value));
+                aside.undo = Some(Undo::new(n_buckets, Log::new(shape), Box::new(encode)));
+            }
+        }
+    }
+
+    /// Takes all stored entries of keys for which `owns` holds.
+    pub(crate) fn restore_if(
+        &mut self,
+        entries: &Entries<'_>,
+        owns: impl Fn(u64) -> bool,
+    ) -> Result<()> {
+        entries.check_key::<K>(0)?;
+        entries.each(|_, (key, value): (K, V)| {
+            let hash = hash_key(&key)?;
+            if owns(hash) {
+                self.insert(hash, key, value);
+            }
+            Ok(())
+        })
+    }
+}
+
+impl<K: Key, V: Data> Part for KeyedTable<K, V> {
+    fn kind(&self) -> PartKind {
+        PartKind::Keyed
+    }
+
+    fn shape(&self) -> Result<Shape> {
+        Shape::of::<(K, V)>()
+    }
+
+    fn freeze(&mut self) {
+        self.freeze_as(Box::new(Shape::of::<(K, V)>));
+    }
+
+    fn write(&mut self, out: &mut Written, budget: usize) -> Result<bool> {
+        let Some(aside) = self.aside.as_deref_mut() else { return Ok(true) };
+        if aside.cache.is_some() {
+            return self.write_due(budget);
+        }
+        let Some(undo) = &mut aside.undo else { return Ok(true) };
+        let table = &self.table;
+        let done = undo.write(out, budget, table.num_buckets(), |bucket| {
+            table.get_bucket(bucket).map(|e| (&e.0, &e.1))
+        })?;
+        if done {
+            self.aside = None;
+        }
+        Ok(done)
+    }
+
+    fn thaw(&mut self) {
+        match self.aside.as_deref_mut() {
+            Some(Aside { cache: Some(cache), .. }) => cache.thaw(),
+            _ => self.aside = None,
+        }
+    }
+
+    fn can_attach(&self) -> bool {
+        true
+    }
+
+    fn attach(&mut self, space: Space, is_empty: bool) {
+        let cache = Cache::new(space, self.table.num_buckets(), is_empty);
+        self.aside = Some(Box::new(Aside { undo: None, cache: Some(cache) }));
+    }
+
+    fn restore(&mut self, entries: &Entries<'_>) -> Result<()> {
+        self.restore_if(entries, |hash| entries.assignment.owns(hash))
+    }
+}
+
+/// As a value, the map of one key: a list of pairs.
+impl<K: Key, V: Data> Serialize for KeyedTable<K, V> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.table.iter())
+    }
+}
+
+impl<'de, K: Key, V: Data> Deserialize<'de> for KeyedTable<K, V> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        let mut table = KeyedTable::default();
+        for (key, value) in Vec::<(K, V)>::deserialize(deserializer)? {
+            let hash = hash_key(&key).map_err(serde::de::Error::custom)?;
+            table.insert(hash, key, value);
+        }
+        Ok(table)
+    }
+}
