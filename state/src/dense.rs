@@ -9,13 +9,11 @@
 //! is written down too, so a cursor that runs over the positions misses nothing.
 
 use crate::log::{EntryShape, Log};
-use crate::part::{Entries, Part, Written};
+use crate::part::Written;
 use crate::prefetch::{Tags, prefetch};
-use crate::schema::Shape;
-use crate::snapshot::PartKind;
 use crate::undo::{Encode, Undo};
 use hashbrown::HashTable;
-use millstream_model::{Data, Key, Result, hash_key};
+use millstream_model::Result;
 
 /// See the module's text.
 #[derive(Debug)]
@@ -107,7 +105,7 @@ impl<K, V> DenseTable<K, V> {
         self.frozen = Some(Box::new(Frozen { undo, n_entries }));
     }
 
-    /// As [`Part::write`].
+    /// As [`Part::write`](crate::Part::write).
     ///
     /// # Errors
     /// As there.
@@ -136,7 +134,7 @@ impl<K, V> DenseTable<K, V> {
         self.frozen.is_some()
     }
 
-    /// As [`Part::thaw`].
+    /// As [`Part::thaw`](crate::Part::thaw).
     pub fn unfreeze(&mut self) {
         self.frozen = None;
     }
@@ -181,14 +179,6 @@ impl<K, V> DenseTable<K, V> {
         let at = self.find(hash, is)?;
         self.preserve(at);
         Some(&mut self.entries[at].value)
-    }
-
-    /// The entry of the key with this hash for which `is` holds, value to be changed in place.
-    #[inline]
-    pub fn find_entry(&mut self, hash: u64, is: impl Fn(&K) -> bool) -> Option<&mut Entry<K, V>> {
-        let at = self.find(hash, is)?;
-        self.preserve(at);
-        Some(&mut self.entries[at])
     }
 
     /// The entry of the key with this hash for which `is` holds; `make` creates an absent one.
@@ -242,7 +232,8 @@ impl<K, V> DenseTable<K, V> {
     }
 
     /// Removes a key; the last one takes its place in the order.
-    pub fn remove(&mut self, hash: u64, is: impl Fn(&K) -> bool) -> Option<V> {
+    #[cfg(test)]
+    pub(crate) fn remove(&mut self, hash: u64, is: impl Fn(&K) -> bool) -> Option<V> {
         let at = self.find(hash, is)?;
         Some(self.remove_at(at).value)
     }
@@ -312,40 +303,6 @@ impl<K, V> DenseTable<K, V> {
         self.preserve_all();
         self.positions.clear();
         self.entries.clear();
-    }
-}
-
-impl<K: Key, V: Data> Part for DenseTable<K, V> {
-    fn kind(&self) -> PartKind {
-        PartKind::Keyed
-    }
-
-    fn shape(&self) -> Result<Shape> {
-        Shape::of::<(K, V)>()
-    }
-
-    fn freeze(&mut self) {
-        let shape = Box::new(Shape::of::<(K, V)>);
-        self.freeze_with(shape, Box::new(|key, value, log| log.push(&(key, value))));
-    }
-
-    fn write(&mut self, out: &mut Written, budget: usize) -> Result<bool> {
-        self.write_slice(out, budget)
-    }
-
-    fn thaw(&mut self) {
-        self.unfreeze();
-    }
-
-    fn restore(&mut self, entries: &Entries<'_>) -> Result<()> {
-        entries.check_key::<K>(0)?;
-        entries.each(|_, (key, value): (K, V)| {
-            let hash = hash_key(&key)?;
-            if entries.assignment.owns(hash) {
-                self.append(hash, (key, value));
-            }
-            Ok(())
-        })
     }
 }
 

@@ -2,12 +2,48 @@
 //! there at the freeze, every entry once.
 
 use crate::part::{Entries, Part, Written};
-use crate::snapshot::Assignment;
+use crate::schema::Shape;
+use crate::snapshot::{Assignment, PartKind};
 use crate::{DenseTable, KeyedTable, TimerQueue};
-use millstream_model::hash_key;
+use millstream_model::{Data, Key, Result, hash_key};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
+
+/// As a window operator makes parts of its tables.
+impl<K: Key, V: Data> Part for DenseTable<K, V> {
+    fn kind(&self) -> PartKind {
+        PartKind::Keyed
+    }
+
+    fn shape(&self) -> Result<Shape> {
+        Shape::of::<(K, V)>()
+    }
+
+    fn freeze(&mut self) {
+        let shape = Box::new(Shape::of::<(K, V)>);
+        self.freeze_with(shape, Box::new(|key, value, log| log.push(&(key, value))));
+    }
+
+    fn write(&mut self, out: &mut Written, budget: usize) -> Result<bool> {
+        self.write_slice(out, budget)
+    }
+
+    fn thaw(&mut self) {
+        self.unfreeze();
+    }
+
+    fn restore(&mut self, entries: &Entries<'_>) -> Result<()> {
+        entries.check_key::<K>(0)?;
+        entries.each(|_, (key, value): (K, V)| {
+            let hash = hash_key(&key)?;
+            if entries.assignment.owns(hash) {
+                self.append(hash, (key, value));
+            }
+            Ok(())
+        })
+    }
+}
 
 /// What happens to a table: a key and what is done with it.
 #[derive(Clone, Copy, Debug)]
