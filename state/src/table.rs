@@ -5,8 +5,8 @@
 //! One flat table per state: sharding it by key group would cost a dependent cache miss per access at ten
 //! million keys, and grouping is only needed when a snapshot walks it.
 //!
-//! Two things may stand beside it: what the running snapshot has of it ([`Undo`]), and what makes it the cache
-//! of a store ([`Cache`]). A table with neither pays for one test of a pointer; with either, an access finds
+//! Two things may stand beside it: what the running snapshot has of it (`Undo`), and what makes it the cache
+//! of a store (`Cache`). A table with neither pays for one test of a pointer; with either, an access finds
 //! the bucket of its entry first and notes there what happens to it. A table over a store holds what
 //! [`fetch`](KeyedTable::fetch) brought: call it before anything else is done with a key.
 

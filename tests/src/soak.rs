@@ -5,9 +5,30 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, ExitCode};
 
 use crate::data::workspace_root;
+
+/// A number on the command line, if one is given.
+///
+/// # Errors
+/// It is none.
+pub fn number(argument: Option<String>, default: u64) -> Result<u64, String> {
+    match argument {
+        Some(text) => text.parse().map_err(|_| format!("`{text}` is not a number")),
+        None => Ok(default),
+    }
+}
+
+/// How a run ends that found so many violations, or could not be made; what is wrong goes to standard error.
+pub fn exit_code(n_violations: Result<usize, String>) -> ExitCode {
+    match n_violations {
+        Ok(0) => return ExitCode::SUCCESS,
+        Ok(n) => eprintln!("{n} violations"),
+        Err(problem) => eprintln!("error: {problem}"),
+    }
+    ExitCode::FAILURE
+}
 
 /// A kind of run: the heading of its table, and the table's columns.
 #[derive(Debug)]

@@ -16,7 +16,7 @@ use millstream_tests::compare::compare_sorted;
 use millstream_tests::data::data_dir;
 use millstream_tests::program::example;
 use millstream_tests::queries::QUERIES;
-use millstream_tests::soak::Kind;
+use millstream_tests::soak::{Kind, exit_code, number};
 
 /// Clusters at a time.
 const N_AT_A_TIME: usize = 3;
@@ -30,26 +30,13 @@ const TABLE: Kind = Kind {
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1).filter(|argument| !argument.is_empty());
-    let mut number = |default: u64| match arguments.next() {
-        Some(text) => text.parse().map_err(|_| format!("`{text}` is not a number")),
-        None => Ok(default),
-    };
+    let mut number = |default| number(arguments.next(), default);
     let only = match std::env::var("HURT") {
         Ok(text) if !text.is_empty() => text.parse().map(Some),
         _ => Ok(None),
     };
     let done = only.and_then(|only| Ok((number(20)?, number(0)?, only)));
-    match done.and_then(|(n, first, only)| soak(n, first, only)) {
-        Ok(0) => ExitCode::SUCCESS,
-        Ok(n) => {
-            eprintln!("{n} violations");
-            ExitCode::FAILURE
-        }
-        Err(problem) => {
-            eprintln!("error: {problem}");
-            ExitCode::FAILURE
-        }
-    }
+    exit_code(done.and_then(|(n, first, only)| soak(n, first, only)))
 }
 
 /// Runs it all; how many violations there were.

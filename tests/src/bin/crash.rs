@@ -12,7 +12,7 @@ use millstream::state::failpoint;
 use millstream_tests::crash::{BACKENDS, Case, Outcome};
 use millstream_tests::data::{data_dir, sample_dir};
 use millstream_tests::queries::{QUERIES, Query, SAMPLE};
-use millstream_tests::soak::Kind;
+use millstream_tests::soak::{Kind, exit_code, number};
 
 /// How long a query has to be to be killed several times while checkpoints are taken five times a second.
 const MILLIS: u64 = 3000;
@@ -29,23 +29,10 @@ const TABLE: Kind = Kind {
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1).filter(|argument| !argument.is_empty());
-    let mut number = |default: u64| match arguments.next() {
-        Some(text) => text.parse().map_err(|_| format!("`{text}` is not a number")),
-        None => Ok(default),
-    };
+    let mut number = |default| number(arguments.next(), default);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
     let done = number(20).and_then(|n_runs| Ok((n_runs, number(now)?)));
-    match done.and_then(|(n_runs, seed)| soak(n_runs, seed)) {
-        Ok(0) => ExitCode::SUCCESS,
-        Ok(n) => {
-            eprintln!("{n} violations");
-            ExitCode::FAILURE
-        }
-        Err(problem) => {
-            eprintln!("error: {problem}");
-            ExitCode::FAILURE
-        }
-    }
+    exit_code(done.and_then(|(n_runs, seed)| soak(n_runs, seed)))
 }
 
 /// What there is to be run.
