@@ -35,7 +35,7 @@ fmt: rust ## format all code
 	cargo fmt --all
 
 doc: rust ## build the documentation; a broken link is an error
-	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --workspace --no-deps --lib
 
 bench: packages rust ## measure: records/s, records per CPU-second, ratio to a hand-written loop
 	cargo run --profile bench -p millstream-benches --bin bench

@@ -1,7 +1,7 @@
 //! The wire: what is generated from `proto/millstream.proto`, and the step from there to messages.
 //!
 //! Nothing outside of this package knows prost. A message is sealed into an [`Envelope`] and opened out of one;
-//! limits are those of the [`envelope`](crate::envelope).
+//! limits are those of the [`envelope`].
 
 use crate::envelope;
 use crate::message::{LeaderEpoch, ProgramId};
