@@ -443,6 +443,20 @@ pub static ROWS: &[Row] = &[
         flink: flink("w=q5", 6_000_000, 3_000_000, Target::Throughput(12.0)),
         ..PLAIN
     },
+    #[cfg(feature = "rocksdb")]
+    Row {
+        id: "q5-rocksdb-1m",
+        about: "q5 with its windows in RocksDB, 1 MiB of memory for them",
+        full: 6_000_000,
+        quick: 3_000_000,
+        known: &[
+            known(500_000, 7, 0x3355_c240_95d5_f068),
+            known(3_000_000, 19, 0x5d15_d4a7_49c8_dff9),
+            known(6_000_000, 34, 0xf1c4_ebcd_dfc5_af25),
+        ],
+        state: StateOptions { memory: "1 MiB", ..IN_ROCKSDB },
+        ..PLAIN
+    },
     Row {
         id: "q7",
         about: "Nexmark: the highest bid of every 10 s",
@@ -465,6 +479,19 @@ pub static ROWS: &[Row] = &[
             known(40_000_000, 2_385_451, 0x3e9a_f0ef_c8ca_7512),
         ],
         flink: flink("w=q8", 40_000_000, 3_000_000, Target::Throughput(3.0)),
+        ..PLAIN
+    },
+    #[cfg(feature = "rocksdb")]
+    Row {
+        id: "q8-rocksdb-8m",
+        about: "q8 with its windows in RocksDB, 8 MiB of memory for them",
+        full: 40_000_000,
+        quick: 3_000_000,
+        known: &[
+            known(3_000_000, 179_252, 0x1e95_26aa_5bda_459d),
+            known(40_000_000, 2_385_451, 0x3e9a_f0ef_c8ca_7512),
+        ],
+        state: StateOptions { memory: "8 MiB", ..IN_ROCKSDB },
         ..PLAIN
     },
     Row {

@@ -224,20 +224,20 @@ pub struct KeyTimers<'a, K> {
 impl<K: Key> KeyTimers<'_, K> {
     /// Calls `on_timer` when the watermark reaches `time`. Setting a timer twice fires it once.
     pub fn at(&self, time: EventTime) {
-        self.timers.borrow_mut().event.set(time, self.hash, self.key);
+        self.timers.borrow_mut().event.set(time, self.hash, self.key, &());
     }
     /// Deletes an event-time timer.
     pub fn delete(&self, time: EventTime) {
-        self.timers.borrow_mut().event.delete(time, self.hash, self.key);
+        self.timers.borrow_mut().event.delete(time, self.hash, self.key, &());
     }
     /// Calls `on_timer` when the clock reaches `time_ms`.
     pub fn at_processing_time(&self, time_ms: EventTime) {
-        self.timers.borrow_mut().processing.set(time_ms, self.hash, self.key);
+        self.timers.borrow_mut().processing.set(time_ms, self.hash, self.key, &());
         self.operator.task().request_tick(time_ms);
     }
     /// Deletes a processing-time timer.
     pub fn delete_processing_time(&self, time_ms: EventTime) {
-        self.timers.borrow_mut().processing.delete(time_ms, self.hash, self.key);
+        self.timers.borrow_mut().processing.delete(time_ms, self.hash, self.key, &());
     }
 }
 

@@ -263,6 +263,25 @@ impl<K, V> DenseTable<K, V> {
         removed
     }
 
+    /// Removes some entries from a position on, in whose places others come from the end: what a hand takes that goes round.
+    /// Where to go on.
+    pub fn take_some(&mut self, from: usize, n: usize, mut take: impl FnMut(Entry<K, V>)) -> usize {
+        let mut at = from;
+        for _ in 0..n.min(self.len()) {
+            if at >= self.len() {
+                at = 0;
+            }
+            take(self.remove_at(at));
+            at += 1;
+        }
+        if self.entries.len() < self.entries.capacity() / 4 {
+            let entries = &mut self.entries;
+            entries.shrink_to(entries.len() * 2);
+            self.positions.shrink_to(entries.len() * 2, |&i| probe(entries[i as usize].hash));
+        }
+        at
+    }
+
     /// The entry at a position, if there are so many.
     #[inline]
     pub fn at(&self, position: usize) -> Option<&Entry<K, V>> {

@@ -8,7 +8,7 @@ use crate::snapshot::PartKind;
 use crate::store::Space;
 use crate::table::KeyedTable;
 use crate::ttl::{Clock, Lifetime};
-use millstream_model::{EventTime, Key, Result, hash_key};
+use millstream_model::{EventTime, Key, Result, SnapshotKind, hash_key};
 use std::any::Any;
 use std::sync::Arc;
 
@@ -103,9 +103,10 @@ impl<K: Key, L: Layout> Part for DescribedTable<K, L> {
         self.layout.version()
     }
 
-    fn freeze(&mut self) {
+    fn freeze(&mut self, kind: SnapshotKind) {
         let layout = self.layout;
-        self.table.freeze_as(Box::new(move || Ok(Shape::pair(Shape::of::<K>()?, layout.shape()?))));
+        let shape = move || Ok(Shape::pair(Shape::of::<K>()?, layout.shape()?));
+        self.table.freeze_as(kind, Box::new(shape));
     }
 
     fn write(&mut self, out: &mut Written, budget: usize) -> Result<bool> {
@@ -120,8 +121,8 @@ impl<K: Key, L: Layout> Part for DescribedTable<K, L> {
         self.table.can_attach()
     }
 
-    fn attach(&mut self, space: Space, is_empty: bool) {
-        self.table.attach(space, is_empty);
+    fn attach(&mut self, space: Space, is_empty: bool) -> Result<()> {
+        self.table.attach(space, is_empty)
     }
 
     fn expiry(&self) -> Option<IsExpired> {
@@ -140,10 +141,12 @@ impl<K: Key, L: Layout> Part for DescribedTable<K, L> {
             let (key, key_bytes) = codec::decode::<K>(bytes)?;
             let (content, content_bytes) = read(&bytes[key_bytes..])?;
             let hash = hash_key(&key)?;
-            if entries.assignment.owns(hash)
-                && let Some(content) = content
-            {
-                self.table.insert(hash, key, content);
+            if entries.assignment.owns(hash) {
+                match content {
+                    Some(content) => drop(self.table.insert(hash, key, content)),
+                    // All of it has expired, and a store may have what it was before.
+                    None => self.table.delete_stored(hash, &key),
+                }
             }
             Ok(key_bytes + content_bytes)
         })

@@ -4,8 +4,9 @@
 use crate::part::{Entries, Part, Written};
 use crate::schema::Shape;
 use crate::snapshot::{Assignment, PartKind};
+use crate::timers::Due;
 use crate::{DenseTable, KeyedTable, TimerQueue};
-use millstream_model::{Data, Key, Result, hash_key};
+use millstream_model::{Data, Key, Result, SnapshotKind, hash_key};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -20,7 +21,7 @@ impl<K: Key, V: Data> Part for DenseTable<K, V> {
         Shape::of::<(K, V)>()
     }
 
-    fn freeze(&mut self) {
+    fn freeze(&mut self, _: SnapshotKind) {
         let shape = Box::new(Shape::of::<(K, V)>);
         self.freeze_with(shape, Box::new(|key, value, log| log.push(&(key, value))));
     }
@@ -135,7 +136,7 @@ fn check<T: Table>(before: Vec<Change>, after: Vec<Change>) {
     let (mut table, mut model) = (T::default(), Model::new());
     before.into_iter().for_each(|change| table.apply(change, &mut model));
     let frozen = model.clone();
-    table.freeze();
+    table.freeze(SnapshotKind::Checkpoint);
     let (mut written, mut done) = (Written::default(), false);
     for change in after {
         table.apply(change, &mut model);
@@ -173,18 +174,18 @@ proptest! {
         let mut apply = |queue: &mut TimerQueue<u16>, change| match change {
             Change::Set(key, v) | Change::Add(key, v) => {
                 let time = i64::from(v % 40);
-                assert_eq!(queue.set(time, hash(key), &key), model.insert((time, key)));
+                assert_eq!(queue.set(time, hash(key), &key, &()), model.insert((time, key)));
                 model.clone()
             }
             Change::Remove(key) => {
                 for time in 0..40 {
-                    let found = queue.delete(time, hash(key), &key);
+                    let found = queue.delete(time, hash(key), &key, &());
                     assert_eq!(found, model.remove(&(time, key)));
                 }
                 model.clone()
             }
             Change::Write(0..32) => {
-                while let Some((time, _, key)) = queue.pop_due(until) {
+                while let Some(Due { time, key, .. }) = queue.pop_due(until) {
                     assert!(model.remove(&(time, key)));
                 }
                 model.clone()
@@ -195,7 +196,7 @@ proptest! {
         for change in before {
             frozen = apply(&mut queue, change);
         }
-        queue.freeze();
+        queue.freeze(SnapshotKind::Checkpoint);
         let (mut written, mut done) = (Written::default(), false);
         for change in after {
             apply(&mut queue, change);
@@ -213,7 +214,7 @@ proptest! {
         assert_eq!(written.n_entries, frozen.len() as u64);
         let mut back = restored::<TimerQueue<u16>>(&written);
         let mut popped = std::collections::BTreeSet::new();
-        while let Some((time, _, key)) = back.pop_due(1000) {
+        while let Some(Due { time, key, .. }) = back.pop_due(1000) {
             popped.insert((time, key));
         }
         assert_eq!(popped, frozen);
@@ -224,13 +225,13 @@ proptest! {
 fn a_thawed_table_forgets_the_snapshot() {
     let mut table = KeyedTable::<u16, u32>::default();
     table.insert(hash(1), 1, 10);
-    table.freeze();
+    table.freeze(SnapshotKind::Checkpoint);
     *table.get_mut(hash(1), |k| *k == 1).unwrap() = 11;
     table.thaw();
     let mut slice = Written::default();
     assert!(table.write(&mut slice, 1).unwrap());
     assert_eq!(slice.n_entries, 0);
-    table.freeze();
+    table.freeze(SnapshotKind::Checkpoint);
     assert!(table.write(&mut slice, 1 << 20).unwrap());
     assert_eq!(restored::<KeyedTable<u16, u32>>(&slice).content(), Model::from([(1, 11)]));
 }

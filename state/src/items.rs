@@ -8,7 +8,7 @@ use crate::log::Log;
 use crate::part::{Entries, Part, Written};
 use crate::schema::{Schema, Shape};
 use crate::snapshot::PartKind;
-use millstream_model::{Data, Result};
+use millstream_model::{Data, Result, SnapshotKind};
 
 /// See the module's text.
 pub struct Items<T> {
@@ -65,7 +65,7 @@ impl<T: Data> Part for Items<T> {
         self.schema.version_number()
     }
 
-    fn freeze(&mut self) {
+    fn freeze(&mut self, _: SnapshotKind) {
         let schema = self.schema;
         let mut log = Log::new(Box::new(move || schema.shape()));
         self.values.iter().for_each(|value| log.push(value));

@@ -23,6 +23,7 @@ pub mod part;
 mod prefetch;
 pub mod schema;
 pub mod snapshot;
+pub mod spill;
 pub mod states;
 pub mod store;
 pub mod table;
@@ -39,6 +40,7 @@ pub use descriptor::{
 pub use items::Items;
 pub use operator_state::{OperatorListState, OperatorStateSet, OperatorStates};
 pub use part::{Entries, Part, Visitor, Written};
+pub use spill::Spill;
 pub use states::KeyedStates;
 pub use table::{KeyedTable, Left};
 pub use timers::TimerQueue;

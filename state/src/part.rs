@@ -11,7 +11,7 @@
 use crate::schema::{Compatibility, Schema, Shape, compatible};
 use crate::snapshot::{Assignment, PartKind};
 use crate::store::Space;
-use millstream_model::{Error, Key, Result};
+use millstream_model::{Error, Key, Result, SnapshotKind};
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
 
@@ -31,8 +31,8 @@ pub trait Part {
         0
     }
 
-    /// Fixes what the next snapshot holds: everything as it is now.
-    fn freeze(&mut self);
+    /// Fixes what the next snapshot holds, of the kind it is: everything as it is now.
+    fn freeze(&mut self, kind: SnapshotKind);
 
     /// Appends entries until there are about `budget` bytes, and counts them; true when everything that was
     /// there at the freeze has been written.
@@ -54,8 +54,12 @@ pub trait Part {
 
     /// Puts a store beneath it, before anything is in it, if it can lie in one. `is_empty`: nothing of the part
     /// is in the store.
-    fn attach(&mut self, space: Space, is_empty: bool) {
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    fn attach(&mut self, space: Space, is_empty: bool) -> Result<()> {
         let _ = (space, is_empty);
+        Ok(())
     }
 
     /// What tells of a value, as it lies in a store, whether all of it has expired; `None` if it never does.
@@ -212,8 +216,8 @@ impl Part for Expiring<'_> {
     fn version(&self) -> u32 {
         self.part.version()
     }
-    fn freeze(&mut self) {
-        self.part.freeze();
+    fn freeze(&mut self, kind: SnapshotKind) {
+        self.part.freeze(kind);
         (self.frozen)();
     }
     fn write(&mut self, out: &mut Written, budget: usize) -> Result<bool> {
@@ -225,8 +229,8 @@ impl Part for Expiring<'_> {
     fn can_attach(&self) -> bool {
         self.part.can_attach()
     }
-    fn attach(&mut self, space: Space, is_empty: bool) {
-        self.part.attach(space, is_empty);
+    fn attach(&mut self, space: Space, is_empty: bool) -> Result<()> {
+        self.part.attach(space, is_empty)
     }
     fn expiry(&self) -> Option<IsExpired> {
         Some(Arc::clone(&self.is_expired))
@@ -252,8 +256,8 @@ impl Part for Broadcast<'_> {
     fn version(&self) -> u32 {
         self.0.version()
     }
-    fn freeze(&mut self) {
-        self.0.freeze();
+    fn freeze(&mut self, kind: SnapshotKind) {
+        self.0.freeze(kind);
     }
     fn write(&mut self, out: &mut Written, budget: usize) -> Result<bool> {
         self.0.write(out, budget)

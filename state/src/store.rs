@@ -12,12 +12,13 @@ use crate::part::IsExpired;
 use millstream_model::job_graph::OperatorId;
 use millstream_model::key_group::key_group;
 use millstream_model::sabotage::{Bug, is_planted};
-use millstream_model::{Data, Result, hash_key};
+use millstream_model::{Result, hash_key};
+use serde::Serialize;
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// What the stores of a process have in common.
 #[derive(Clone)]
@@ -41,6 +42,8 @@ pub struct Store {
     is_held: AtomicBool,
     /// Cuts that have been begun and are not done.
     n_cutting: AtomicUsize,
+    /// Called when one is done.
+    when_cut: OnceLock<Box<dyn Fn() + Send + Sync>>,
     dir: PathBuf,
     n_cuts: AtomicU64,
 }
@@ -71,6 +74,7 @@ impl Backend {
             limit_bytes: self.budget.limit(),
             is_held: AtomicBool::new(false),
             n_cutting: AtomicUsize::new(0),
+            when_cut: OnceLock::new(),
             dir,
             n_cuts: AtomicU64::new(0),
         }))
@@ -97,7 +101,24 @@ impl Store {
         if is_planted(Bug::WriteAfterBarrier) {
             return false;
         }
-        self.is_held.load(Ordering::SeqCst) || self.n_cutting.load(Ordering::SeqCst) > 0
+        self.is_held.load(Ordering::SeqCst) || self.is_cutting()
+    }
+
+    /// Whether a cut has been begun and is not done: nothing at all may be written.
+    pub fn is_cutting(&self) -> bool {
+        self.n_cutting.load(Ordering::SeqCst) > 0
+    }
+
+    /// Has this called, by whatever thread, whenever a cut is done. The first time counts.
+    pub fn when_cut(&self, call: impl Fn() + Send + Sync + 'static) {
+        let _ = self.when_cut.set(Box::new(call));
+    }
+
+    fn has_cut(&self) {
+        self.n_cutting.fetch_sub(1, Ordering::SeqCst);
+        if let Some(call) = self.when_cut.get() {
+            call();
+        }
     }
 
     /// Lets everything be written again: there will be no cut.
@@ -182,7 +203,7 @@ impl StoreCut {
     pub fn run(&mut self) -> Result<Vec<LsmFile>> {
         let Some(cut) = self.cut.take() else { return Ok(Vec::new()) };
         let files = cut.run();
-        self.store.n_cutting.fetch_sub(1, Ordering::SeqCst);
+        self.store.has_cut();
         files
     }
 
@@ -195,7 +216,7 @@ impl StoreCut {
 impl Drop for StoreCut {
     fn drop(&mut self) {
         if self.cut.take().is_some() {
-            self.store.n_cutting.fetch_sub(1, Ordering::SeqCst);
+            self.store.has_cut();
         }
         let _ = std::fs::remove_dir_all(&self.dir);
     }
@@ -244,8 +265,13 @@ pub fn part_range(prefix: [u8; 8], groups: std::ops::Range<u32>) -> (Vec<u8>, Ve
     (at(groups.start), end)
 }
 
-/// Bytes before the encoded key.
+/// Bytes before the encoded key: the part's, and the key group.
 pub const KEY_HEADER_BYTES: usize = 10;
+
+/// The key group of a key that has its header.
+pub fn group_of(key: &[u8]) -> u16 {
+    key.get(8..KEY_HEADER_BYTES).map_or(0, |group| u16::from_be_bytes([group[0], group[1]]))
+}
 
 /// One part's keys in a task's store.
 #[derive(Clone)]
@@ -265,11 +291,60 @@ impl Space {
     ///
     /// # Errors
     /// If the key cannot be encoded.
-    pub fn key<K: Data>(&self, hash: u64, key: &K, out: &mut Vec<u8>) -> Result<()> {
+    pub fn key<K: Serialize>(&self, hash: u64, key: &K, out: &mut Vec<u8>) -> Result<()> {
         out.clear();
-        out.extend_from_slice(&self.prefix);
-        out.extend_from_slice(&(key_group(hash, self.max_parallelism) as u16).to_be_bytes());
+        out.extend_from_slice(&self.header(self.group(hash)));
         codec::encode(key, out)
+    }
+
+    /// The key group of a hash.
+    pub fn group(&self, hash: u64) -> u16 {
+        key_group(hash, self.max_parallelism) as u16
+    }
+
+    /// How the keys of a key group begin.
+    pub fn header(&self, group: u16) -> [u8; KEY_HEADER_BYTES] {
+        let mut header = [0; KEY_HEADER_BYTES];
+        header[..8].copy_from_slice(&self.prefix);
+        header[8..].copy_from_slice(&group.to_be_bytes());
+        header
+    }
+
+    /// The first key behind those that begin so.
+    pub fn end_of(&self, begin: &[u8]) -> Vec<u8> {
+        // A key behind all that begin with the largest prefix there is: no key is as long.
+        end_of_prefix(begin).unwrap_or_else(|| vec![0xff; 64])
+    }
+
+    /// The first key from this one on, in whichever of the part's key groups it lies.
+    ///
+    /// # Errors
+    /// As [`Lsm::scan`].
+    pub fn first(&self, from: &[u8]) -> Result<Option<Vec<u8>>> {
+        let mut found = None;
+        self.scan_range(from, &self.end_of(&self.prefix), &mut |key, _| {
+            found = Some(key.to_vec());
+            Ok(ControlFlow::Break(()))
+        })?;
+        Ok(found)
+    }
+
+    /// The part's first key could be this one.
+    pub fn begin(&self) -> &[u8] {
+        &self.prefix
+    }
+
+    /// Visits the entries from a key on, before another, in order, until `visit` breaks. Keys have their header.
+    ///
+    /// # Errors
+    /// As [`Lsm::scan`].
+    pub fn scan_range(
+        &self,
+        from: &[u8],
+        to: &[u8],
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>>,
+    ) -> Result<()> {
+        self.store.tree().scan(from, Some(to), visit)
     }
 
     /// Reads the value of a key.

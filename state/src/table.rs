@@ -177,7 +177,7 @@ impl<K: Key, V> KeyedTable<K, V> {
     fn remove_bucket(&mut self, hash: u64, bucket: usize) -> Option<(K, V)> {
         let removed = self.table.get_bucket_entry(bucket).ok()?.remove().0;
         if let Some(Aside { cache: Some(cache), .. }) = self.aside.as_deref_mut() {
-            cache.dirty.clear(bucket);
+            cache.is_stored_or_gone(bucket);
             cache.delete(hash, &removed.0);
         }
         Some(removed)
@@ -216,7 +216,7 @@ impl<K: Key, V> KeyedTable<K, V> {
         let Some(aside) = &mut self.aside else { return };
         let mut grown = HashTable::with_capacity(self.table.len() * 2 + 1);
         let n_buckets = self.table.num_buckets();
-        let (mut done, mut dirty, mut due) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut done, mut marks) = (Vec::new(), Vec::new());
         for bucket in 0..n_buckets {
             let Ok(entry) = self.table.get_bucket_entry(bucket) else { continue };
             let entry = entry.remove().0;
@@ -224,21 +224,14 @@ impl<K: Key, V> KeyedTable<K, V> {
             if aside.undo.as_ref().is_some_and(|undo| undo.is_done(bucket)) {
                 done.push(added);
             }
-            if let Some(cache) = &aside.cache {
-                if cache.dirty.get(bucket) {
-                    dirty.push(added);
-                }
-                if cache.due.get(bucket) {
-                    due.push(added);
-                }
-            }
+            marks.extend(aside.cache.as_ref().map(|cache| (added, cache.mark(bucket))));
         }
         if let Some(undo) = &mut aside.undo {
             undo.relocate(grown.num_buckets());
             done.into_iter().for_each(|bucket| undo.mark(bucket));
         }
         if let Some(cache) = &mut aside.cache {
-            cache.relocate(grown.num_buckets(), dirty, due);
+            cache.relocate(grown.num_buckets(), marks);
         }
         self.table = grown;
     }
@@ -272,7 +265,7 @@ impl<K: Key, V> KeyedTable<K, V> {
                 cache.used.clear(bucket);
                 continue;
             }
-            if cache.dirty.get(bucket) {
+            if cache.is_unstored(bucket) {
                 if is_held {
                     continue;
                 }
@@ -295,7 +288,7 @@ impl<K: Key, V> KeyedTable<K, V> {
             std::panic::resume_unwind(Box::new(e));
         }
         for &bucket in &victims {
-            cache.dirty.clear(bucket);
+            cache.is_stored_or_gone(bucket);
             if let Ok(entry) = self.table.get_bucket_entry(bucket) {
                 entry.remove();
             }
@@ -430,6 +423,15 @@ impl<K: Key, V> KeyedTable<K, V> {
         }
     }
 
+    /// Deletes what a store beneath may hold of a key that is not in memory.
+    pub(crate) fn delete_stored(&mut self, hash: u64, key: &K) {
+        if let Some(Aside { cache: Some(cache), .. }) = self.aside.as_deref_mut()
+            && !cache.is_complete
+        {
+            cache.delete(hash, key);
+        }
+    }
+
     /// Number of buckets: places in which entries stand or may stand.
     pub(crate) fn n_buckets(&self) -> usize {
         self.table.num_buckets()
@@ -472,42 +474,19 @@ impl<K: Key, V: Data> KeyedTable<K, V> {
     /// If the store cannot be read.
     pub fn keys(&self) -> Result<Vec<K>> {
         let mut keys: Vec<K> = self.table.iter().map(|e| e.0.clone()).collect();
-        self.each_aside(|key, _| {
-            keys.push(key);
-            Ok(())
-        })?;
-        Ok(keys)
-    }
-
-    /// Shows all entries with their hashes, wherever they lie, in no particular but a repeatable order. What lies in a
-    /// store stays there.
-    ///
-    /// # Errors
-    /// If the store cannot be read.
-    pub fn each(&self, mut see: impl FnMut(u64, &K, &V)) -> Result<()> {
-        for (key, value) in &self.table {
-            see(hash_key(key)?, key, value);
-        }
-        self.each_aside(|key, bytes| {
-            see(hash_key(&key)?, &key, &codec::decode_all(bytes)?);
-            Ok(())
-        })
-    }
-
-    /// Shows the entries that are in the store and not in memory, values as bytes.
-    fn each_aside(&self, mut see: impl FnMut(K, &[u8]) -> Result<()>) -> Result<()> {
-        let Some(Aside { cache: Some(cache), .. }) = self.aside.as_deref() else { return Ok(()) };
+        let Some(Aside { cache: Some(cache), .. }) = self.aside.as_deref() else { return Ok(keys) };
         if cache.is_complete {
-            return Ok(());
+            return Ok(keys);
         }
-        cache.space().scan(&mut |bytes, value| {
+        cache.space().scan(&mut |bytes, _| {
             let key: K = codec::decode_all(bytes)?;
             let hash = hash_key(&key)?;
             if self.get(hash, |k| *k == key).is_none() && !cache.is_deleted(hash, &key)? {
-                see(key, value)?;
+                keys.push(key);
             }
             Ok(())
-        })
+        })?;
+        Ok(keys)
     }
 }
 

@@ -29,6 +29,8 @@ pub const BACKENDS: &[&str] =
 /// How parallel a query is run; another one at every start.
 const PARALLELISMS: [usize; 3] = [1, 2, 4];
 const DRIVERS: [&str; 2] = ["cooperative", "threads"];
+/// For state that lies in RocksDB: plenty, and so little that most of it is there alone.
+const STATE_MEMORY: [&str; 2] = ["1 GiB", "256 KiB"];
 const INTERVAL: &str = "200ms";
 /// Many times what a start that is left alone takes on a loaded machine.
 const DEADLINE: Duration = Duration::from_secs(180);
@@ -162,6 +164,7 @@ struct Job<'c> {
     rate: u64,
     backend: &'static str,
     driver: &'static str,
+    state_memory: &'static str,
     /// Of every start so far.
     parallelisms: Vec<usize>,
     committed: Committed,
@@ -170,6 +173,7 @@ struct Job<'c> {
 impl<'c> Job<'c> {
     fn new(case: &'c Case, seed: u64, slowness: u64) -> Self {
         let pick = |n: usize, turn: u64| (turn % n as u64) as usize;
+        let n_before = (BACKENDS.len() * DRIVERS.len()) as u64;
         let dir = tempfile::Builder::new().prefix("millstream-crash-").tempdir();
         Job {
             case,
@@ -178,6 +182,7 @@ impl<'c> Job<'c> {
             rate: (case.n_records * 1000 / (case.millis * slowness)).max(1),
             backend: BACKENDS[pick(BACKENDS.len(), seed)],
             driver: DRIVERS[pick(DRIVERS.len(), seed / BACKENDS.len() as u64)],
+            state_memory: STATE_MEMORY[pick(STATE_MEMORY.len(), seed / n_before)],
             parallelisms: vec![PARALLELISMS[pick(PARALLELISMS.len(), seed)]],
             committed: Committed::default(),
         }
@@ -185,8 +190,10 @@ impl<'c> Job<'c> {
 
     fn what(&self) -> String {
         let parallelisms = self.parallelisms.iter().map(usize::to_string).collect::<Vec<_>>();
-        let (backend, driver) = (self.backend, self.driver);
-        format!("{} on {backend}, {driver}, at {}", self.case.query.id, parallelisms.join(" → "))
+        let (backend, driver, memory) = (self.backend, self.driver, self.state_memory);
+        let memory = if backend == "memory" { String::new() } else { format!(" with {memory}") };
+        let parallelisms = parallelisms.join(" → ");
+        format!("{} on {backend}{memory}, {driver}, at {parallelisms}", self.case.query.id)
     }
 
     fn out(&self) -> PathBuf {
@@ -201,6 +208,7 @@ impl<'c> Job<'c> {
         command.arg(self.case.query.id).arg("--data").arg(&self.case.data);
         command.arg("--out").arg(self.out()).args(["--rate", &self.rate.to_string()]);
         command.args(["--backend", self.backend, "-D", &format!("driver={}", self.driver)]);
+        command.args(["-D", &format!("state-memory={}", self.state_memory)]);
         command.args(["--parallelism", &now.to_string(), "--restore", "latest"]);
         command.arg("--checkpoint-dir").arg(self.dir.path().join("checkpoints"));
         command.args(["--checkpoint-interval", INTERVAL, "-D", "restart-strategy=none"]);

@@ -39,8 +39,12 @@ const JOBS: &[(&str, Job)] = &[
     ("q2", stateless::q2),
     ("q3", keyed::q3),
     ("q5", windows::q5),
+    #[cfg(feature = "rocksdb")]
+    ("q5-rocksdb-1m", windows::q5),
     ("q7", windows::q7),
     ("q8", windows::q8),
+    #[cfg(feature = "rocksdb")]
+    ("q8-rocksdb-8m", windows::q8),
     ("hour-tumbling", windows::hour_tumbling),
     ("hour-sliding", windows::hour_sliding),
     ("w5-10k", latency::run::<10_000>),

@@ -45,8 +45,12 @@ const LOOPS: &[(&str, Job)] = &[
     ("q2", stateless::q2),
     ("q3", q3::run),
     ("q5", q5::run),
+    #[cfg(feature = "rocksdb")]
+    ("q5-rocksdb-1m", q5::run),
     ("q7", q7::run),
     ("q8", q8::run),
+    #[cfg(feature = "rocksdb")]
+    ("q8-rocksdb-8m", q8::run),
     ("w5-10k", w5::run::<10_000>),
     ("w5-100k", w5::run::<100_000>),
     ("w5-100k-ckpt", w5::run::<100_000>),

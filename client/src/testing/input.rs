@@ -349,7 +349,7 @@ impl<T: Data> Head for ScriptHead<T> {
     }
     fn barrier(&mut self, barrier: Barrier) -> Result<Flow> {
         self.saved.values = vec![self.position];
-        self.saved.freeze();
+        self.saved.freeze(barrier.kind);
         self.link.signal(Signal::Barrier(barrier))
     }
     fn resume(&mut self) -> Result<Flow> {

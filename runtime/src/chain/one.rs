@@ -300,9 +300,9 @@ impl<I, O: 'static, Op: Operator<I, O>> OneInput<I, O, Op> {
                 let _ = self.out.flush()?;
                 return Ok(Flow::Blocked);
             }
-            if matches!(signal, Signal::Barrier(_)) {
+            if let Signal::Barrier(barrier) = signal {
                 self.clock.save();
-                self.parts(&mut Freeze)?;
+                self.parts(&mut Freeze(barrier.kind))?;
             }
             self.pending = Some((signal, true));
         }

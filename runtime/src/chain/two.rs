@@ -278,10 +278,10 @@ impl<L, R, O: 'static, Op: TwoInputOperator<L, R, O>> TwoInput<L, R, O, Op> {
                 let _ = self.out.flush()?;
                 return Ok(Flow::Blocked);
             }
-            if matches!(signal, Signal::Barrier(_)) {
+            if let Signal::Barrier(barrier) = signal {
                 self.clock.watermark = self.valve.watermark();
                 self.clock.save();
-                self.parts(&mut Freeze)?;
+                self.parts(&mut Freeze(barrier.kind))?;
             }
             self.pending = Some((signal, true));
         }

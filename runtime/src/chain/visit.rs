@@ -9,7 +9,7 @@ use crate::watermark::{Ahead, Stand};
 pub use millstream_model::Notice;
 use millstream_model::key_group::range_of;
 use millstream_model::sabotage::{Bug, is_planted};
-use millstream_model::{Barrier, EventTime, MIN_TIME, Result};
+use millstream_model::{Barrier, EventTime, MIN_TIME, Result, SnapshotKind};
 use millstream_state::part::{Entries, Written};
 use millstream_state::schema::Shape;
 use millstream_state::snapshot::{Assignment, PartKind};
@@ -62,11 +62,11 @@ pub trait ChainVisitor {
 }
 
 /// Freezes every part it sees.
-pub(crate) struct Freeze;
+pub(crate) struct Freeze(pub(crate) SnapshotKind);
 
 impl Visitor for Freeze {
     fn part(&mut self, _: &str, part: &mut dyn Part) -> Result<()> {
-        part.freeze();
+        part.freeze(self.0);
         Ok(())
     }
 }
@@ -164,8 +164,8 @@ impl Part for Found<'_> {
     fn shape(&self) -> Result<Shape> {
         self.saved.shape()
     }
-    fn freeze(&mut self) {
-        self.saved.freeze();
+    fn freeze(&mut self, kind: SnapshotKind) {
+        self.saved.freeze(kind);
     }
     fn write(&mut self, out: &mut Written, budget: usize) -> Result<bool> {
         self.saved.write(out, budget)

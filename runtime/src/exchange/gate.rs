@@ -18,7 +18,9 @@ use super::{Alignment, BarrierAligner, MemoryPool, Passage};
 use crate::task::Waker;
 use crate::watermark::{Status, Valve};
 use crossbeam_channel::{Receiver, TryRecvError, bounded};
-use millstream_model::{Barrier, Batch, CheckpointId, CheckpointMode, Data, Error, Result, Signal};
+use millstream_model::{
+    Barrier, Batch, CheckpointId, CheckpointMode, Data, Error, Result, Signal, SnapshotKind,
+};
 use millstream_state::part::{Entries, Written};
 use millstream_state::schema::Shape;
 use millstream_state::snapshot::PartKind;
@@ -384,7 +386,7 @@ impl<T: Data> Part for Gate<T> {
     }
 
     /// Recording begins with the barrier, not here.
-    fn freeze(&mut self) {}
+    fn freeze(&mut self, _: SnapshotKind) {}
 
     fn write(&mut self, out: &mut Written, budget: usize) -> Result<bool> {
         self.take_out_for_snapshot()?;

@@ -12,6 +12,7 @@ use crate::task::{Measures, Sent};
 use millstream_model::size::encoded_size;
 use millstream_model::{
     Barrier, Batch, CheckpointMode, Data, EventTime, MIN_TIME, Mark, NO_TIME, Result, Signal,
+    SnapshotKind,
 };
 use millstream_state::part::{Entries, Written};
 use millstream_state::schema::Shape;
@@ -533,7 +534,7 @@ impl<T: Data> Part for Writer<T> {
     }
 
     /// It was taken down when the barrier came.
-    fn freeze(&mut self) {}
+    fn freeze(&mut self, _: SnapshotKind) {}
 
     fn write(&mut self, out: &mut Written, _: usize) -> Result<bool> {
         if let Some(parked) = self.parked.take() {

@@ -362,13 +362,14 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
+    use millstream_model::SnapshotKind;
     use millstream_state::Part;
 
     struct Freeze;
 
     impl Visitor for Freeze {
         fn part(&mut self, _: &str, part: &mut dyn Part) -> Result<()> {
-            part.freeze();
+            part.freeze(SnapshotKind::Checkpoint);
             Ok(())
         }
     }

@@ -6,6 +6,7 @@ use crate::function::{Collector, KeyedContext, KeyedProcessFunction, TimeDomain,
 use crate::keyed::KeySelector;
 use crate::watermark::Ahead;
 use millstream_model::{EventTime, Key, MIN_TIME, Result};
+use millstream_state::timers::Due;
 use millstream_state::{KeyedStates, Visitor};
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -85,7 +86,7 @@ impl<K: Key> Store<K> {
                     TimeDomain::ProcessingTime => timers.processing.pop_due(now),
                 }
             };
-            let Some((time, hash, key)) = due else { break };
+            let Some(Due { time, hash, key, .. }) = due else { break };
             if domain == TimeDomain::EventTime {
                 out.set_time(time);
             }

@@ -23,7 +23,7 @@
 
 use crate::chain::{ChainVisitor, Flow, Notice, Push, Site, Stateful};
 use crate::context::OperatorContext;
-use millstream_model::{Batch, CheckpointId, Result, Signal};
+use millstream_model::{Barrier, Batch, CheckpointId, Result, Signal};
 use millstream_state::{Items, Visitor};
 
 /// What it takes to make a piece of staged output visible, in a sink's own encoding.
@@ -149,11 +149,12 @@ impl<T> SinkLink<T> {
 }
 
 impl<T> SinkLink<T> {
-    fn stage(&mut self, checkpoint: CheckpointId) -> Result<()> {
+    fn stage(&mut self, barrier: Barrier) -> Result<()> {
+        let checkpoint = barrier.checkpoint;
         let staged = self.writer.stage(checkpoint)?;
         if self.committer.is_some() {
             self.staged.values.extend(staged.into_iter().map(|staged| (checkpoint, staged)));
-            millstream_state::Part::freeze(&mut self.staged);
+            millstream_state::Part::freeze(&mut self.staged, barrier.kind);
         }
         Ok(())
     }
@@ -220,7 +221,7 @@ impl<T: Send> Push<T> for SinkLink<T> {
         self.site.enter();
         let done = match signal {
             Signal::Flush => self.writer.flush(),
-            Signal::Barrier(barrier) => self.stage(barrier.checkpoint),
+            Signal::Barrier(barrier) => self.stage(barrier),
             // What is left is staged for the last checkpoint, which comes after the end.
             Signal::End if self.committer.is_some() || self.has_ended => Ok(()),
             Signal::End => self.writer.finish(),

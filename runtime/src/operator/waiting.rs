@@ -4,7 +4,7 @@
 //! time has come. While a snapshot runs, one that goes before the cursor has reached it is written down
 //! first, and those that came later are known by their numbers.
 
-use millstream_model::{Data, EventTime, MIN_TIME, Result};
+use millstream_model::{Data, EventTime, MIN_TIME, Result, SnapshotKind};
 use millstream_state::part::{Entries, Written};
 use millstream_state::schema::Shape;
 use millstream_state::snapshot::PartKind;
@@ -73,7 +73,7 @@ impl<T: Data> Part for Waiting<T> {
         Shape::of::<(u64, EventTime, T)>()
     }
 
-    fn freeze(&mut self) {
+    fn freeze(&mut self, _: SnapshotKind) {
         self.frozen = Some(Frozen {
             last_number: self.n_arrived,
             cursor: (MIN_TIME, 0),

@@ -342,7 +342,7 @@ impl<T: Send + 'static, S: Data> Head for SourceHead<T, S> {
                 (split.reader.split(), marker)
             })
             .collect();
-        self.saved.freeze();
+        self.saved.freeze(barrier.kind);
         self.link.signal(Signal::Barrier(barrier))
     }
 

@@ -115,6 +115,8 @@ pub struct Task {
     /// The parts of the operators, once they are known.
     described: Option<Vec<OperatorSnapshot>>,
     snapshot: Option<Snapshot>,
+    /// The barrier of a snapshot that was given up is still in the chain: what it freezes is to be let go.
+    is_thawing: bool,
     /// A barrier that this task lets into its stream when it can, or takes when its input has ended.
     trigger: Option<Barrier>,
     /// The newest checkpoint it took part in.
@@ -152,6 +154,7 @@ impl Task {
             store: None,
             described: None,
             snapshot: None,
+            is_thawing: false,
             trigger: None,
             newest: None,
             stop: None,
@@ -234,8 +237,13 @@ impl Task {
         self.turn_overdue()?;
         let is_slicing = self.write_slice();
         let flow = self.head.resume()?;
-        if let (Flow::Ready, Some(snapshot)) = (flow, &mut self.snapshot) {
-            snapshot.has_passed = true;
+        if flow == Flow::Ready {
+            if let Some(snapshot) = &mut self.snapshot {
+                snapshot.has_passed = true;
+            }
+            if std::mem::take(&mut self.is_thawing) {
+                self.head.visit(&mut Thaw)?;
+            }
         }
         let progress = if flow == Flow::Blocked {
             Progress::Blocked(self.next_tick_us())
@@ -306,6 +314,10 @@ impl Task {
                 let number = (*task, self.context.attempt());
                 let restore = restore.as_ref();
                 self.store = store::open(backend, number, &mut *self.head, restore, &subtask)?;
+                if let Some(store) = &self.store {
+                    let waker = self.context.waker().clone();
+                    store.when_cut(move || waker.wake());
+                }
             }
             None => store::refuse_trees(restore.as_ref(), &subtask)?,
         }
@@ -406,8 +418,8 @@ impl Task {
                         self.trigger.take_if(|b| is_given_up(b));
                         self.stop.take_if(|b| is_given_up(b));
                         self.head.cancel(checkpoint);
-                        if self.snapshot.as_ref().is_some_and(|s| is_given_up(&s.barrier)) {
-                            self.snapshot = None;
+                        if let Some(snapshot) = self.snapshot.take_if(|s| is_given_up(&s.barrier)) {
+                            self.is_thawing = !snapshot.has_passed;
                             self.head.visit(&mut Thaw)?;
                         }
                     }
@@ -476,6 +488,7 @@ impl Task {
             }
             Err(error) => {
                 stream.fail(error);
+                self.is_thawing = flow == Flow::Blocked;
                 self.head.visit(&mut Thaw)?;
             }
         }
@@ -486,6 +499,10 @@ impl Task {
     /// Writes a slice of the snapshot, if there is one to be written; whether there is more.
     fn write_slice(&mut self) -> bool {
         if !self.snapshot.as_ref().is_some_and(Snapshot::is_ready) {
+            return false;
+        }
+        // The cut of one that was given up may not be done; the task is woken when it is.
+        if self.store.as_ref().is_some_and(|store| store.is_cutting()) {
             return false;
         }
         let since_us = self.now_us();

@@ -232,7 +232,8 @@ impl Visitor for Attach<'_> {
         if part.can_attach()
             && let Some(id) = self.operator
         {
-            part.attach(self.store.space(id, name, self.subtask.max_parallelism), self.is_empty);
+            let space = self.store.space(id, name, self.subtask.max_parallelism);
+            part.attach(space, self.is_empty).map_err(|e| in_state(name, &e))?;
         }
         Ok(())
     }

@@ -323,9 +323,9 @@ impl<T: Send> Push<T> for StampOperator<T> {
     }
 
     fn signal(&mut self, signal: Signal) -> Result<Flow> {
-        if let (Signal::Barrier(_), Some(stamp)) = (signal, &mut self.stamp) {
+        if let (Signal::Barrier(barrier), Some(stamp)) = (signal, &mut self.stamp) {
             self.saved.values = vec![*stamp.marker()];
-            self.saved.freeze();
+            self.saved.freeze(barrier.kind);
         }
         self.next.signal(signal)
     }

@@ -11,7 +11,7 @@ use super::firing::{Firings, Pending, timed};
 use super::grid::Grid;
 use super::key::Keyed;
 use super::operator::Windows;
-use super::slots::Slots;
+use super::slots::{Reader, Slots};
 use crate::chain::{Output, Step};
 use crate::context::OperatorContext;
 use crate::watermark::Ahead;
@@ -32,9 +32,17 @@ pub(super) struct Aligned<K, C, A, E, S> {
     ahead: Ahead,
     /// Before this nothing fires and nothing is dropped.
     due: EventTime,
-    /// The window being fired and how many of its keys were dealt with.
-    firing: Option<(EventTime, usize)>,
+    firing: Option<Firing<K, A>>,
     firings: Firings<K, A, E>,
+}
+
+/// The window being fired.
+struct Firing<K, A> {
+    start: EventTime,
+    /// How many of its keys in memory were dealt with.
+    at: usize,
+    /// The rest of it.
+    spilled: Reader<K, A>,
 }
 
 /// The window that took the last record, if nothing but taking can happen to a record of it: it has not
@@ -84,6 +92,37 @@ where
     /// Whether the window is dropped once the clock shows `now`.
     fn is_over(&self, start: EventTime, now: EventTime) -> bool {
         self.dropped_at(start) <= now
+    }
+
+    /// Begins to fire a window.
+    fn begin_firing(&self, start: EventTime) -> Firing<K, A> {
+        let groups = self.windows.spilled_groups(start).copied().collect();
+        Firing { start, at: 0, spilled: Reader::new(start, groups) }
+    }
+
+    /// Fires what is left of a window.
+    fn fire(&mut self, firing: &mut Firing<K, A>, out: &mut Output<E::Out>) -> Result<Step> {
+        let window = self.grid.window(firing.start);
+        let Some(slot) = self.windows.get(firing.start) else { return Ok(Step::Done) };
+        while let Some(entry) = self.windows[slot].at(firing.at) {
+            let has_fired = self.ahead.has_passed(entry.hash, window.max_timestamp());
+            if !has_fired
+                && self.firings.fire(&entry.key, &entry.value, window, out)? == Step::Yield
+            {
+                return Ok(Step::Yield);
+            }
+            firing.at += 1;
+        }
+        while let Some(entry) = firing.spilled.entry(&self.windows) {
+            let has_fired = self.ahead.has_passed(entry.hash, window.max_timestamp());
+            if !has_fired
+                && self.firings.fire(&entry.key, &entry.value, window, out)? == Step::Yield
+            {
+                return Ok(Step::Yield);
+            }
+            firing.spilled.pass();
+        }
+        Ok(Step::Done)
     }
 
     /// The slot of a window that is not over.
@@ -155,9 +194,11 @@ where
         let first = self.grid.windows(time).map(|w| w.start).find(|s| !self.is_over(*s, now));
         if first.is_none_or(|first| first == last) {
             let slot = self.open_window(last);
+            self.windows.fetch(last, slot, hash, || self.selector.key(&value));
             let window = self.grid.window(last);
             if window.max_timestamp() > now {
-                if !self.grid.overlaps() && self.ahead.is_empty() {
+                let is_plain = !self.grid.overlaps() && !self.windows.is_spilled(last);
+                if is_plain && self.ahead.is_empty() {
                     self.current = Current { start: window.start, end: window.end, slot };
                 }
                 self.insert_into(slot, value, hash);
@@ -187,6 +228,7 @@ where
         let shared = self.content.share(value);
         for window in self.grid.windows(time).skip_while(|w| w.start < first) {
             let slot = self.open_window(window.start);
+            self.windows.fetch(window.start, slot, hash, || key.clone());
             let content = &self.content;
             let entry =
                 self.windows[slot].entry(hash, |k| *k == key, || (key.clone(), content.create()));
@@ -233,6 +275,17 @@ where
         self.insert_elsewhere(value, time, hash)
     }
 
+    fn settle(&mut self) {
+        // A window that is being fired must stay where it is read.
+        if self.firing.is_some() {
+            return;
+        }
+        self.windows.make_room(0);
+        if self.windows.is_spilled(self.current.start) {
+            self.current = NO_WINDOW;
+        }
+    }
+
     #[inline]
     fn has_refirings(&self) -> bool {
         self.firings.has_pending()
@@ -254,31 +307,22 @@ where
         }
         // A window that was fired has passed: the clock is set to its end as soon as it is dealt with.
         loop {
-            let (start, mut at) = match self.firing.take() {
+            let mut firing = match self.firing.take() {
                 Some(firing) => firing,
                 None => match self.next_unfired() {
                     Some((start, _)) if self.grid.window(start).max_timestamp() <= now => {
-                        (start, 0)
+                        self.begin_firing(start)
                     }
                     _ => break,
                 },
             };
-            let window = self.grid.window(start);
-            if let Some(slot) = self.windows.get(start) {
-                while let Some(entry) = self.windows[slot].at(at) {
-                    let has_fired = self.ahead.has_passed(entry.hash, window.max_timestamp());
-                    if !has_fired
-                        && self.firings.fire(&entry.key, &entry.value, window, out)? == Step::Yield
-                    {
-                        self.firing = Some((start, at));
-                        return Ok(Step::Yield);
-                    }
-                    at += 1;
-                }
+            if self.fire(&mut firing, out)? == Step::Yield {
+                self.firing = Some(firing);
+                return Ok(Step::Yield);
             }
-            self.watermark = window.max_timestamp();
-            if self.is_over(start, now) {
-                self.windows.close(start);
+            self.watermark = self.grid.window(firing.start).max_timestamp();
+            if self.is_over(firing.start, now) {
+                self.windows.close(firing.start);
             }
         }
         while let Some(start) = self.windows.first().filter(|start| self.is_over(*start, now)) {

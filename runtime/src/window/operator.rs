@@ -28,6 +28,8 @@ pub(super) trait Windows<T, O>: Send {
     /// # Errors
     /// If the record has no time, or user code fails.
     fn insert(&mut self, value: T, time: EventTime, hash: u64) -> Result<Option<T>>;
+    /// All records of a batch have been taken: makes room, if the state takes more than there is.
+    fn settle(&mut self) {}
     /// Whether the last record makes windows fire at once.
     fn has_refirings(&self) -> bool;
     /// Fires the windows that a record made fire at once; a cursor.
@@ -198,6 +200,7 @@ fn take_all<R, T, O, W: Windows<T, O>>(
             return Ok(Step::Yield);
         }
     }
+    windows.settle();
     if now.is_some() {
         clock.request(windows.next_due());
     }

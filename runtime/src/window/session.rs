@@ -17,12 +17,10 @@ use crate::chain::{Output, Step};
 use crate::context::OperatorContext;
 use crate::watermark::Ahead;
 use millstream_model::{Data, EventTime, Key, MIN_TIME, Result};
-use millstream_state::{KeyedTable, Visitor};
+use millstream_state::timers::Due;
+use millstream_state::{KeyedTable, TimerQueue, Visitor};
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
-use std::cmp::Ordering;
-use std::collections::BinaryHeap;
-use std::collections::binary_heap::PeekMut;
 
 /// See the module's text.
 pub(super) struct Sessions<K, T, C, A, E, S> {
@@ -31,8 +29,7 @@ pub(super) struct Sessions<K, T, C, A, E, S> {
     selector: S,
     content: C,
     open: KeyedTable<K, SmallVec<[Session<A>; 1]>>,
-    timers: BinaryHeap<Timer<K>>,
-    n_timers_set: u64,
+    timers: TimerQueue<K>,
     watermark: EventTime,
     ahead: Ahead,
     firings: Firings<K, A, E>,
@@ -45,34 +42,6 @@ struct Session<A> {
     timer: EventTime,
     content: A,
 }
-
-/// The greatest is the one that goes off first: earliest time, then the order in which they were set.
-struct Timer<K> {
-    time: EventTime,
-    number: u64,
-    hash: u64,
-    key: K,
-}
-
-impl<K> Ord for Timer<K> {
-    fn cmp(&self, other: &Self) -> Ordering {
-        (other.time, other.number).cmp(&(self.time, self.number))
-    }
-}
-
-impl<K> PartialOrd for Timer<K> {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl<K> PartialEq for Timer<K> {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other) == Ordering::Equal
-    }
-}
-
-impl<K> Eq for Timer<K> {}
 
 /// When a session is dropped.
 fn dropped_at(window: &TimeWindow, lateness: EventTime) -> EventTime {
@@ -108,17 +77,11 @@ where
             selector,
             content,
             open: KeyedTable::default(),
-            timers: BinaryHeap::new(),
-            n_timers_set: 0,
+            timers: TimerQueue::default(),
             watermark: MIN_TIME,
             ahead: Ahead::default(),
             firings: Firings::new(emit, context),
         }
-    }
-
-    fn set_timer(&mut self, time: EventTime, hash: u64, key: K) {
-        self.n_timers_set += 1;
-        self.timers.push(Timer { time, number: self.n_timers_set, hash, key });
     }
 
     /// The first record of a key, or one of a key that is not there for now.
@@ -133,7 +96,7 @@ where
         self.content.add(&mut content, value);
         self.push_refiring(&key, window, &content, now);
         let timer = next_event(&window, self.lateness, now);
-        self.set_timer(timer, hash, key.clone());
+        self.timers.set(timer, hash, &key, &());
         let sessions = SmallVec::from_buf([Session { window, timer, content }]);
         self.open.insert(hash, key, sessions);
         None
@@ -148,33 +111,34 @@ where
         }
     }
 
-    /// A timer went off: its session fires, is dropped, or is left for later.
-    fn on_timer(&mut self, timer: Timer<K>) {
-        let Timer { time, hash, key, .. } = timer;
+    /// A timer went off: its sessions fire, are dropped, or are left for later.
+    fn on_timer(&mut self, timer: Due<K>) {
+        let Due { time, hash, key, .. } = timer;
         self.open.fetch(hash, &key);
         let Some(sessions) = self.open.get_mut(hash, |k| *k == key) else { return };
-        // Sessions that were merged leave their timers behind; those are nobody's.
-        let Some(i) = sessions.iter().position(|s| s.timer == time) else { return };
-        let (window, lateness) = (sessions[i].window, self.lateness);
-        let (end, dropped) = (window.max_timestamp(), dropped_at(&window, lateness));
-        // A timer at the end is the firing; one before it was set when the session was shorter.
-        let fires = time == end;
-        let next = if time < end { end } else { dropped };
-        if next > time {
-            sessions[i].timer = next;
-            if fires {
-                let (key, content) = (key.clone(), sessions[i].content.clone());
+        // Sessions that were merged leave their timers behind; those are nobody's. Two may have the same: one ends when
+        // another is dropped.
+        while let Some(i) = sessions.iter().position(|s| s.timer == time) {
+            let window = sessions[i].window;
+            let (end, dropped) = (window.max_timestamp(), dropped_at(&window, self.lateness));
+            // A timer at the end is the firing; one before it was set when the session was shorter.
+            let fires = time == end;
+            let next = if time < end { end } else { dropped };
+            let content = if next > time {
+                sessions[i].timer = next;
+                self.timers.set(next, hash, &key, &());
+                fires.then(|| sessions[i].content.clone())
+            } else {
+                let session = sessions.remove(i);
+                fires.then_some(session.content)
+            };
+            if let Some(content) = content {
+                let key = key.clone();
                 self.firings.push(Pending { key, content, window, time: end, refiring: false });
             }
-            self.set_timer(next, hash, key);
-            return;
         }
-        let content = sessions.remove(i).content;
         if sessions.is_empty() {
             self.open.remove(hash, |k| *k == key);
-        }
-        if fires {
-            self.firings.push(Pending { key, content, window, time: end, refiring: false });
         }
     }
 }
@@ -238,7 +202,7 @@ where
         let refiring =
             (merged.max_timestamp() <= now).then(|| (key.clone(), session.content.clone()));
         if let Some((time, key)) = timer {
-            self.set_timer(time, hash, key);
+            self.timers.set(time, hash, &key, &());
         }
         if let Some((key, content)) = refiring {
             let (window, time) = (merged, merged.max_timestamp());
@@ -265,7 +229,7 @@ where
             if self.firings.drain(out)? == Step::Yield {
                 return Ok(Step::Yield);
             }
-            match self.timers.peek_mut().filter(|timer| timer.time <= now).map(PeekMut::pop) {
+            match self.timers.pop_due(now) {
                 Some(timer) => self.on_timer(timer),
                 None => break,
             }
@@ -276,7 +240,7 @@ where
     }
 
     fn next_due(&self) -> Option<EventTime> {
-        self.timers.peek().map(|timer| timer.time)
+        self.timers.next_time()
     }
 
     fn close(&mut self) -> Result<()> {
@@ -284,18 +248,13 @@ where
     }
 
     fn parts(&mut self, visitor: &mut dyn Visitor) -> Result<()> {
-        visitor.part("sessions", &mut self.open)
+        visitor.part("sessions", &mut self.open)?;
+        visitor.part("timers", &mut self.timers)
     }
 
     fn restored(&mut self, now: EventTime, ahead: &Ahead) -> Result<()> {
         self.watermark = now;
         self.ahead = ahead.clone();
-        let (timers, number) = (&mut self.timers, &mut self.n_timers_set);
-        self.open.each(|hash, key, sessions| {
-            for session in sessions {
-                *number += 1;
-                timers.push(Timer { time: session.timer, number: *number, hash, key: key.clone() });
-            }
-        })
+        Ok(())
     }
 }

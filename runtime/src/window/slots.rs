@@ -2,17 +2,30 @@
 //!
 //! Found by where they begin, held in numbered slots: the number stays valid while others come and go, so a
 //! hot path may remember it. A freed slot keeps its buffers for the next window of about the same size.
+//!
+//! Over a store, entries of any of them leave when there is no room for all ([`spilled`]). Whoever works on the entry of a
+//! key [fetches](Slots::fetch) it first; what is fired as a whole is read from there and stays there.
 
-use millstream_model::{Data, EventTime, Key, Result, hash_key};
+#[cfg(test)]
+mod over_a_store;
+mod spilled;
+
+pub(crate) use spilled::Reader;
+
+use millstream_model::{Data, EventTime, Key, Result, SnapshotKind, hash_key};
 use millstream_state::part::{Entries, Written};
 use millstream_state::schema::Shape;
 use millstream_state::snapshot::PartKind;
+use millstream_state::store::Space;
 use millstream_state::{DenseTable, Part};
+use spilled::Spilled;
 use std::collections::BTreeMap;
 use std::ops::{Bound, Index, IndexMut};
 
 /// More freed tables than this are given back to the allocator.
 const MAX_SPARE: usize = 4;
+/// So many entries are restored before it is looked whether there is room for more.
+const RESTORED_BEFORE_ROOM: usize = 256;
 /// A freed table with more room than this is kept only if it was a quarter full.
 const SMALL_TABLE: usize = 1024;
 
@@ -23,6 +36,7 @@ pub(crate) struct Slots<K, V> {
     spare: Vec<usize>,
     /// What was dropped before the running snapshot had written it.
     unwritten: Vec<DenseTable<K, V>>,
+    spilled: Option<Box<Spilled<K, V>>>,
 }
 
 impl<K, V> Default for Slots<K, V> {
@@ -32,6 +46,7 @@ impl<K, V> Default for Slots<K, V> {
             by_start: BTreeMap::new(),
             spare: Vec::new(),
             unwritten: Vec::new(),
+            spilled: None,
         }
     }
 }
@@ -65,6 +80,9 @@ impl<K, V> Slots<K, V> {
     /// Drops what begins at `start`.
     pub(crate) fn close(&mut self, start: EventTime) {
         let Some(slot) = self.by_start.remove(&start) else { return };
+        if let Some(spilled) = &mut self.spilled {
+            spilled.close(start);
+        }
         let table = &mut self.tables[slot];
         let oversized = table.capacity() > SMALL_TABLE && table.len() < table.capacity() / 4;
         if table.is_frozen() {
@@ -157,8 +175,11 @@ impl<K: Key, V: 'static, A: Data> Part for SlotsPart<'_, K, V, A> {
         Shape::of::<(EventTime, K, A)>()
     }
 
-    fn freeze(&mut self) {
+    fn freeze(&mut self, _: SnapshotKind) {
         let content = self.content;
+        if let Some(spilled) = &mut self.slots.spilled {
+            spilled.freeze();
+        }
         self.slots.unwritten.clear();
         for (&start, &slot) in &self.slots.by_start {
             self.slots.tables[slot].freeze_with(
@@ -169,6 +190,9 @@ impl<K: Key, V: 'static, A: Data> Part for SlotsPart<'_, K, V, A> {
     }
 
     fn write(&mut self, out: &mut Written, budget: usize) -> Result<bool> {
+        if let Some(spilled) = &mut self.slots.spilled {
+            spilled.write()?;
+        }
         while let Some(table) = self.slots.unwritten.last_mut() {
             if !table.write_slice(out, budget)? {
                 return Ok(false);
@@ -184,17 +208,38 @@ impl<K: Key, V: 'static, A: Data> Part for SlotsPart<'_, K, V, A> {
     }
 
     fn thaw(&mut self) {
+        if let Some(spilled) = &mut self.slots.spilled {
+            spilled.thaw();
+        }
         self.slots.unwritten.clear();
         self.slots.tables.iter_mut().for_each(DenseTable::unfreeze);
     }
 
+    fn can_attach(&self) -> bool {
+        true
+    }
+
+    fn attach(&mut self, space: Space, is_empty: bool) -> Result<()> {
+        let spilled = Spilled::new(space, is_empty, self.content, self.whole)?;
+        spilled.starts().for_each(|start| {
+            self.slots.open(start);
+        });
+        self.slots.spilled = Some(Box::new(spilled));
+        Ok(())
+    }
+
     fn restore(&mut self, entries: &Entries<'_>) -> Result<()> {
         entries.check_key::<K>(1)?;
+        let mut n_restored = 0;
         entries.each(|_, (start, key, content): (EventTime, K, A)| {
             let hash = hash_key(&key)?;
             if entries.assignment.owns(hash) {
                 let slot = self.slots.open(start);
                 self.slots[slot].append(hash, (key, (self.whole)(content)));
+                n_restored += 1;
+                if n_restored % RESTORED_BEFORE_ROOM == 0 {
+                    self.slots.make_room(0);
+                }
             }
             Ok(())
         })

@@ -1,14 +1,22 @@
 //! What makes a table the write-back cache of a store.
 //!
-//! The table holds live values as always; this remembers of each bucket whether its entry was changed since
-//! it was last written to the store (*dirty*), whether the barrier of the running checkpoint found it dirty
-//! (*due*: it is written as it was then before anything else happens to it), and whether it was used since
+//! The table holds live values as always; this remembers of each bucket whether its entry was changed since the last
+//! barrier (*dirty*), or before it and the store does not have that (*stale*), whether the barrier of the running checkpoint
+//! found it so (*due*: it is written as it was then before anything else happens to it), and whether it was used since
 //! the clock hand last came by. Values are encoded when they leave, and only then. While every entry that was
 //! ever in the table still is, a key that is not there is not looked for in the store either.
+//!
+//! What is due of a checkpoint goes where it costs least. A few changes go into the store: they are sorted, and written once
+//! more by each compaction, but the next checkpoint need not hold them again. When most of what the store does not have has
+//! changed since the last checkpoint, it will have changed again by the next: then it goes into the state file, in the order
+//! in which it lies, and stays *stale*. Measured with ten million counts of which nearly all change from one checkpoint to
+//! the next: 6.7 s into the store, 0.6 s into the file.
 
 use crate::codec;
+use crate::log::{EntryShape, Log};
+use crate::part::Written;
 use crate::store::{Change, Space};
-use millstream_model::{Data, Error, Key, Result};
+use millstream_model::{Data, Error, Key, Result, SnapshotKind};
 use std::collections::HashSet;
 
 /// So many entries are added before it is looked whether there is room for them.
@@ -21,7 +29,11 @@ pub(crate) struct Cache<K, V> {
     encode_value: fn(&V, &mut Vec<u8>) -> Result<()>,
     decode_value: fn(&[u8]) -> Result<V>,
     pub(crate) dirty: Bits,
+    pub(crate) stale: Bits,
     pub(crate) due: Bits,
+    /// Where what is due goes, if not into the store.
+    pub(crate) file: Option<Log>,
+    log_entry: fn(&K, &V, &mut Log),
     pub(crate) used: Bits,
     /// Where the clock hand stands, and where the writing of what is due does.
     pub(crate) hand: usize,
@@ -45,6 +57,22 @@ pub(crate) struct Cache<K, V> {
     scratch: Vec<u8>,
 }
 
+/// So many entries must have changed for a state file to be worth while.
+#[cfg(not(test))]
+const FILE_FROM: usize = 1 << 14;
+/// Few enough for both ways to be gone.
+#[cfg(test)]
+const FILE_FROM: usize = 8;
+/// A state file holds at most so many entries for each that has changed since the last.
+const FILE_AMPLIFIES: usize = 8;
+
+/// What is known of an entry.
+pub(crate) struct Mark {
+    dirty: bool,
+    stale: bool,
+    due: bool,
+}
+
 /// A bit per bucket.
 #[derive(Default)]
 pub(crate) struct Bits(Vec<u64>);
@@ -66,6 +94,17 @@ impl Bits {
         if let Some(w) = self.0.get_mut(i / 64) {
             *w &= !(1 << (i % 64));
         }
+    }
+    /// How many are set.
+    fn count(&self) -> usize {
+        self.0.iter().map(|word| word.count_ones() as usize).sum()
+    }
+    /// Sets all that are set in `other`.
+    fn add(&mut self, other: &Bits) {
+        if self.0.len() < other.0.len() {
+            self.0.resize(other.0.len(), 0);
+        }
+        self.0.iter_mut().zip(&other.0).for_each(|(word, other)| *word |= other);
     }
     /// The first that is set from `i` on.
     pub(crate) fn next(&self, i: usize) -> Option<usize> {
@@ -93,7 +132,10 @@ impl<K: Key, V: Data> Cache<K, V> {
             encode_value: |value, out| codec::encode(value, out),
             decode_value: |bytes| codec::decode_all(bytes),
             dirty: Bits::of(n_buckets),
+            stale: Bits::of(n_buckets),
             due: Bits::of(0),
+            file: None,
+            log_entry: |key, value, log| log.push(&(key, value)),
             used: Bits::of(n_buckets),
             hand: 0,
             cursor: 0,
@@ -133,6 +175,10 @@ impl<K, V> Cache<K, V> {
     pub(crate) fn preserve(&mut self, bucket: usize, hash: u64, key: &K, value: &V) {
         if self.due.get(bucket) {
             self.due.clear(bucket);
+            if let Some(file) = &mut self.file {
+                (self.log_entry)(key, value, file);
+                return;
+            }
             match self.change(hash, key, value) {
                 Ok(change) => self.preserved.push(change),
                 Err(e) => {
@@ -155,12 +201,32 @@ impl<K, V> Cache<K, V> {
         }
     }
 
-    /// The table has grown: these buckets are dirty, and these are due.
-    pub(crate) fn relocate(&mut self, n_buckets: usize, dirty: Vec<usize>, due: Vec<usize>) {
+    /// Whether the store does not have an entry as it is.
+    pub(crate) fn is_unstored(&self, bucket: usize) -> bool {
+        self.dirty.get(bucket) || self.stale.get(bucket)
+    }
+
+    /// Forgets that the store does not have an entry.
+    pub(crate) fn is_stored_or_gone(&mut self, bucket: usize) {
+        self.dirty.clear(bucket);
+        self.stale.clear(bucket);
+    }
+
+    /// What is known of a bucket's entry that is about to move.
+    pub(crate) fn mark(&self, bucket: usize) -> Mark {
+        let (dirty, stale) = (self.dirty.get(bucket), self.stale.get(bucket));
+        Mark { dirty, stale, due: self.due.get(bucket) }
+    }
+
+    /// The table has grown: what is known of the entries that are now in these buckets.
+    pub(crate) fn relocate(&mut self, n_buckets: usize, marks: Vec<(usize, Mark)>) {
         self.dirty = Bits::of(n_buckets);
-        dirty.into_iter().for_each(|bucket| self.dirty.set(bucket));
+        self.stale = Bits::of(n_buckets);
         self.due = Bits::of(n_buckets);
-        due.into_iter().for_each(|bucket| self.due.set(bucket));
+        for (bucket, Mark { dirty, stale, due }) in marks {
+            let bits = [(dirty, &mut self.dirty), (stale, &mut self.stale), (due, &mut self.due)];
+            bits.into_iter().filter(|(is, _)| *is).for_each(|(_, bits)| bits.set(bucket));
+        }
         self.used = Bits::of(n_buckets);
         (self.hand, self.cursor) = (0, 0);
     }
@@ -214,8 +280,16 @@ impl<K, V> Cache<K, V> {
     }
 
     /// Every write of what is due begins with what was deleted before the freeze.
-    pub(crate) fn freeze(&mut self, n_buckets: usize) {
-        self.due = std::mem::replace(&mut self.dirty, Bits::of(n_buckets));
+    pub(crate) fn freeze(&mut self, n_buckets: usize, kind: SnapshotKind, shape: EntryShape) {
+        let n_dirty = self.dirty.count();
+        // What an earlier checkpoint that was given up left behind is due of this one.
+        let left = std::mem::replace(&mut self.due, std::mem::take(&mut self.dirty));
+        self.dirty = Bits::of(n_buckets);
+        self.due.add(&left);
+        self.due.add(&std::mem::replace(&mut self.stale, Bits::of(n_buckets)));
+        // A savepoint holds all of the store, too, and must not hold anything twice.
+        let is_worth = n_dirty >= FILE_FROM && n_dirty * FILE_AMPLIFIES >= self.due.count();
+        self.file = (is_worth && !kind.is_savepoint()).then(|| Log::new(shape));
         self.due_deletes = self.deleted.iter().cloned().collect();
         self.preserved.clear();
         self.cursor = 0;
@@ -232,24 +306,39 @@ impl<K, V> Cache<K, V> {
         }
         self.due = Bits::of(0);
         // Written or not: the store never holds what is newer than the table.
+        self.file = None;
         self.preserved.clear();
         self.due_deletes.clear();
         self.is_freezing = false;
         self.space.store().release();
     }
 
-    /// Takes what was taken down and deleted before the freeze.
-    pub(crate) fn take_due(&mut self) -> Result<Vec<Change>> {
+    /// Takes what was taken down and deleted before the freeze; what was taken down for the state file goes to `out`.
+    pub(crate) fn take_due(&mut self, out: &mut Written) -> Result<Vec<Change>> {
         if let Some(e) = self.failure.take() {
             return Err(e);
         }
-        let mut changes = std::mem::take(&mut self.preserved);
-        for key in std::mem::take(&mut self.due_deletes) {
-            // Revived meanwhile: the store must not have it at the cut all the same.
-            self.deleted.remove(&key);
-            changes.push(Change { key, value: None });
+        if let Some(file) = &mut self.file {
+            file.hand_over(out)?;
         }
+        let mut changes = std::mem::take(&mut self.preserved);
+        // Also what was revived meanwhile: the store must not have it at the cut all the same.
+        let deleted = self.due_deletes.iter().map(|key| Change { key: key.clone(), value: None });
+        changes.extend(deleted);
         Ok(changes)
+    }
+
+    /// What was deleted before the freeze is out of the store.
+    pub(crate) fn has_deleted_due(&mut self) {
+        for key in self.due_deletes.drain(..) {
+            self.deleted.remove(&key);
+        }
+    }
+
+    /// Nothing was written of what was due from a bucket up to the cursor.
+    pub(crate) fn rewind(&mut self, first: usize) {
+        // More than was due, perhaps; and to write an entry once more than needed does no harm.
+        (first..self.cursor).for_each(|bucket| self.stale.set(bucket));
     }
 
     /// Takes keys that were deleted and may be told the store now.

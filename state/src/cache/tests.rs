@@ -4,10 +4,11 @@
 use crate::KeyedTable;
 use crate::lsm::model::ModelEngine;
 use crate::lsm::{Expiry, LsmFile, MemoryBudget};
-use crate::part::{Part, Written};
+use crate::part::{Entries, Part, Written};
+use crate::snapshot::Assignment;
 use crate::store::{Backend, Store};
-use millstream_model::hash_key;
 use millstream_model::job_graph::OperatorId;
+use millstream_model::{SnapshotKind, hash_key};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -112,43 +113,56 @@ impl World {
         let attempt = self.n_opened.fetch_add(1, Ordering::Relaxed);
         let store = self.backend.open(0, attempt, files, Expiry::never()).unwrap();
         let mut table = Table::default();
-        table.attach(store.space(ID, "part", 128), files.is_empty());
+        table.attach(store.space(ID, "part", 128), files.is_empty()).unwrap();
         (table, store)
     }
 }
 
-fn write(table: &mut Table, budget: usize) -> bool {
-    let mut written = Written::default();
-    let done = table.write(&mut written, budget).unwrap();
-    assert_eq!(written.n_entries, 0, "entries go into the store");
+fn write(table: &mut Table, file: &mut Written, budget: usize) -> bool {
+    let mut slice = Written::default();
+    let done = table.write(&mut slice, budget).unwrap();
+    file.append(&mut slice);
     done
 }
+
+/// Gives a restored table what the state file holds.
+fn fill(table: &mut Table, file: &Written) {
+    let assignment =
+        Assignment { subtask: 0, parallelism: 1, max_parallelism: 128, writer: 0, n_writers: 1 };
+    let shape = table.shape().unwrap();
+    let (bytes, assignment, shape) = (&file.bytes, &assignment, &shape);
+    table.restore(&Entries { bytes, assignment, shape, version: 0, first: 0 }).unwrap();
+}
+
+/// What a savepoint's entries in a tree are as well, so there must be none in a file.
+const SAVEPOINT: SnapshotKind = SnapshotKind::Savepoint;
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
 
     #[test]
     fn a_cut_holds_what_was_there_at_the_freeze(
-        rounds in vec((changes(800), changes(400), any::<bool>()), 1..4),
+        rounds in vec((changes(800), changes(400), any::<bool>(), any::<bool>()), 1..4),
         memory_bytes in 200..20_000usize,
     ) {
         let world = World::new(memory_bytes);
         let (mut table, mut store) = world.open(&[]);
         let mut model = Model::new();
-        for (before, after, goes_on) in rounds {
+        for (before, after, goes_on, is_savepoint) in rounds {
             before.into_iter().for_each(|change| apply(&mut table, change, &mut model));
             let frozen = model.clone();
-            table.freeze();
-            let mut done = false;
+            table.freeze(if is_savepoint { SAVEPOINT } else { SnapshotKind::Checkpoint });
+            let (mut file, mut done) = (Written::default(), false);
             for change in after {
                 apply(&mut table, change, &mut model);
                 if let Change::Write(budget) = change {
-                    done = done || write(&mut table, usize::from(budget));
+                    done = done || write(&mut table, &mut file, usize::from(budget));
                 }
             }
             while !done {
-                done = write(&mut table, 64);
+                done = write(&mut table, &mut file, 64);
             }
+            assert!(file.n_entries == 0 || !is_savepoint);
             let mut cut = store.cut().unwrap();
             // The task goes on while the cut is carried out.
             for key in 0..100 {
@@ -157,6 +171,7 @@ proptest! {
             }
             let files = cut.run().unwrap();
             let (mut restored, other) = world.open(&files);
+            fill(&mut restored, &file);
             assert_eq!(content(&mut restored), frozen);
             assert_eq!(content(&mut table), model);
             if goes_on {
@@ -173,23 +188,94 @@ proptest! {
         let (mut table, store) = world.open(&[]);
         let mut model = Model::new();
         before.into_iter().for_each(|change| apply(&mut table, change, &mut model));
-        table.freeze();
+        table.freeze(SnapshotKind::Checkpoint);
         for change in between {
             apply(&mut table, change, &mut model);
             if let Change::Write(budget) = change {
-                write(&mut table, usize::from(budget));
+                write(&mut table, &mut Written::default(), usize::from(budget));
             }
         }
         table.thaw();
         after.into_iter().for_each(|change| apply(&mut table, change, &mut model));
         let frozen = model.clone();
-        table.freeze();
-        while !write(&mut table, 128) {}
+        table.freeze(SnapshotKind::Checkpoint);
+        let mut file = Written::default();
+        while !write(&mut table, &mut file, 128) {}
         let files = store.cut().unwrap().run().unwrap();
         let (mut restored, _other) = world.open(&files);
+        fill(&mut restored, &file);
         assert_eq!(content(&mut restored), frozen);
         assert_eq!(content(&mut table), model);
     }
+}
+
+/// Changes a few hundred entries, some of which are gone again.
+fn change_some(table: &mut Table, turn: u32, model: &mut Model) {
+    for key in 0..N_KEYS {
+        apply(table, Change::Add(key, turn), model);
+        if u32::from(key) % 5 == turn {
+            apply(table, Change::Remove(key), model);
+        }
+    }
+}
+
+#[test]
+fn nothing_is_forgotten_of_a_checkpoint_that_could_not_be_written() {
+    for kind in [SnapshotKind::Checkpoint, SAVEPOINT] {
+        let world = World::new(4000);
+        let (mut table, store) = world.open(&[]);
+        let mut model = Model::new();
+        change_some(&mut table, 1, &mut model);
+        table.freeze(kind);
+        while !write(&mut table, &mut Written::default(), 64) {}
+        let mut unfinished = store.cut().unwrap();
+        change_some(&mut table, 2, &mut model);
+        // The tree takes nothing while it is cut.
+        table.freeze(kind);
+        let mut file = Written::default();
+        let error = table.write(&mut file, 64).unwrap_err().to_string();
+        assert!(error.contains("while a checkpoint was being taken"), "{error}");
+        table.thaw();
+        unfinished.run().unwrap();
+        change_some(&mut table, 3, &mut model);
+        // Frozen, and nobody ever said that it was given up.
+        table.freeze(kind);
+        write(&mut table, &mut Written::default(), 64);
+        change_some(&mut table, 4, &mut model);
+        table.freeze(kind);
+        let mut file = Written::default();
+        while !write(&mut table, &mut file, 64) {}
+        let files = store.cut().unwrap().run().unwrap();
+        let (mut restored, _other) = world.open(&files);
+        fill(&mut restored, &file);
+        assert_eq!(content(&mut restored), model);
+        assert_eq!(content(&mut table), model);
+    }
+}
+
+#[test]
+fn what_changes_all_the_time_goes_into_the_state_file() {
+    let world = World::new(1 << 20);
+    let (mut table, store) = world.open(&[]);
+    let mut model = Model::new();
+    let mut checkpoint = |table: &mut Table, keys: std::ops::Range<u16>, kind| {
+        keys.for_each(|key| apply(table, Change::Add(key, 1), &mut model));
+        table.freeze(kind);
+        let mut file = Written::default();
+        while !write(table, &mut file, 64) {}
+        let files = store.cut().unwrap().run().unwrap();
+        let (mut restored, _other) = world.open(&files);
+        let in_tree = content(&mut restored).len();
+        fill(&mut restored, &file);
+        assert_eq!(content(&mut restored), model);
+        (file.n_entries, in_tree)
+    };
+    assert_eq!(checkpoint(&mut table, 0..400, SnapshotKind::Checkpoint), (400, 0));
+    assert_eq!(checkpoint(&mut table, 0..100, SnapshotKind::Checkpoint), (400, 0));
+    // What has come to rest is written where it need not be written again.
+    assert_eq!(checkpoint(&mut table, 0..20, SnapshotKind::Checkpoint), (0, 400));
+    assert_eq!(checkpoint(&mut table, 0..20, SnapshotKind::Checkpoint), (20, 400));
+    assert_eq!(checkpoint(&mut table, 100..420, SAVEPOINT), (0, 420));
 }
 
 #[test]

@@ -13,7 +13,7 @@ use crate::{
 };
 use millstream_model::job_graph::OperatorId;
 use millstream_model::time::millis;
-use millstream_model::{Result, hash_key};
+use millstream_model::{Result, SnapshotKind, hash_key};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -166,7 +166,7 @@ impl Visitor for Carry<'_> {
         match self {
             Carry::Write(written, shape) => {
                 **shape = Some(part.shape()?);
-                part.freeze();
+                part.freeze(SnapshotKind::Checkpoint);
                 while !part.write(written, 64)? {}
                 Ok(())
             }
@@ -241,7 +241,7 @@ struct Attach<'a>(&'a Arc<Store>);
 
 impl Visitor for Attach<'_> {
     fn part(&mut self, name: &str, part: &mut dyn Part) -> Result<()> {
-        part.attach(self.0.space(ID, name, 128), true);
+        part.attach(self.0.space(ID, name, 128), true)?;
         Ok(())
     }
 }
@@ -262,7 +262,7 @@ struct Flush;
 
 impl Visitor for Flush {
     fn part(&mut self, _: &str, part: &mut dyn Part) -> Result<()> {
-        part.freeze();
+        part.freeze(SnapshotKind::Checkpoint);
         while !part.write(&mut Written::default(), 1 << 20)? {}
         Ok(())
     }

@@ -8,45 +8,76 @@ use crate::schema::Shape;
 use crate::snapshot::PartKind;
 use crate::store::{Change, Space};
 use crate::undo::Undo;
-use millstream_model::{Data, Key, Result, hash_key};
+use hashbrown::HashTable;
+use millstream_model::{Data, Key, Result, SnapshotKind, hash_key};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 impl<K: Key, V: Data> KeyedTable<K, V> {
-    /// Writes what is due of a checkpoint into the store; whether that is all.
-    fn write_due(&mut self, budget: usize) -> Result<bool> {
+    /// Writes what is due of a checkpoint, where it is to go; whether that is all.
+    fn write_due(&mut self, out: &mut Written, budget: usize) -> Result<bool> {
         let Some(Aside { cache: Some(cache), .. }) = self.aside.as_deref_mut() else {
             return Ok(true);
         };
         if !cache.is_freezing {
             return Ok(true);
         }
-        let mut changes = cache.take_due()?;
-        let mut n_bytes: usize = changes.iter().map(Change::n_bytes).sum();
+        let first = cache.cursor;
+        let written = Self::write_slice(&self.table, cache, out, budget);
+        if written.is_err() {
+            // The checkpoint is lost, and what could not be written is as unwritten as it was.
+            cache.rewind(first);
+        }
+        written
+    }
+
+    fn write_slice(
+        table: &HashTable<(K, V)>,
+        cache: &mut Cache<K, V>,
+        out: &mut Written,
+        budget: usize,
+    ) -> Result<bool> {
+        let mut changes = cache.take_due(out)?;
+        let mut n_bytes = out.bytes.len() + changes.iter().map(Change::n_bytes).sum::<usize>();
         while n_bytes < budget
             && let Some(bucket) = cache.due.next(cache.cursor)
         {
             cache.cursor = bucket + 1;
             cache.due.clear(bucket);
-            if let Some((key, value)) = self.table.get_bucket(bucket) {
-                let change = cache.change(hash_key(key)?, key, value)?;
-                n_bytes += change.n_bytes();
-                changes.push(change);
+            let Some((key, value)) = table.get_bucket(bucket) else { continue };
+            match &mut cache.file {
+                Some(file) => {
+                    file.push(&(key, value));
+                    cache.stale.set(bucket);
+                    n_bytes = out.bytes.len() + file.len();
+                }
+                None => {
+                    let change = cache.change(hash_key(key)?, key, value)?;
+                    n_bytes += change.n_bytes();
+                    changes.push(change);
+                }
             }
         }
         if !changes.is_empty() {
             cache.space().clone().write(&mut changes)?;
         }
+        if let Some(file) = &mut cache.file {
+            file.hand_over(out)?;
+        }
+        cache.has_deleted_due();
         let is_done = cache.due.next(cache.cursor).is_none();
-        cache.is_freezing = !is_done;
+        if is_done {
+            cache.is_freezing = false;
+            cache.file = None;
+        }
         Ok(is_done)
     }
 
-    /// Fixes what the next snapshot holds, in entries of this shape.
-    pub(crate) fn freeze_as(&mut self, shape: EntryShape) {
+    /// Fixes what the next snapshot, of this kind, holds: entries of this shape.
+    pub(crate) fn freeze_as(&mut self, kind: SnapshotKind, shape: EntryShape) {
         let n_buckets = self.table.num_buckets();
         let aside = self.aside.get_or_insert_with(|| Box::new(Aside { undo: None, cache: None }));
         match &mut aside.cache {
-            Some(cache) => cache.freeze(n_buckets),
+            Some(cache) => cache.freeze(n_buckets, kind, shape),
             None => {
                 let encode = |key: &K, value: &V, log: &mut Log| log.push(&(key, value));
                 aside.undo = Some(Undo::new(n_buckets, Log::new(shape), Box::new(encode)));
@@ -80,14 +111,14 @@ impl<K: Key, V: Data> Part for KeyedTable<K, V> {
         Shape::of::<(K, V)>()
     }
 
-    fn freeze(&mut self) {
-        self.freeze_as(Box::new(Shape::of::<(K, V)>));
+    fn freeze(&mut self, kind: SnapshotKind) {
+        self.freeze_as(kind, Box::new(Shape::of::<(K, V)>));
     }
 
     fn write(&mut self, out: &mut Written, budget: usize) -> Result<bool> {
         let Some(aside) = self.aside.as_deref_mut() else { return Ok(true) };
         if aside.cache.is_some() {
-            return self.write_due(budget);
+            return self.write_due(out, budget);
         }
         let Some(undo) = &mut aside.undo else { return Ok(true) };
         let table = &self.table;
@@ -111,9 +142,10 @@ impl<K: Key, V: Data> Part for KeyedTable<K, V> {
         true
     }
 
-    fn attach(&mut self, space: Space, is_empty: bool) {
+    fn attach(&mut self, space: Space, is_empty: bool) -> Result<()> {
         let cache = Cache::new(space, self.table.num_buckets(), is_empty);
         self.aside = Some(Box::new(Aside { undo: None, cache: Some(cache) }));
+        Ok(())
     }
 
     fn restore(&mut self, entries: &Entries<'_>) -> Result<()> {

@@ -1,72 +1,225 @@
-//! Windows and joins of far more keys than there is memory for: what lies in the store is found again when it is needed.
+//! Windows, joins and timers of far more keys than there is memory for: what lies in the store is found again when it is
+//! needed, also after failures.
 
 use super::Way;
+use super::recovery::{Failing, environment};
 use millstream::prelude::*;
+use std::sync::atomic::Ordering;
 
-const N_KEYS: u64 = 4_000;
+const N_KEYS: u64 = 2_000;
 /// Records of each key.
 const N_ROUNDS: u64 = 4;
+const N: u64 = N_KEYS * N_ROUNDS;
 
-/// Runs what `build` makes with all state in memory, and with room for a few of its keys; both give the same.
-fn gives_the_same_with_little_memory<T: Data + Ord + std::fmt::Debug>(
-    build: impl Fn(&Environment) -> DataStream<T>,
+const WAY: Way = Way { driver: "cooperative", batch_size: 64, parallelism: 2, chaining: true };
+const LITTLE: [(&str, &str); 2] = [("state-backend", "rocksdb"), ("state-memory", "16 KiB")];
+
+/// What a record takes downstream.
+const SLOWLY: std::time::Duration = std::time::Duration::from_micros(20);
+
+/// What a job reads.
+struct Records<'e> {
+    env: &'e Environment,
+    failing: Option<Failing>,
+}
+
+impl Records<'_> {
+    /// Numbers, one a millisecond; a few of them come too late.
+    fn numbers(&self, is_late: fn(u64) -> bool) -> DataStream<u64> {
+        let times = Watermarks::bounded(millis(1)).on(move |i: &u64| {
+            let time = *i as EventTime;
+            if is_late(*i) { time - N_KEYS as EventTime } else { time }
+        });
+        let numbers = Generator::new(N, |i| i);
+        match &self.failing {
+            None => self.env.source(numbers, times).parallelism(1),
+            Some(failing) => {
+                let numbers = self.env.source(numbers.rate(100_000), times).parallelism(1);
+                numbers.map_with(failing.clone()).parallelism(1)
+            }
+        }
+    }
+
+    /// In one subtask up to here: what is late must not depend on who is how fast.
+    fn keyed(&self, numbers: DataStream<u64>) -> KeyedStream<u64, (u64, u64)> {
+        numbers.map(|i| (i % N_KEYS, i)).parallelism(1).key_by(|r| r.0)
+    }
+
+    /// Every key comes again when all others have come.
+    fn rounds(&self) -> KeyedStream<u64, (u64, u64)> {
+        self.keyed(self.numbers(|_| false))
+    }
+
+    /// The same, and every seventh record is one round late.
+    fn late_rounds(&self) -> KeyedStream<u64, (u64, u64)> {
+        self.keyed(self.numbers(|i| i % 7 == 3))
+    }
+}
+
+/// Runs what `build` makes with all state in memory, with room for a few of its keys, and the same with failures: all give
+/// the same.
+fn gives_the_same_with_little_memory<T: Data + Ord + Clone + std::fmt::Debug>(
+    build: impl Fn(&Records<'_>) -> DataStream<T>,
 ) -> Vec<T> {
-    let way = Way { driver: "cooperative", batch_size: 64, parallelism: 2, chaining: true };
     let run = |settings: &[(&str, &str)]| {
-        let env = way.environment_with(settings);
-        let mut results = build(&env).execute_and_collect("job").unwrap();
+        let env = WAY.environment_with(settings);
+        let records = Records { env: &env, failing: None };
+        let mut results = build(&records).execute_and_collect("job").unwrap();
         results.sort();
         results
     };
     let plenty = run(&[]);
-    let little = run(&[("state-backend", "rocksdb"), ("state-memory", "16 KiB")]);
-    // Thousands of records do not help: the first difference does.
-    let difference = plenty.iter().zip(&little).find(|(a, b)| a != b);
-    assert!(difference.is_none() && plenty.len() == little.len(), "{difference:?}");
+    assert_same(&plenty, &run(&LITTLE));
+
+    let dir = tempfile::tempdir().unwrap();
+    // And with little room behind it and somebody slow there, so that windows stop while they fire.
+    let settings = [LITTLE[0], LITTLE[1], ("network-memory", "64 KiB")];
+    let env = environment(WAY, &dir.path().join("checkpoints"), &settings);
+    let failing = Failing::among(N, 3);
+    let records = Records { env: &env, failing: Some(failing.clone()) };
+    let log = dir.path().join("log");
+    let slowly = |record| {
+        let start = std::time::Instant::now();
+        while start.elapsed() < SLOWLY {
+            std::hint::spin_loop();
+        }
+        record
+    };
+    build(&records).rebalance().map(slowly).sink(LogSink::new(&log));
+    env.execute("failing").unwrap();
+    assert_eq!(failing.n_failed.load(Ordering::SeqCst), 3);
+    let mut results = Environment::local().read_log::<T>(&log).execute_and_collect("read").unwrap();
+    results.sort();
+    assert_same(&plenty, &results);
     plenty
 }
 
-/// Every key comes again when all others have come.
-fn rounds(env: &Environment) -> DataStream<(u64, u64)> {
-    let times = Watermarks::bounded(millis(1)).on(|(_, i): &(u64, u64)| *i as EventTime);
-    env.source(Generator::new(N_ROUNDS * N_KEYS, |i| (i % N_KEYS, i)), times)
+/// Thousands of records do not help: the first difference does.
+#[track_caller]
+fn assert_same<T: PartialEq + std::fmt::Debug>(expected: &[T], found: &[T]) {
+    let difference = expected.iter().zip(found).find(|(a, b)| a != b);
+    let lengths = (expected.len(), found.len());
+    assert!(difference.is_none() && lengths.0 == lengths.1, "{difference:?} {lengths:?}");
 }
 
 #[test]
 fn sessions() {
     let gap = millis(N_KEYS + 1);
-    let counts = gives_the_same_with_little_memory(|env| {
-        rounds(env).key_by(|r| r.0).window(Session::gap(gap)).count()
+    let counts = gives_the_same_with_little_memory(|records| {
+        records.rounds().window(Session::gap(gap)).count()
     });
     assert_eq!(counts.len() as u64, N_KEYS);
     assert!(counts.iter().all(|(_, _, n)| *n == N_ROUNDS));
+    let counts = gives_the_same_with_little_memory(|records| {
+        let sessions = records.late_rounds().window(Session::gap(millis(N_KEYS / 2)));
+        sessions.allowed_lateness(millis(N_KEYS * 2)).count()
+    });
+    assert!(counts.len() as u64 > N / 2);
 }
 
 #[test]
 fn windows_with_a_trigger_and_windows_of_so_many() {
-    let size = millis(N_ROUNDS * N_KEYS);
-    gives_the_same_with_little_memory(|env| {
-        let windows = rounds(env).key_by(|r| r.0).window(Tumbling::of(size));
+    let size = millis(N);
+    gives_the_same_with_little_memory(|records| {
+        let windows = records.rounds().window(Tumbling::of(size));
         windows.trigger(CountTrigger::of(3)).reduce(|a, b| (a.0, a.1 + b.1))
     });
-    let pairs = gives_the_same_with_little_memory(|env| {
-        rounds(env).key_by(|r| r.0).count_window(2).reduce(|a, b| (a.0, a.1 * 10_000 + b.1))
+    let pairs = gives_the_same_with_little_memory(|records| {
+        records.rounds().count_window(2).reduce(|a, b| (a.0, a.1 * 10_000 + b.1))
     });
-    assert_eq!(pairs.len() as u64, N_KEYS * N_ROUNDS / 2);
+    assert_eq!(pairs.len() as u64, N / 2);
+}
+
+#[test]
+fn windows_that_are_the_same_for_all_keys() {
+    let size = millis(2 * N_KEYS);
+    let counts = gives_the_same_with_little_memory(|records| {
+        records.rounds().window(Tumbling::of(size)).count()
+    });
+    assert_eq!(counts.len() as u64, N / 2);
+    assert!(counts.iter().all(|(_, _, n)| *n == 2));
+    // Some fire again because of records that are late.
+    let last = gives_the_same_with_little_memory(|records| {
+        let windows = records.late_rounds().window(Tumbling::of(size));
+        windows.allowed_lateness(millis(N_KEYS)).reduce(|a, b| (a.0, a.1 * 7 + b.1))
+    });
+    assert!(last.len() as u64 > N / 2);
+}
+
+#[test]
+fn windows_that_overlap() {
+    let (size, slide) = (millis(2 * N_KEYS), millis(N_KEYS / 2));
+    for lateness in [millis(0), millis(N_KEYS)] {
+        let windows = |records: &Records<'_>| {
+            let windows = records.late_rounds().window(Sliding::of(size, slide));
+            windows.allowed_lateness(lateness)
+        };
+        // With an inverse, without one, and without a way to merge.
+        gives_the_same_with_little_memory(|records| windows(records).count());
+        gives_the_same_with_little_memory(|records| windows(records).max(|r| r.1));
+        gives_the_same_with_little_memory(|records| {
+            windows(records).reduce(|a, b| (a.0, a.1 * 7 + b.1))
+        });
+    }
 }
 
 #[test]
 fn joins() {
     let reach = N_KEYS as i64;
-    let pairs = gives_the_same_with_little_memory(|env| {
-        let (left, right) = (rounds(env).key_by(|r| r.0), rounds(env).key_by(|r| r.0));
-        left.interval_join(right, -reach, reach).apply(|l, r| (l.0, l.1, r.1))
+    let pairs = gives_the_same_with_little_memory(|records| {
+        let joined = records.rounds().interval_join(records.rounds(), -reach, reach);
+        joined.apply(|l, r| (l.0, l.1, r.1))
     });
     // Each with itself, and with those before and after it.
     assert_eq!(pairs.len() as u64, N_KEYS * (3 * N_ROUNDS - 2));
-    let versions = gives_the_same_with_little_memory(|env| {
-        let (left, right) = (rounds(env).key_by(|r| r.0), rounds(env).key_by(|r| r.0));
-        left.temporal_join(right).apply(|l, r| (l, r.copied()))
+    let versions = gives_the_same_with_little_memory(|records| {
+        records.rounds().temporal_join(records.rounds()).apply(|l, r| (l, r.copied()))
     });
     assert!(versions.iter().all(|(l, r)| *r == Some(*l)));
+}
+
+/// Calls back some rounds after each record, but for every fifth key only after its last.
+#[derive(Clone)]
+struct CallsBack;
+
+const LAST: ValueState<EventTime> = ValueState::new("last");
+
+impl KeyedProcessFunction<u64, (u64, u64)> for CallsBack {
+    type Out = (u64, EventTime);
+    const STATES: StateSet<u64> = states![LAST];
+
+    fn process(
+        &mut self,
+        (key, _): (u64, u64),
+        ctx: &mut KeyedContext<'_, u64>,
+        _: &mut Collector<'_, Self::Out>,
+    ) -> Result<()> {
+        let at = ctx.timestamp() + (N_KEYS * (1 + key % 3)) as EventTime;
+        let mut last = ctx.state(&LAST);
+        if let Some(last) = last.get().filter(|_| key % 5 == 0) {
+            ctx.timers().delete(*last);
+        }
+        last.set(at);
+        ctx.timers().at(at);
+        ctx.timers().at(at);
+        Ok(())
+    }
+
+    fn on_timer(
+        &mut self,
+        timer: Timer,
+        ctx: &mut KeyedContext<'_, u64>,
+        out: &mut Collector<'_, Self::Out>,
+    ) -> Result<()> {
+        out.emit((*ctx.key(), timer.time));
+        Ok(())
+    }
+}
+
+#[test]
+fn timers() {
+    let calls = gives_the_same_with_little_memory(|records| records.rounds().process(CallsBack));
+    // The next record of a key comes before the watermark reaches what the one before it has set.
+    let n_called = |key: u64| if key.is_multiple_of(5) { 1 } else { N_ROUNDS };
+    assert_eq!(calls.len() as u64, (0..N_KEYS).map(n_called).sum::<u64>());
 }

@@ -53,7 +53,12 @@ pub(super) struct Failing {
 
 impl Failing {
     pub(super) fn new(n_failures: u64) -> Self {
-        let every = N / (n_failures + 1);
+        Failing::among(N, n_failures)
+    }
+
+    /// Among so many records.
+    pub(super) fn among(n: u64, n_failures: u64) -> Self {
+        let every = n / (n_failures + 1);
         Failing { every, n_failures, n_seen: Arc::default(), n_failed: Arc::default() }
     }
 }

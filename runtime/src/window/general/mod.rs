@@ -18,6 +18,7 @@ use crate::context::OperatorContext;
 use crate::function::TimeDomain;
 use crate::watermark::Ahead;
 use millstream_model::{Data, EventTime, Key, MAX_TIME, MIN_TIME, Result};
+use millstream_state::timers::Due;
 use millstream_state::{KeyedTable, Visitor};
 use open::{Moment, Open, Owner, Timers};
 use smallvec::SmallVec;
@@ -176,7 +177,7 @@ where
     fn on_timer(
         &mut self,
         domain: TimeDomain,
-        (time, hash, key, window): (EventTime, u64, K, TimeWindow),
+        Due { time, hash, key, note: window }: Due<K, TimeWindow>,
     ) -> Result<()> {
         let moment = self.moment(hash);
         let (rules, timers) = (&self.rules, &mut self.timers);
@@ -324,17 +325,13 @@ where
     }
 
     fn parts(&mut self, visitor: &mut dyn Visitor) -> Result<()> {
-        visitor.part("windows", &mut self.open)
+        visitor.part("windows", &mut self.open)?;
+        self.timers.parts(visitor)
     }
 
     fn restored(&mut self, watermark: EventTime, ahead: &Ahead) -> Result<()> {
         self.ahead = ahead.clone();
         self.firings.observe(watermark);
-        let timers = &mut self.timers;
-        self.open.each(|hash, key, windows| {
-            let owner = Owner { key, hash };
-            windows.iter().for_each(|open| timers.restore(&owner, open));
-        })?;
         self.request_tick();
         Ok(())
     }

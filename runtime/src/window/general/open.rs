@@ -6,8 +6,9 @@ use super::super::evictor::{Eviction, WindowElements};
 use super::super::time_window::TimeWindow;
 use super::super::trigger::{BoxedState, BoxedTrigger, TriggerContext};
 use crate::function::TimeDomain;
-use millstream_model::{EventTime, Key};
-use millstream_state::TimerQueue;
+use millstream_model::{EventTime, Key, Result};
+use millstream_state::timers::Due;
+use millstream_state::{TimerQueue, Visitor};
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
@@ -51,8 +52,8 @@ impl<T, A> Held<T, A> {
 
 /// The timers of all windows.
 pub(super) struct Timers<K> {
-    event: TimerQueue<(K, TimeWindow)>,
-    processing: TimerQueue<(K, TimeWindow)>,
+    event: TimerQueue<K, TimeWindow>,
+    processing: TimerQueue<K, TimeWindow>,
     /// The input has ended: nobody waits for the machine's clock any more.
     pub(super) ended: bool,
     /// What a trigger has just set and deleted.
@@ -80,15 +81,17 @@ pub(super) struct Owner<'a, K> {
 }
 
 impl<K: Key> Timers<K> {
-    fn queue(&mut self, domain: TimeDomain) -> &mut TimerQueue<(K, TimeWindow)> {
+    fn queue(&mut self, domain: TimeDomain) -> &mut TimerQueue<K, TimeWindow> {
         match domain {
             TimeDomain::EventTime => &mut self.event,
             TimeDomain::ProcessingTime => &mut self.processing,
         }
     }
 
-    fn hash(hash: u64, window: TimeWindow) -> u64 {
-        hash ^ (window.start as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15)
+    /// Shows them as parts of the operator's state.
+    pub(super) fn parts(&mut self, visitor: &mut dyn Visitor) -> Result<()> {
+        visitor.part("timers/event", &mut self.event)?;
+        visitor.part("timers/processing", &mut self.processing)
     }
 
     /// Sets a timer unless it is set already.
@@ -102,8 +105,7 @@ impl<K: Key> Timers<K> {
         let ended = self.ended && domain == TimeDomain::ProcessingTime;
         if !ended && !open.timers.contains(&(domain, time)) {
             open.timers.push((domain, time));
-            let timer = (owner.key.clone(), open.window);
-            self.queue(domain).set(time, Self::hash(owner.hash, open.window), &timer);
+            self.queue(domain).set(time, owner.hash, owner.key, &open.window);
         }
     }
 
@@ -116,8 +118,7 @@ impl<K: Key> Timers<K> {
     ) {
         if let Some(at) = open.timers.iter().position(|t| *t == (domain, time)) {
             open.timers.swap_remove(at);
-            let timer = (owner.key.clone(), open.window);
-            self.queue(domain).delete(time, Self::hash(owner.hash, open.window), &timer);
+            self.queue(domain).delete(time, owner.hash, owner.key, &open.window);
         }
     }
 
@@ -151,23 +152,13 @@ impl<K: Key> Timers<K> {
         answer
     }
 
-    /// Takes out the next timer of a clock that shows `now`: time, hash of the key, key, window.
+    /// Takes out the next timer of a clock that shows `now`.
     pub(super) fn pop_due(
         &mut self,
         domain: TimeDomain,
         now: EventTime,
-    ) -> Option<(EventTime, u64, K, TimeWindow)> {
-        let (time, hash, (key, window)) = self.queue(domain).pop_due(now)?;
-        // The window was mixed into the hash; mixing it in again takes it out.
-        Some((time, Self::hash(hash, window), key, window))
-    }
-
-    /// Sets the timers of a window that was restored.
-    pub(super) fn restore<T, A>(&mut self, owner: &Owner<'_, K>, open: &Open<T, A>) {
-        let hash = Self::hash(owner.hash, open.window);
-        for &(domain, time) in &open.timers {
-            self.queue(domain).set(time, hash, &(owner.key.clone(), open.window));
-        }
+    ) -> Option<Due<K, TimeWindow>> {
+        self.queue(domain).pop_due(now)
     }
 
     /// When the next processing-time timer goes off.

@@ -8,7 +8,11 @@
 //!
 //! A late record goes into a slice that may have been merged already; then the totals are amended. Windows
 //! in which nothing happened are jumped over, however many they are.
+//!
+//! Totals are as large as the window. When the slices do not fit into memory they would not either, so as long as some of a
+//! slice lies in a store there are none: a window is summed up when it fires, a key group at a time ([`anew`]).
 
+mod anew;
 pub(super) mod running;
 pub(super) mod stacks;
 mod sums;
@@ -22,6 +26,7 @@ use super::slots::Slots;
 use crate::chain::{Output, Step};
 use crate::context::OperatorContext;
 use crate::watermark::Ahead;
+use anew::Anew;
 use millstream_model::{EventTime, Key, MAX_TIME, MIN_TIME, Result};
 use millstream_state::{Aggregate, DenseTable, Visitor};
 use std::marker::PhantomData;
@@ -82,8 +87,12 @@ pub(super) trait Totals<K, Acc>: Default + Send {
         slices: &mut Slots<K, Self::Part>,
         late: Amendment<'_, K, Acc>,
     );
+    /// How many keys are in the window.
+    fn n_keys(&self) -> usize;
     /// Whether no key is in the window.
-    fn is_empty(&self) -> bool;
+    fn is_empty(&self) -> bool {
+        self.n_keys() == 0
+    }
     /// The total of the key at a position, and the hash of that key.
     fn total(&mut self, merge: &impl Merge<Acc>, at: usize) -> Option<(u64, &K, &Acc)>;
     /// Forgets everything.
@@ -114,8 +123,12 @@ pub(super) struct Sliced<K, T, A: Aggregate<T>, D: Totals<K, A::Acc>, E, S> {
     next_end: EventTime,
     /// The slices of that window that begin before this are in the totals.
     entered_to: EventTime,
-    /// How many keys of that window have been dealt with, while it is being fired.
+    /// How many keys of that window have been dealt with, while it is being fired from the totals.
     firing: Option<usize>,
+    /// That window, while it is being summed up and fired.
+    summing: Option<Anew<K, A::Acc, D::Part>>,
+    /// Whether windows are summed up when they fire: the totals are empty.
+    is_anew: bool,
     watermark: EventTime,
     ahead: Ahead,
     /// Before this nothing fires and nothing is dropped.
@@ -162,6 +175,8 @@ where
             next_end: MIN_TIME,
             entered_to: MIN_TIME,
             firing: None,
+            summing: None,
+            is_anew: false,
             watermark: MIN_TIME,
             ahead: Ahead::default(),
             due: MAX_TIME,
@@ -211,8 +226,9 @@ where
         if last_end > self.watermark.saturating_add(1) {
             self.due = self.due.min(first_end.max(self.next_end).saturating_sub(1));
         }
+        self.slices.fetch(slice.start, slot, hash, || self.selector.key(&value));
         if first_end.saturating_sub(1) > now {
-            if self.ahead.is_empty() {
+            if self.ahead.is_empty() && !self.is_anew {
                 let (due, end) = (first_end.saturating_sub(1), slice.end);
                 self.current = Current { start: slice.start, end, due, slot };
             }
@@ -247,9 +263,16 @@ where
             .filter(|w| passed(w.end) && self.dropped_at(w.end) > now)
             .collect();
         let (Some(first), Some(last)) = (windows.first(), windows.last()) else { return };
+        let range = || (Included(first.start), Excluded(last.end));
+        if self.slices.any_spilled() {
+            let slices: Vec<_> = self.slices.range(range().0, range().1).collect();
+            for (start, slot) in slices {
+                self.slices.fetch(start, slot, hash, || key.clone());
+            }
+        }
         let parts: Vec<_> = self
             .slices
-            .range(Included(first.start), Excluded(last.end))
+            .range(range().0, range().1)
             .filter_map(|(start, slot)| {
                 Some((start, D::acc(self.slices[slot].get(hash, |k| *k == key)?)))
             })
@@ -284,6 +307,10 @@ where
     fn enter_up_to(&mut self, end: EventTime) {
         self.next_end = end;
         let from = self.entered_to.max(self.window_start());
+        if self.is_anew {
+            self.entered_to = from;
+            return;
+        }
         for (_, slot) in self.slices.range(Included(from), Excluded(end)) {
             self.totals.enter(&self.merger, &self.slices[slot]);
         }
@@ -301,6 +328,9 @@ where
             return Ok(());
         };
         self.next_end = next_end;
+        if self.is_anew {
+            return Ok(());
+        }
         let (to, entered_to) = (self.window_start(), self.entered_to);
         let mut leaving = Included(from);
         while let Some((start, _)) = self.slices.first_in(leaving, Excluded(to)) {
@@ -308,6 +338,48 @@ where
             leaving = Excluded(start);
         }
         Ok(())
+    }
+
+    /// Begins to fire the window whose slices have entered.
+    fn fire_next(&mut self, out: &mut Output<E::Out>) -> Result<Step> {
+        if !self.is_anew {
+            return self.fire(0, out);
+        }
+        let window = Included(self.window_start())..Excluded(self.next_end);
+        self.summing = Some(Anew::new(&self.slices, window));
+        self.sum_up(out)
+    }
+
+    /// Fires the window that is being fired, from where it stopped; `None` if there is none.
+    fn fire_on(&mut self, out: &mut Output<E::Out>) -> Result<Option<Step>> {
+        match self.firing {
+            Some(at) => self.fire(at, out).map(Some),
+            None if self.summing.is_some() => self.sum_up(out).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Sums up what is left of a window and fires it.
+    fn sum_up(&mut self, out: &mut Output<E::Out>) -> Result<Step> {
+        let window = self.grid.window(self.window_start());
+        let Some(summing) = &mut self.summing else { return Ok(Step::Done) };
+        while let Some((hash, key, acc)) = summing.total(&self.slices, &self.merger, D::acc) {
+            let has_fired = self.ahead.has_passed(hash, window.max_timestamp());
+            if !has_fired && self.firings.fire(key, acc, window, out)? == Step::Yield {
+                return Ok(Step::Yield);
+            }
+            summing.pass();
+        }
+        self.summing = None;
+        Ok(Step::Done)
+    }
+
+    /// From now on windows are summed up when they fire.
+    fn sum_up_from_now_on(&mut self) {
+        self.is_anew = true;
+        self.totals = D::default();
+        self.entered_to = MIN_TIME;
+        self.current = NO_SLICE;
     }
 
     fn fire(&mut self, mut at: usize, out: &mut Output<E::Out>) -> Result<Step> {
@@ -351,6 +423,18 @@ where
         self.insert_elsewhere(value, time, hash)
     }
 
+    fn settle(&mut self) {
+        // A window that is being fired must stay where it is read.
+        if self.firing.is_some() || self.summing.is_some() {
+            return;
+        }
+        let total_bytes = size_of::<millstream_state::dense::Entry<K, A::Acc>>();
+        self.slices.make_room(self.totals.n_keys() * total_bytes);
+        if !self.is_anew && self.slices.any_spilled() {
+            self.sum_up_from_now_on();
+        }
+    }
+
     #[inline]
     fn has_refirings(&self) -> bool {
         self.firings.has_pending()
@@ -371,17 +455,17 @@ where
             return Ok(Step::Done);
         }
         loop {
-            let at = match self.firing {
-                Some(at) => at,
+            let step = match self.fire_on(out)? {
+                Some(step) => step,
                 None => match self.next_window() {
                     Some(end) if end.saturating_sub(1) <= now => {
                         self.enter_up_to(end);
-                        0
+                        self.fire_next(out)?
                     }
                     _ => break,
                 },
             };
-            if self.fire(at, out)? == Step::Yield {
+            if step == Step::Yield {
                 return Ok(Step::Yield);
             }
             self.leave_fired()?;
@@ -394,6 +478,7 @@ where
         if self.current.due <= now {
             self.current = NO_SLICE;
         }
+        self.is_anew &= self.slices.any_spilled();
         self.skip_passed();
         let next = self.next_window().map(|end| end.saturating_sub(1));
         let drop = self.slices.first().map(|start| self.slice_dropped_at(start));
@@ -417,6 +502,7 @@ where
     fn restored(&mut self, now: EventTime, ahead: &Ahead) -> Result<()> {
         self.watermark = now;
         self.ahead = ahead.clone();
+        self.is_anew = self.slices.any_spilled();
         self.skip_passed();
         let next = self.next_window().map(|end| end.saturating_sub(1));
         let drop = self.slices.first().map(|start| self.slice_dropped_at(start));

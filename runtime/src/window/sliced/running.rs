@@ -114,8 +114,8 @@ impl<K: Key, Acc: Clone + Send + 'static> Totals<K, Acc> for Running<K, Acc> {
         self.add(merge, hash, key, acc, u32::from(new));
     }
 
-    fn is_empty(&self) -> bool {
-        self.table.is_empty()
+    fn n_keys(&self) -> usize {
+        self.table.len()
     }
 
     #[inline]

@@ -189,8 +189,8 @@ impl<K: Key, Acc: Clone + Send + 'static> Totals<K, Acc> for Stacks<K, Acc> {
         self.add_to_back(merge, hash, key, acc);
     }
 
-    fn is_empty(&self) -> bool {
-        self.table.is_empty()
+    fn n_keys(&self) -> usize {
+        self.table.len()
     }
 
     #[inline]
@@ -210,5 +210,7 @@ impl<K: Key, Acc: Clone + Send + 'static> Totals<K, Acc> for Stacks<K, Acc> {
 
     fn clear(&mut self) {
         self.table.clear();
+        // Whatever enters from now on is the back, also if it was in the front before.
+        self.back_from = MIN_TIME;
     }
 }
