@@ -8,6 +8,7 @@
 pub mod aggregate;
 mod cache;
 pub mod codec;
+pub mod copies;
 pub mod dense;
 pub mod described;
 pub mod descriptor;

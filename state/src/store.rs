@@ -5,6 +5,7 @@
 //! there at the freeze, and nothing else; what became dirty since stays in memory for so long.
 
 use crate::codec;
+use crate::copies::LocalCopies;
 use crate::lsm::{
     Cut, Expiry, Lsm, LsmEngine, LsmFile, MemoryBudget, Op, Open, Share, end_of_prefix,
 };
@@ -31,6 +32,8 @@ pub struct Backend {
     pub dir: PathBuf,
     /// A name that no other run of this job has; files of its trees bear it.
     pub run: String,
+    /// What of checkpoints is still here.
+    pub copies: Arc<LocalCopies>,
 }
 
 /// See the module's text.
@@ -49,6 +52,17 @@ pub struct Store {
 }
 
 impl Backend {
+    /// Over trees that live in a folder.
+    pub fn new(
+        engine: Arc<dyn LsmEngine>,
+        budget: Arc<MemoryBudget>,
+        dir: PathBuf,
+        run: String,
+    ) -> Self {
+        let copies = Arc::new(LocalCopies::new(dir.join("copies")));
+        Backend { engine, budget, dir, run, copies }
+    }
+
     /// Opens the store of a task: empty, or with the files of a checkpoint. Compaction drops what has expired.
     ///
     /// # Errors

@@ -35,5 +35,5 @@ pub(crate) fn open(config: &Config) -> Result<Option<Backend>> {
     let run = format!("{:x}-{:x}-{number}", since_epoch.as_micros(), std::process::id());
     let dir = config.state_dir.clone().unwrap_or_else(std::env::temp_dir);
     let dir = dir.join(format!("millstream-{run}"));
-    Ok(Some(Backend { engine: Arc::new(engine), budget, dir, run }))
+    Ok(Some(Backend::new(Arc::new(engine), budget, dir, run)))
 }

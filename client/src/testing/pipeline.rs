@@ -235,11 +235,10 @@ impl Drop for Pipeline {
 /// Trees that are modelled in memory, beneath caches that hold next to nothing.
 fn modelled() -> Backend {
     static N_OPENED: AtomicU64 = AtomicU64::new(0);
-    Backend {
-        engine: Arc::new(ModelEngine::new(MODEL_MEMTABLE)),
-        budget: MemoryBudget::new(MODEL_MEMORY),
-        // Nothing is ever there.
-        dir: Path::new("harness-trees").to_owned(),
-        run: format!("harness-{}", N_OPENED.fetch_add(1, Ordering::Relaxed)),
-    }
+    Backend::new(
+        Arc::new(ModelEngine::new(MODEL_MEMTABLE)),
+        MemoryBudget::new(MODEL_MEMORY),
+        Path::new("harness-trees").to_owned(),
+        format!("harness-{}", N_OPENED.fetch_add(1, Ordering::Relaxed)),
+    )
 }

@@ -128,7 +128,7 @@ impl Dispatcher {
     }
 
     fn find(&mut self, record: JobRecord, effects: &mut Vec<Effect>) {
-        let JobRecord { job, attempt, outcome } = record;
+        let JobRecord { job, attempt, outcome, .. } = record;
         let stage = match outcome {
             Some(outcome) => Stage::Over(Arc::new(outcome)),
             None => {

@@ -41,7 +41,7 @@ fn input(now_ms: u64, command: &str) -> Input {
                 placement: Vec::new(),
             });
             let outcome = number.filter(|_| is_over).map(|at_ms| outcome(1, i64::from(at_ms)));
-            Input::Found(JobRecord { job: Arc::new(job), attempt, outcome })
+            Input::Found(JobRecord { job: Arc::new(job), attempt, outcome, detail: None })
         }
         other => panic!("unknown command {other}"),
     }

@@ -81,11 +81,16 @@ impl JobManager {
         let (records, found) = JobRecords::open(Arc::new(store), epoch)?;
         let programs = ProgramStore::open(&config.dir.join("programs"), config.programs())?;
         let (inbox, events) = unbounded();
-        for record in found {
+        let mut details = Vec::new();
+        for mut record in found {
+            details.extend(record.detail.take());
             // Its other end is `events`.
             let _ = inbox.send(Event::Found(Box::new(record)));
         }
         let shared = Arc::new(Shared::new(config, inbox, records, programs));
+        for detail in details {
+            shared.remember(*detail);
+        }
         let desk = Desk::new(shared.clone(), rest_address);
         let (writes, to_write) = unbounded();
         let writer = start_writer(shared.clone(), to_write)?;

@@ -105,7 +105,8 @@ pub(super) fn start_writer(shared: Arc<Shared>, writes: Receiver<Write>) -> Resu
                 }
                 Write::Outcome(outcome) => {
                     let id = outcome.overview.id;
-                    let result = shared.stored(shared.records.ended(&outcome));
+                    let result = shared
+                        .stored(shared.records.ended(&outcome, shared.remembered(id).as_deref()));
                     if let Err(error) = &result {
                         tracing::warn!(job = %id, %error, "the end of a job could not be stored; it is tried again");
                     }

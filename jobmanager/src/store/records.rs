@@ -7,7 +7,7 @@
 use super::{Key, MetadataStore, StoreError};
 use crate::job::link::AttemptRecord;
 use millstream_model::{Error, LeaderEpoch, Result};
-use millstream_proto::message::{JobId, Outcome, Submission};
+use millstream_proto::message::{JobDetail, JobId, Outcome, Submission};
 use millstream_state::codec;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -34,7 +34,16 @@ pub struct JobRecord {
     pub attempt: Option<AttemptRecord>,
     /// How it ended, if it has.
     pub outcome: Option<Outcome>,
+    /// What was known of it then.
+    pub detail: Option<Box<JobDetail>>,
 }
+
+/// The number of the form in which records are written. One of another form is refused, because what it says could be
+/// something else.
+const VERSION: u8 = 1;
+
+/// How a job ended, and what was known of it then: its checkpoints and failures.
+type Ended = (Outcome, Option<Box<JobDetail>>);
 
 /// One leader's access to the records.
 pub struct JobRecords {
@@ -61,14 +70,21 @@ impl JobRecords {
         for key in submissions {
             if let Some(job) = records.read::<SubmittedJob>(key)? {
                 let id = job.id;
-                jobs.insert(id, JobRecord { job: Arc::new(job), attempt: None, outcome: None });
+                jobs.insert(
+                    id,
+                    JobRecord { job: Arc::new(job), attempt: None, outcome: None, detail: None },
+                );
             }
         }
         for key in others {
             let (Key::Submission(id) | Key::Attempt(id) | Key::Outcome(id)) = key;
             match (key, jobs.get_mut(&id)) {
                 (Key::Attempt(_), Some(job)) => job.attempt = records.read(key)?,
-                (Key::Outcome(_), Some(job)) => job.outcome = records.read(key)?,
+                (Key::Outcome(_), Some(job)) => {
+                    if let Some((outcome, detail)) = records.read::<Ended>(key)? {
+                        (job.outcome, job.detail) = (Some(outcome), detail);
+                    }
+                }
                 // What remains of a job that was being forgotten.
                 _ => records.remove(key)?,
             }
@@ -99,12 +115,12 @@ impl JobRecords {
         self.write(Key::Attempt(job), attempt)
     }
 
-    /// Records how a job ended.
+    /// Records how a job ended, and what was known of it then.
     ///
     /// # Errors
     /// See [`StoreError`].
-    pub fn ended(&self, outcome: &Outcome) -> Result<(), StoreError> {
-        self.write(Key::Outcome(outcome.overview.id), outcome)
+    pub fn ended(&self, outcome: &Outcome, detail: Option<&JobDetail>) -> Result<(), StoreError> {
+        self.write(Key::Outcome(outcome.overview.id), &(outcome, detail))
     }
 
     /// Removes all records of a job.
@@ -123,19 +139,25 @@ impl JobRecords {
             let message = format!("the record `{key}` cannot be read: {cause}");
             StoreError::Failed(Error::external(message).finally())
         };
-        let value = match stored.bytes.split_first() {
-            Some((&codec::FORMAT, bytes)) => {
+        let value = match &*stored.bytes {
+            [codec::FORMAT, VERSION, bytes @ ..] => {
                 codec::decode_all(bytes).map_err(|e| damaged(&e.message()))?
             }
-            Some((format, _)) => return Err(damaged(&format_args!("codec {format} is unknown"))),
-            None => return Err(damaged(&"it is empty")),
+            [codec::FORMAT, version, ..] => {
+                let other = "it was written by another release";
+                return Err(damaged(&format_args!(
+                    "{other} (form {version}; this one has {VERSION})"
+                )));
+            }
+            [format, ..] => return Err(damaged(&format_args!("codec {format} is unknown"))),
+            [] => return Err(damaged(&"it is empty")),
         };
         self.know(key, Some(stored.version));
         Ok(Some(value))
     }
 
     fn write<T: Serialize>(&self, key: Key, value: &T) -> Result<(), StoreError> {
-        let mut bytes = vec![codec::FORMAT];
+        let mut bytes = vec![codec::FORMAT, VERSION];
         codec::encode(value, &mut bytes).map_err(StoreError::Failed)?;
         let replaces = self.version(key)?;
         // Unless it succeeds, the store is asked again the next time.

@@ -78,7 +78,7 @@ fn the_next_leader_finds_what_the_last_one_wrote() {
         }
         records.attempted(JobId(1), &attempt(0)).unwrap();
         records.attempted(JobId(1), &attempt(1)).unwrap();
-        records.ended(&samples::outcome(JobId(2))).unwrap();
+        records.ended(&samples::outcome(JobId(2)), None).unwrap();
         records.forget(JobId(3)).unwrap();
         records.forget(JobId(3)).unwrap();
 
@@ -102,7 +102,7 @@ fn what_remains_of_a_forgotten_job_is_swept() {
         let (records, _) = JobRecords::open(store.clone(), FIRST).unwrap();
         // A crash after the first of three removals.
         records.attempted(JobId(1), &attempt(0)).unwrap();
-        records.ended(&samples::outcome(JobId(1))).unwrap();
+        records.ended(&samples::outcome(JobId(1)), None).unwrap();
         let (_, found) = JobRecords::open(store.clone(), SECOND).unwrap();
         assert!(found.is_empty());
         assert!(store.keys().unwrap().is_empty());
@@ -128,7 +128,7 @@ fn damage_is_an_error_that_names_the_file() {
     };
     let records = open(FIRST).unwrap();
     records.submitted(&samples::submitted(JobId(1), 5)).unwrap();
-    records.ended(&samples::outcome(JobId(1))).unwrap();
+    records.ended(&samples::outcome(JobId(1)), None).unwrap();
     let mut n_damaged = 0;
     for path in files(dir.path()).iter().filter(|path| !path.ends_with("lock")) {
         let whole = std::fs::read(path).unwrap();

@@ -109,7 +109,7 @@ fn copy(store: &Store, tree: &dyn Lsm, parts: &[StoredPart], subtask: &Subtask<'
     Ok(())
 }
 
-/// Brings the files of a tree out of storage, verified.
+/// Brings the files of a tree out of storage, verified; but for those that are still here.
 fn fetch(
     backend: &Backend,
     storage: &dyn CheckpointStorage,
@@ -126,6 +126,17 @@ fn fetch(
     let mut fetched = Vec::new();
     for file in files {
         let name = tree_name(&file.path);
+        // Tables are named after who made them, and never change; the rest is the checkpoint's own.
+        let immutable = name.contains('/');
+        if let Some(copy) = backend.copies.find(&name, file.bytes).filter(|_| immutable) {
+            fetched.push(LsmFile {
+                name,
+                bytes: file.bytes,
+                immutable,
+                content: Content::File(copy),
+            });
+            continue;
+        }
         let mut source = storage.read(file)?;
         let unreadable = |e| read_error(&storage.locate(&file.path), e);
         let content = if in_memory {
@@ -138,8 +149,6 @@ fn fetch(
             std::io::copy(&mut source, &mut target).map_err(unreadable)?;
             Content::File(path)
         };
-        // Tables are named after who made them, and never change; the rest is the checkpoint's own.
-        let immutable = name.contains('/');
         fetched.push(LsmFile { name, bytes: file.bytes, immutable, content });
     }
     Ok(fetched)

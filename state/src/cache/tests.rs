@@ -99,12 +99,12 @@ struct World {
 impl World {
     fn new(memory_bytes: usize) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let backend = Backend {
-            engine: Arc::new(ModelEngine::new(512)),
-            budget: MemoryBudget::new(memory_bytes),
-            dir: dir.path().to_owned(),
-            run: "run".into(),
-        };
+        let backend = Backend::new(
+            Arc::new(ModelEngine::new(512)),
+            MemoryBudget::new(memory_bytes),
+            dir.path().to_owned(),
+            "run".into(),
+        );
         World { backend, dir, n_opened: AtomicU32::new(0) }
     }
 

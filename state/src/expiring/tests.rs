@@ -275,7 +275,7 @@ fn go_when_they_are_compacted(engine: Arc<dyn LsmEngine>) {
     const SET: StateSet<u32> = states![VALUE, READ, LIST, MAP, MOST, SUM, FOREVER];
     let dir = tempfile::tempdir().unwrap();
     let budget = MemoryBudget::new(1 << 20);
-    let backend = Backend { engine, budget, dir: dir.path().to_owned(), run: "run".into() };
+    let backend = Backend::new(engine, budget, dir.path().to_owned(), "run".into());
     let (mut states, time) = at_zero(SET);
     let mut learnt = Learn::default();
     states.parts(&mut learnt).unwrap();

@@ -71,12 +71,12 @@ fn open(backend: &Backend, files: &[LsmFile]) -> Task {
 }
 
 fn backend() -> Backend {
-    Backend {
-        engine: Arc::new(ModelEngine::new(256)),
-        budget: MemoryBudget::new(1024),
-        dir: "trees".into(),
-        run: "run".into(),
-    }
+    Backend::new(
+        Arc::new(ModelEngine::new(256)),
+        MemoryBudget::new(1024),
+        "trees".into(),
+        "run".into(),
+    )
 }
 
 impl Task {

@@ -16,6 +16,7 @@ use millstream_model::{Barrier, CheckpointId, Error, Result};
 pub use millstream_proto::message::SnapshotEvent;
 use millstream_runtime::task::{SnapshotStream, Snapshots, Waker};
 use millstream_state::Written;
+use millstream_state::copies::LocalCopies;
 use millstream_state::snapshot::{
     CheckpointStorage, FileRef, Manifest, StateFileWriter, TaskSnapshot,
 };
@@ -90,6 +91,7 @@ pub struct Uploads {
     wakers: Vec<Waker>,
     attempt: u32,
     completed: Arc<Mutex<BTreeSet<CheckpointId>>>,
+    copies: Option<Arc<LocalCopies>>,
     targets: Mutex<Targets>,
     events: Sender<(u32, SnapshotEvent)>,
     /// The attempt is over: what has not been written is not wanted any more.
@@ -170,16 +172,26 @@ impl Uploads {
                 stored: own.map(stored).unwrap_or_default(),
             });
         }
-        let targets = Mutex::default();
-        let (is_over, running) = (Arc::default(), Vec::new());
-        let uploads =
-            Uploads { threads, wakers, attempt, completed, targets, events, is_over, running };
+        let uploads = Uploads {
+            threads,
+            wakers,
+            attempt,
+            completed,
+            copies: backend.map(|backend| Arc::clone(&backend.copies)),
+            targets: Mutex::default(),
+            events,
+            is_over: Arc::default(),
+            running: Vec::new(),
+        };
         (uploads, writers)
     }
 
     /// A checkpoint is complete: later ones may name its files.
     pub fn complete(&self, checkpoint: CheckpointId) {
         self.completed.lock().unwrap_or_else(PoisonError::into_inner).insert(checkpoint);
+        if let Some(copies) = &self.copies {
+            copies.complete(checkpoint);
+        }
     }
 
     /// Says where a checkpoint goes; before its barrier is sent. Where other processes have tasks, their barrier may
@@ -421,12 +433,15 @@ impl Writer {
                         |part, entries| file.write(part, entries),
                     )?;
                 }
-                _ => {
+                backend => {
                     let completed =
                         self.completed.lock().unwrap_or_else(PoisonError::into_inner).clone();
                     let stored = self.stored.entry(task).or_default();
                     snapshot.shared =
                         stored.store(checkpoint, &completed, &file.target, &tables)?;
+                    if let Some(backend) = backend {
+                        backend.copies.keep(task, checkpoint, &tables);
+                    }
                 }
             }
         }

@@ -1,7 +1,7 @@
 //! A job that counts, and does one unruly thing when it is told to: for tests of what that does to others.
 //!
 //! It numbers records, counts them by key and writes every count, so any record that is lost or counted twice shows in
-//! its output. `--do WHAT --at I` says what happens at record I; with `--once FILE` it happens once in the life of
+//! its output. `--do WHAT --at I` says what happens at record I, where it is read or, with `--where behind`, where it is counted; with `--once FILE` it happens once in the life of
 //! the job, however often it is restarted: who gets there first makes the file.
 
 use std::fmt::Write;
@@ -44,7 +44,8 @@ fn run() -> Result<()> {
     }
     let name = if what == Some(What::Drift) && is_host { "others" } else { "numbers" };
     let numbers = env.source(Generator::new(n, |i| i).rate(rate), Watermarks::none());
-    let numbers = numbers.uid("numbers").name(name).map(move |i| {
+    let is_behind = env.arg_opt("where").is_some_and(|place| place == "behind");
+    let passes = move |i: u64| {
         if let Some(what) = what.filter(|_| i == at)
             && once.as_ref().is_none_or(|flag| {
                 OpenOptions::new().write(true).create_new(true).open(flag).is_ok()
@@ -52,9 +53,20 @@ fn run() -> Result<()> {
         {
             what.happens();
         }
+    };
+    let passes_behind = passes.clone();
+    let numbers = numbers.uid("numbers").name(name).map(move |i| {
+        if !is_behind {
+            passes(i);
+        }
         i
     });
-    let counts = numbers.key_by(|i| *i % N_KEYS).count().uid("counts");
+    let counts = numbers.key_by(|i| *i % N_KEYS).count().uid("counts").map(move |(key, n)| {
+        if is_behind {
+            passes_behind((n - 1) * N_KEYS + key);
+        }
+        (key, n)
+    });
     let show = |(key, n): &(u64, u64), line: &mut String| write!(line, "{key},{n}");
     counts.sink(FileSink::formatted(out, show).overwrite()).name("out").uid("out");
     env.execute("unruly")?;

@@ -1,6 +1,6 @@
 //! User code that panics, aborts, never returns, or is not what was submitted.
 
-use millstream::cluster::message::{ClientReply, ClientRequest, JobPhase};
+use millstream::cluster::message::{ClientReply, ClientRequest, JobDetail, JobPhase, MetricValue};
 use millstream_tests::cluster::Cluster;
 use millstream_tests::unruly::{N, Unruly, What};
 
@@ -41,6 +41,61 @@ fn a_loop_without_end_is_ended_when_the_job_is_cancelled() {
     });
     // The slots are free again.
     Unruly::new(&cluster.dir().join("next"), 100).submit(&cluster).finishes(&cluster, 0);
+}
+
+/// The sum of a counter over the subtasks of an operator.
+fn count(detail: &JobDetail, operator: &str, name: &str) -> u64 {
+    let samples = detail.metrics.iter().filter(|m| m.operator == operator && m.name == name);
+    samples.map(|sample| if let MetricValue::Count(n) = sample.value { n } else { 0 }).sum()
+}
+
+/// The memory that a process has in use, in MiB.
+fn memory_of(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it is there");
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("it has memory");
+    let kib = line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok());
+    kib.expect("in KiB") / 1024
+}
+
+#[test]
+fn a_consumer_that_stands_still_stops_its_producers_and_memory_stays_bounded() {
+    const LIMIT_MIB: u64 = 4;
+    const AT: u64 = 100_000;
+    // As fast as it can, without an end that anybody here will see.
+    let cluster = Cluster::start(2, 1);
+    let job = Unruly::paced(&cluster.dir().join("still"), 1 << 40, 1 << 40).args(&[
+        "--do",
+        "loop",
+        "--where",
+        "behind",
+        "--at",
+        &AT.to_string(),
+        "-D",
+        &format!("network-memory={LIMIT_MIB} MiB"),
+        "-D",
+        "cancel-timeout=300ms",
+    ]);
+    let job = job.submit(&cluster);
+    // As long as anything moves, not everything that there is room for is under way yet.
+    let before = std::cell::Cell::new((0, 0));
+    let detail = cluster.wait_until(job.id, "the source stands still", |detail| {
+        let n_sent = count(detail, "numbers", "records_out");
+        let waited_us = count(detail, "numbers", "backpressured_us");
+        let (n_before, waited_before) = before.get();
+        if waited_us < waited_before + 500_000 {
+            return false;
+        }
+        before.set((n_sent, waited_us));
+        n_sent > 0 && n_sent == n_before
+    });
+    // A record has eight bytes, and each of the two hosts its limit. What was counted in the step that never ends is not told.
+    let n_sent = count(&detail, "numbers", "records_out");
+    assert!(n_sent <= AT + 2 * (LIMIT_MIB << 20) / 8, "{n_sent} were sent");
+    for pid in job.hosts(&cluster) {
+        assert!(memory_of(pid) < 256, "a host takes {} MiB", memory_of(pid));
+    }
+    assert!(matches!(cluster.ask(ClientRequest::Cancel(job.id)), ClientReply::Yes));
+    assert_eq!(cluster.ended(job.id).overview.state, JobPhase::Canceled);
 }
 
 /// How the job of a program ends that cannot be its host, although a restart was allowed.

@@ -115,6 +115,63 @@ fn state_counts_every_record_once_however_often_the_job_fails() {
     }
 }
 
+/// The tables of trees in a folder of checkpoints.
+#[cfg(feature = "rocksdb")]
+fn tables(dir: &Path) -> Vec<std::path::PathBuf> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
+    let (folders, files): (Vec<_>, Vec<_>) = entries.partition(|path| path.is_dir());
+    let below = folders.iter().flat_map(|folder| tables(folder));
+    below
+        .chain(files.into_iter().filter(|file| file.display().to_string().ends_with(".sst")))
+        .collect()
+}
+
+/// Fails once, when there are tables in storage; and sees to it that nobody can read those.
+#[cfg(feature = "rocksdb")]
+#[derive(Clone)]
+struct LosesTables {
+    checkpoints: std::path::PathBuf,
+    has_lost: Arc<std::sync::atomic::AtomicBool>,
+}
+
+#[cfg(feature = "rocksdb")]
+impl MapFunction<u64> for LosesTables {
+    type Out = u64;
+    fn map(&mut self, n: u64) -> Result<u64> {
+        if n == N / 2 && !self.has_lost.swap(true, Ordering::SeqCst) {
+            until("there are tables", || !tables(&self.checkpoints).is_empty());
+            // A new file in the place of the old one: a link to that is still what it was.
+            for table in tables(&self.checkpoints) {
+                let lost = table.with_extension("lost");
+                std::fs::write(&lost, "nothing").and_then(|()| std::fs::rename(&lost, &table)).ok();
+            }
+            return Err(Error::user("as planned"));
+        }
+        Ok(n)
+    }
+}
+
+#[cfg(feature = "rocksdb")]
+#[test]
+fn tables_that_are_still_here_are_not_read_from_storage() {
+    let way = Way { driver: "cooperative", batch_size: 64, parallelism: 2, chaining: true };
+    let dir = tempfile::tempdir().unwrap();
+    let checkpoints = dir.path().join("checkpoints");
+    let little = [("state-backend", "rocksdb"), ("state-memory", "16 KiB")];
+    let env = environment(way, &checkpoints, &little);
+    let has_lost = Arc::default();
+    let losing = LosesTables { checkpoints, has_lost: Arc::clone(&has_lost) };
+    let counts = env
+        .source(Generator::new(N, |i| i).rate(200_000), Watermarks::none())
+        .map_with(losing)
+        .key_by(|i| i % N_KEYS)
+        .count()
+        .collect();
+    env.execute("losing").unwrap();
+    assert!(has_lost.load(Ordering::SeqCst));
+    assert_eq!(last_counts(counts.take()), expected_counts());
+}
+
 /// Counts numbers until the job is stopped with a savepoint; then another job goes on from it.
 fn stop_and_go_on(
     (before, after): (usize, usize),

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::job::link::AttemptRecord;
-use millstream_proto::message::{HostRun, JobPhase};
+use millstream_proto::message::{ExceptionRow, HostRun, JobDetail, JobPhase, VertexRow};
 
 fn attempt(on: TaskManagerId) -> AttemptRecord {
     AttemptRecord { attempt: 4, slots: vec![on, on], hosts: vec![on], placement: vec![0, 0] }
@@ -80,6 +80,21 @@ fn a_task_manager_that_does_not_come_back_is_lost() {
 fn what_has_ended_stays_so() {
     let mut cluster = Cluster::start();
     let master = cluster.run(1);
+    let failure = ExceptionRow {
+        time_ms: 7,
+        message: "it was hurt".into(),
+        domain: "user".into(),
+        operator: None,
+        subtask: None,
+        attempt: 0,
+        task_manager: None,
+    };
+    let exceptions = vec![failure];
+    let subtasks = vec![(JobPhase::Running, None); 2];
+    let vertices = vec![VertexRow { index: 0, name: "all".into(), parallelism: 2, subtasks }];
+    let before =
+        JobDetail { exceptions, vertices, ..super::clients::detail(JobId(1), JobPhase::Running) };
+    master.link.leave(before.clone());
     master.link.ended(samples::outcome(JobId(1)));
     let end = ClientRequest::Await { job: JobId(1), timeout_ms: 60_000 };
     assert!(matches!(cluster.call(&end), ClientReply::Ended(_)));
@@ -94,6 +109,7 @@ fn what_has_ended_stays_so() {
         ClientReply::Job(job) => {
             assert_eq!(job.overview.state, JobPhase::Finished);
             assert_eq!(job.vertices[0].subtasks, [(JobPhase::Finished, None); 2]);
+            assert_eq!((job.exceptions, job.checkpoints), (before.exceptions, before.checkpoints));
         }
         other => panic!("{other:?}"),
     }

@@ -71,12 +71,13 @@ impl Run {
     /// What keeps the state of a process, if that is not memory alone.
     fn backend(&self) -> Option<Backend> {
         let mut sizes = Prng::new(self.setting.seed, "sizes of trees");
-        self.has_trees.then(|| Backend {
-            engine: Arc::new(ModelEngine::new(sizes.pick(&[1, 100, 1000, 1 << 20]))),
-            budget: MemoryBudget::new(sizes.pick(&[1, 200, 1000, 1 << 20])),
-            // Nothing is ever there.
-            dir: "world-trees".into(),
-            run: format!("process-{}", self.n_processes),
+        self.has_trees.then(|| {
+            Backend::new(
+                Arc::new(ModelEngine::new(sizes.pick(&[1, 100, 1000, 1 << 20]))),
+                MemoryBudget::new(sizes.pick(&[1, 200, 1000, 1 << 20])),
+                "world-trees".into(),
+                format!("process-{}", self.n_processes),
+            )
         })
     }
 
