@@ -5,7 +5,11 @@
 //! tables from here and reads of storage only what is not here. That is all that copies are for: what storage holds is
 //! not looked at then, and without copies everything works the same, only slower (Flink calls it task-local recovery).
 //!
-//! Kept is what the newest completed checkpoint needs, and those after it: nobody goes back further.
+//! Kept is what the newest completed checkpoint needs, and the last two after it: nobody goes back further, and what is not
+//! complete may never be.
+//!
+//! A copy is the very file that the tree had, so it may be damaged where storage is not. So copies are on trial from when an
+//! attempt begins with them until it has completed a checkpoint: if it fails before, the next one reads from storage.
 
 use crate::lsm::{Content, LsmFile};
 use millstream_model::CheckpointId;
@@ -20,8 +24,30 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 pub struct LocalCopies {
     dir: PathBuf,
     /// Names of tables by task, and by the checkpoint that they are part of.
-    tables: Mutex<HashMap<usize, BTreeMap<CheckpointId, BTreeSet<String>>>>,
+    tables: Mutex<Tables>,
 }
+
+#[derive(Debug, Default)]
+struct Tables {
+    by_task: HashMap<usize, BTreeMap<CheckpointId, BTreeSet<String>>>,
+    /// The newest that is complete.
+    completed: Option<CheckpointId>,
+    /// The attempt that began with copies, until it has completed a checkpoint.
+    on_trial: Option<u32>,
+}
+
+impl Tables {
+    /// Forgets the tables that only these sets need: their names.
+    fn without(&self, sets: impl IntoIterator<Item = BTreeSet<String>>) -> Vec<String> {
+        let is_needed = |name: &String| {
+            self.by_task.values().any(|sets| sets.values().any(|names| names.contains(name)))
+        };
+        sets.into_iter().flatten().filter(|name| !is_needed(name)).collect()
+    }
+}
+
+/// Checkpoints that are kept beside the newest complete one.
+const N_PENDING: usize = 2;
 
 impl LocalCopies {
     /// In a folder of their own, which is made when there is something to be kept.
@@ -29,7 +55,7 @@ impl LocalCopies {
         LocalCopies { dir, tables: Mutex::default() }
     }
 
-    fn tables(&self) -> MutexGuard<'_, HashMap<usize, BTreeMap<CheckpointId, BTreeSet<String>>>> {
+    fn tables(&self) -> MutexGuard<'_, Tables> {
         self.tables.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -52,26 +78,44 @@ impl LocalCopies {
             }
             names.insert(file.name.clone());
         }
-        if !names.is_empty() {
-            self.tables().entry(task).or_default().insert(checkpoint, names);
+        if names.is_empty() {
+            return;
+        }
+        let mut tables = self.tables();
+        let completed = tables.completed;
+        let sets = tables.by_task.entry(task).or_default();
+        sets.insert(checkpoint, names);
+        let pending = sets.keys().filter(|id| Some(**id) != completed).copied();
+        let n_over = pending.clone().count().saturating_sub(N_PENDING);
+        let over: Vec<_> = pending.take(n_over).collect();
+        let dropped: Vec<_> = over.iter().filter_map(|id| sets.remove(id)).collect();
+        self.remove(&tables.without(dropped));
+    }
+
+    fn remove(&self, names: &[String]) {
+        for name in names {
+            // What stays goes with the folder.
+            let _ = fs::remove_file(self.path(name));
         }
     }
 
     /// A checkpoint is complete: what only older ones need goes.
     pub fn complete(&self, checkpoint: CheckpointId) {
         let mut tables = self.tables();
-        let mut older = BTreeSet::new();
-        for of_task in tables.values_mut() {
-            let newer = of_task.split_off(&checkpoint);
-            older.extend(std::mem::replace(of_task, newer).into_values().flatten());
+        tables.completed = Some(checkpoint);
+        tables.on_trial = None;
+        let mut older = Vec::new();
+        for sets in tables.by_task.values_mut() {
+            let newer = sets.split_off(&checkpoint);
+            older.extend(std::mem::replace(sets, newer).into_values());
         }
-        let is_needed = |name: &String| {
-            tables.values().any(|of_task| of_task.values().any(|names| names.contains(name)))
-        };
-        for name in older.iter().filter(|name| !is_needed(name)) {
-            // What stays goes with the folder.
-            let _ = fs::remove_file(self.path(name));
-        }
+        self.remove(&tables.without(older));
+    }
+
+    /// Whether an attempt may begin with copies; if so, they are on trial.
+    pub fn may_try(&self, attempt: u32) -> bool {
+        let mut tables = self.tables();
+        *tables.on_trial.get_or_insert(attempt) == attempt
     }
 
     /// The copy of a table of this name and length, if there is one.
@@ -111,5 +155,20 @@ mod tests {
         copies.complete(CheckpointId(2));
         assert_eq!(kept(), [0, 1, 1, 0]);
         assert_eq!(copies.find(&b.name, 2), None, "it is of another length");
+        // Of those that are never completed, the last two.
+        copies.keep(0, CheckpointId(3), std::slice::from_ref(&a));
+        copies.keep(0, CheckpointId(4), std::slice::from_ref(&b));
+        assert_eq!(kept(), [1, 1, 1, 0]);
+        copies.keep(0, CheckpointId(5), std::slice::from_ref(&b));
+        assert_eq!(kept(), [0, 1, 1, 0]);
+    }
+
+    #[test]
+    fn an_attempt_that_fails_at_once_is_the_last_with_copies() {
+        let copies = LocalCopies::new("copies".into());
+        assert!(copies.may_try(1) && copies.may_try(1), "all tasks of an attempt");
+        assert!(!copies.may_try(2) && !copies.may_try(3));
+        copies.complete(CheckpointId(1));
+        assert!(copies.may_try(4));
     }
 }

@@ -9,6 +9,7 @@
 //! is written down too, so a cursor that runs over the positions misses nothing.
 
 use crate::log::{EntryShape, Log};
+use crate::pages::Pages;
 use crate::part::Written;
 use crate::prefetch::{Tags, prefetch};
 use crate::undo::{Encode, Undo};
@@ -18,7 +19,7 @@ use millstream_model::Result;
 /// See the module's text.
 #[derive(Debug)]
 pub struct DenseTable<K, V> {
-    positions: HashTable<u32>,
+    positions: HashTable<u32, Pages>,
     entries: Vec<Entry<K, V>>,
     frozen: Option<Box<Frozen<K, V>>>,
 }
@@ -44,7 +45,7 @@ pub struct Entry<K, V> {
 
 impl<K, V> Default for DenseTable<K, V> {
     fn default() -> Self {
-        DenseTable { positions: HashTable::new(), entries: Vec::new(), frozen: None }
+        DenseTable { positions: HashTable::new_in(Pages), entries: Vec::new(), frozen: None }
     }
 }
 

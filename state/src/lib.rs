@@ -20,6 +20,7 @@ pub mod layout;
 pub mod log;
 pub mod lsm;
 pub mod operator_state;
+mod pages;
 pub mod part;
 mod prefetch;
 pub mod schema;

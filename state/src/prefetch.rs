@@ -6,6 +6,7 @@
 //! this every key pays two misses one after the other (Chen et al., "Improving hash join performance through
 //! prefetching", ICDE 2004, section 4: group prefetching).
 
+use allocator_api2::alloc::Allocator;
 use hashbrown::HashTable;
 
 /// Keys whose lines are asked for together: more than a core can have under way, few enough to stay in its first cache.
@@ -37,7 +38,7 @@ pub(crate) struct Tags {
 impl Tags {
     /// Of a table; `None` if it is empty.
     #[inline]
-    pub(crate) fn of<T>(table: &HashTable<T>) -> Option<Self> {
+    pub(crate) fn of<T>(table: &HashTable<T, impl Allocator>) -> Option<Self> {
         let n_buckets = table.num_buckets();
         let (bucket, entry) =
             (0..n_buckets).find_map(|bucket| Some((bucket, table.get_bucket(bucket)?)))?;

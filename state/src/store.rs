@@ -76,11 +76,11 @@ impl Backend {
     ) -> Result<Arc<Store>> {
         let instance = format!("{}-{attempt}-{task}", self.run);
         let dir = self.dir.join(&instance);
-        let tree = self.engine.open(Open {
-            dir: &dir.join("tree"),
-            instance: &instance,
-            files,
-            expiry,
+        let opened =
+            self.engine.open(Open { dir: &dir.join("tree"), instance: &instance, files, expiry });
+        let tree = opened.inspect_err(|_| {
+            // What cannot be deleted lies in the job's own folder.
+            let _ = std::fs::remove_dir_all(&dir);
         })?;
         Ok(Arc::new(Store {
             tree: Mutex::new(tree),

@@ -14,6 +14,7 @@ mod snapshot;
 
 use crate::cache::Cache;
 use crate::codec;
+use crate::pages::Pages;
 use crate::prefetch::{GROUP, Tags, prefetch};
 use crate::undo::Undo;
 use hashbrown::HashTable;
@@ -23,7 +24,7 @@ use millstream_model::{Data, Key, Result, hash_key};
 /// A map from keys to values whose hashes the caller brings along. See the module's text.
 #[derive(Debug)]
 pub struct KeyedTable<K, V> {
-    table: HashTable<(K, V)>,
+    table: HashTable<(K, V), Pages>,
     aside: Option<Box<Aside<K, V>>>,
 }
 
@@ -45,7 +46,7 @@ struct Aside<K, V> {
 
 impl<K, V> Default for KeyedTable<K, V> {
     fn default() -> Self {
-        KeyedTable { table: HashTable::new(), aside: None }
+        KeyedTable { table: HashTable::new_in(Pages), aside: None }
     }
 }
 
@@ -198,6 +199,9 @@ impl<K: Key, V> KeyedTable<K, V> {
                 undo.mark(bucket);
             }
             if let Some(cache) = &mut aside.cache {
+                // Whatever was known of the bucket was known of another entry.
+                cache.is_stored_or_gone(bucket);
+                cache.due.clear(bucket);
                 cache.revive(hash, &added.get().0);
                 cache.used.set(bucket);
                 if is_dirty {
@@ -214,7 +218,7 @@ impl<K: Key, V> KeyedTable<K, V> {
     /// Grows the table as it would grow by itself, and takes along what is known of its buckets.
     fn grow_aside(&mut self) {
         let Some(aside) = &mut self.aside else { return };
-        let mut grown = HashTable::with_capacity(self.table.len() * 2 + 1);
+        let mut grown = HashTable::with_capacity_in(self.table.len() * 2 + 1, Pages);
         let n_buckets = self.table.num_buckets();
         let (mut done, mut marks) = (Vec::new(), Vec::new());
         for bucket in 0..n_buckets {
@@ -224,7 +228,8 @@ impl<K: Key, V> KeyedTable<K, V> {
             if aside.undo.as_ref().is_some_and(|undo| undo.is_done(bucket)) {
                 done.push(added);
             }
-            marks.extend(aside.cache.as_ref().map(|cache| (added, cache.mark(bucket))));
+            let mark = aside.cache.as_ref().and_then(|cache| cache.mark(bucket));
+            marks.extend(mark.map(|mark| (added, mark)));
         }
         if let Some(undo) = &mut aside.undo {
             undo.relocate(grown.num_buckets());

@@ -332,7 +332,7 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
         key: "state-memory",
         values: "bytes, KiB, MiB or GiB",
         default: "1 GiB",
-        doc: "Memory for the state of all tasks of the process with `state-backend=rocksdb`: cached entries, blocks and write buffers.",
+        doc: "Memory for the state of all tasks of the process with `state-backend=rocksdb`: entries, windows and timers in use, blocks and write buffers.",
         set: |c, v| {
             c.state_memory = bytes(v)?;
             Ok(())

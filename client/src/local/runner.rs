@@ -146,10 +146,14 @@ impl Participants for LocalTasks {
     }
 
     fn tell(&mut self, command: Command) {
-        if let (Command::Notice(Notice::Complete(checkpoint)), Some(uploads)) =
-            (command, &self.uploads)
-        {
-            uploads.complete(checkpoint);
+        match (command, &self.uploads) {
+            (Command::Notice(Notice::Complete(checkpoint)), Some(uploads)) => {
+                uploads.complete(checkpoint);
+            }
+            (Command::Notice(Notice::Aborted(checkpoint)), Some(uploads)) => {
+                uploads.aborted(checkpoint);
+            }
+            _ => {}
         }
         self.controls.iter().rev().for_each(|(_, control)| control.send(command));
     }

@@ -67,6 +67,13 @@ pub fn write(path: &Path, format: Format, body: &[u8]) -> Result<()> {
         fs::rename(&unfinished, path)?;
         sync_folder(folder_of(path))
     };
+    if body.len() as u64 > MAX_BYTES {
+        return Err(Error::external(format!(
+            "what is to be written to `{}` has {} bytes, and nobody would read more than {MAX_BYTES}",
+            path.display(),
+            body.len()
+        )));
+    }
     write().map_err(|e| {
         // On a full disk the room is needed; whether it was there is of no interest.
         let _ = fs::remove_file(&unfinished);

@@ -193,8 +193,9 @@ impl Desk {
         let job = &standing.job;
         let last = self.shared.remembered(job.id);
         match (&standing.stage, said) {
+            // What its master may have said before its last word is older than what is known.
+            (Stage::Over(outcome), _) => describe::over(job, last.as_deref(), outcome),
             (_, Some(detail)) => JobDetail::clone(&self.shared.remember(detail)),
-            (Stage::Over(outcome), None) => describe::over(job, last.as_deref(), outcome),
             (_, None) => match last {
                 Some(last) => JobDetail::clone(&last),
                 None => describe::detail(job, describe::created(job)),

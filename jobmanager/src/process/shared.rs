@@ -105,8 +105,12 @@ pub(super) fn start_writer(shared: Arc<Shared>, writes: Receiver<Write>) -> Resu
                 }
                 Write::Outcome(outcome) => {
                     let id = outcome.overview.id;
-                    let result = shared
-                        .stored(shared.records.ended(&outcome, shared.remembered(id).as_deref()));
+                    // Its metrics are in the outcome.
+                    let detail = shared.remembered(id).map(|detail| JobDetail {
+                        metrics: Vec::new(),
+                        ..JobDetail::clone(&detail)
+                    });
+                    let result = shared.stored(shared.records.ended(&outcome, detail.as_ref()));
                     if let Err(error) = &result {
                         tracing::warn!(job = %id, %error, "the end of a job could not be stored; it is tried again");
                     }

@@ -11,7 +11,7 @@ use crate::chain::{ChainVisitor, Site, Stateful};
 use millstream_model::job_graph::OperatorId;
 use millstream_model::key_group::range_of;
 use millstream_model::{Error, Result};
-use millstream_state::lsm::{Content, Lsm, LsmFile, Open};
+use millstream_state::lsm::{Content, Expiry, Lsm, LsmFile, Open};
 use millstream_state::part::IsExpired;
 use millstream_state::schema::{Compatibility, compatible};
 use millstream_state::snapshot::{
@@ -53,35 +53,66 @@ pub(super) fn open(
         None => Vec::new(),
     };
     head.visit(&mut Unchanged { ids: subtask.ids, operator: None, trees: &trees })?;
-    let fetched = backend.dir.join(format!("{}-{attempt}-{task}-restored", backend.run));
-    let store = match (&trees[..], restore) {
-        ([(writer, assignment)], Some(restore))
-            if assignment.n_writers == assignment.parallelism =>
-        {
-            let files = fetch(backend, &*restore.storage, &writer.shared, &fetched)?;
-            backend.open(task, attempt, &files, expiry)?
-        }
-        (trees, restore) => {
-            let store = backend.open(task, attempt, &[], expiry)?;
-            for (index, (writer, _)) in trees.iter().enumerate() {
-                let Some(restore) = restore else { break };
-                let dir = fetched.join(index.to_string());
-                let files = fetch(backend, &*restore.storage, &writer.shared, &dir)?;
-                let tree = backend.engine.open(Open {
-                    dir: &dir.join("tree"),
-                    instance: &format!("{}-{attempt}-{task}-from-{index}", backend.run),
-                    files: &files,
-                    expiry: Default::default(),
-                })?;
-                copy(&store, &*tree, &parts, subtask)?;
-            }
-            store
-        }
+    let opening =
+        Opening { backend, task, attempt, restore, subtask, trees: &trees, parts: &parts };
+    let use_copies = backend.copies.may_try(attempt);
+    let store = match opening.open(expiry.clone(), use_copies) {
+        // Storage may have what is damaged here.
+        Err(_) if use_copies => opening.open(expiry, false)?,
+        opened => opened?,
     };
-    // What cannot be deleted lies in the job's own folder.
-    let _ = std::fs::remove_dir_all(&fetched);
     head.visit(&mut Attach { store: &store, subtask, is_empty: trees.is_empty(), operator: None })?;
     Ok(Some(store))
+}
+
+/// A store that is being opened.
+struct Opening<'a> {
+    backend: &'a Backend,
+    task: usize,
+    attempt: u32,
+    restore: Option<&'a Restore>,
+    subtask: &'a Subtask<'a>,
+    /// What wrote trees of which something belongs here.
+    trees: &'a [(&'a TaskSnapshot, Assignment)],
+    parts: &'a [StoredPart],
+}
+
+impl Opening<'_> {
+    fn open(&self, expiry: Expiry, use_copies: bool) -> Result<Arc<Store>> {
+        let Opening { backend, task, attempt, .. } = *self;
+        let fetched = backend.dir.join(format!("{}-{attempt}-{task}-restored", backend.run));
+        let opened = self.open_over(&fetched, expiry, use_copies);
+        // What cannot be deleted lies in the job's own folder.
+        let _ = std::fs::remove_dir_all(&fetched);
+        opened
+    }
+
+    fn open_over(&self, fetched: &Path, expiry: Expiry, use_copies: bool) -> Result<Arc<Store>> {
+        let Opening { backend, task, attempt, subtask, .. } = *self;
+        let fetch = |files: &[FileRef], dir: &Path| match self.restore {
+            Some(restore) => fetch(backend, &*restore.storage, files, dir, use_copies),
+            None => Ok(Vec::new()),
+        };
+        if let [(writer, assignment)] = self.trees
+            && assignment.n_writers == assignment.parallelism
+            && is_all_here(writer, subtask)
+        {
+            return backend.open(task, attempt, &fetch(&writer.shared, fetched)?, expiry);
+        }
+        let store = backend.open(task, attempt, &[], expiry)?;
+        for (index, &(writer, _)) in self.trees.iter().enumerate() {
+            let dir = fetched.join(index.to_string());
+            let tree = backend.engine.open(Open {
+                dir: &dir.join("tree"),
+                instance: &format!("{}-{attempt}-{task}-from-{index}", backend.run),
+                files: &fetch(&writer.shared, &dir)?,
+                expiry: Expiry::never(),
+            })?;
+            let written = self.parts.iter().filter(|(id, ..)| has_written(writer, *id));
+            copy(&store, &*tree, written, subtask)?;
+        }
+        Ok(store)
+    }
 }
 
 /// Fails if a checkpoint holds trees and the state is to be kept in memory.
@@ -98,8 +129,24 @@ pub(super) fn refuse_trees(restore: Option<&Restore>, subtask: &Subtask<'_>) -> 
     Ok(())
 }
 
+/// Whether an operator was part of a task.
+fn has_written(writer: &TaskSnapshot, id: OperatorId) -> bool {
+    writer.operators.iter().any(|operator| operator.id == id)
+}
+
+/// Whether all that a task has written is of operators of this one. Else its tree may not be taken as it is: nobody here would
+/// ever delete what it has of the others, and one day they would be found again.
+fn is_all_here(writer: &TaskSnapshot, subtask: &Subtask<'_>) -> bool {
+    writer.operators.iter().all(|operator| subtask.ids.contains(&operator.id))
+}
+
 /// Copies what belongs to a subtask out of the tree of another.
-fn copy(store: &Store, tree: &dyn Lsm, parts: &[StoredPart], subtask: &Subtask<'_>) -> Result<()> {
+fn copy<'p>(
+    store: &Store,
+    tree: &dyn Lsm,
+    parts: impl Iterator<Item = &'p StoredPart>,
+    subtask: &Subtask<'_>,
+) -> Result<()> {
     let groups =
         range_of(subtask.subtask as u32, subtask.parallelism as u32, subtask.max_parallelism);
     for (id, part, _) in parts {
@@ -115,6 +162,7 @@ fn fetch(
     storage: &dyn CheckpointStorage,
     files: &[FileRef],
     dir: &Path,
+    use_copies: bool,
 ) -> Result<Vec<LsmFile>> {
     let unusable = |e: std::io::Error| {
         Error::external(format!("`{}` cannot hold state", dir.display())).caused_by(e)
@@ -128,7 +176,9 @@ fn fetch(
         let name = tree_name(&file.path);
         // Tables are named after who made them, and never change; the rest is the checkpoint's own.
         let immutable = name.contains('/');
-        if let Some(copy) = backend.copies.find(&name, file.bytes).filter(|_| immutable) {
+        let copy =
+            if immutable && use_copies { backend.copies.find(&name, file.bytes) } else { None };
+        if let Some(copy) = copy {
             fetched.push(LsmFile {
                 name,
                 bytes: file.bytes,

@@ -212,10 +212,11 @@ impl<K, V> Cache<K, V> {
         self.stale.clear(bucket);
     }
 
-    /// What is known of a bucket's entry that is about to move.
-    pub(crate) fn mark(&self, bucket: usize) -> Mark {
+    /// What is known of a bucket's entry that is about to move, if anything is.
+    pub(crate) fn mark(&self, bucket: usize) -> Option<Mark> {
         let (dirty, stale) = (self.dirty.get(bucket), self.stale.get(bucket));
-        Mark { dirty, stale, due: self.due.get(bucket) }
+        let mark = Mark { dirty, stale, due: self.due.get(bucket) };
+        (dirty || stale || mark.due).then_some(mark)
     }
 
     /// The table has grown: what is known of the entries that are now in these buckets.
@@ -307,6 +308,7 @@ impl<K, V> Cache<K, V> {
         self.due = Bits::of(0);
         // Written or not: the store never holds what is newer than the table.
         self.file = None;
+        self.failure = None;
         self.preserved.clear();
         self.due_deletes.clear();
         self.is_freezing = false;

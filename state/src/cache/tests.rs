@@ -254,6 +254,35 @@ fn nothing_is_forgotten_of_a_checkpoint_that_could_not_be_written() {
 }
 
 #[test]
+fn what_comes_after_a_barrier_is_not_in_it_whatever_became_of_the_last_one() {
+    for kind in [SnapshotKind::Checkpoint, SAVEPOINT] {
+        let world = World::new(1 << 20);
+        let (mut table, store) = world.open(&[]);
+        let mut model = Model::new();
+        (0..300).for_each(|key| apply(&mut table, Change::Add(key, 1), &mut model));
+        let mut unfinished = store.cut().unwrap();
+        table.freeze(kind);
+        // Files take what a tree does not.
+        let _ = table.write(&mut Written::default(), 1 << 20);
+        table.thaw();
+        unfinished.run().unwrap();
+        (0..300).for_each(|key| apply(&mut table, Change::Add(key, 1), &mut model));
+        let frozen = model.clone();
+        table.freeze(kind);
+        // Into buckets that were empty.
+        (300..N_KEYS).for_each(|key| apply(&mut table, Change::Add(key, 1), &mut model));
+        (250..N_KEYS).for_each(|key| apply(&mut table, Change::Add(key, 1), &mut model));
+        let mut file = Written::default();
+        while !write(&mut table, &mut file, 64) {}
+        let files = store.cut().unwrap().run().unwrap();
+        let (mut restored, _other) = world.open(&files);
+        fill(&mut restored, &file);
+        assert_eq!(content(&mut restored), frozen);
+        assert_eq!(content(&mut table), model);
+    }
+}
+
+#[test]
 fn what_changes_all_the_time_goes_into_the_state_file() {
     let world = World::new(1 << 20);
     let (mut table, store) = world.open(&[]);

@@ -3,6 +3,7 @@
 use super::{Aside, KeyedTable};
 use crate::cache::Cache;
 use crate::log::{EntryShape, Log};
+use crate::pages::Pages;
 use crate::part::{Entries, Part, Written};
 use crate::schema::Shape;
 use crate::snapshot::PartKind;
@@ -31,7 +32,7 @@ impl<K: Key, V: Data> KeyedTable<K, V> {
     }
 
     fn write_slice(
-        table: &HashTable<(K, V)>,
+        table: &HashTable<(K, V), Pages>,
         cache: &mut Cache<K, V>,
         out: &mut Written,
         budget: usize,
@@ -47,6 +48,9 @@ impl<K: Key, V: Data> KeyedTable<K, V> {
             match &mut cache.file {
                 Some(file) => {
                     file.push(&(key, value));
+                    if file.has_failed() {
+                        break;
+                    }
                     cache.stale.set(bucket);
                     n_bytes = out.bytes.len() + file.len();
                 }

@@ -74,6 +74,10 @@ enum Message {
     GiveUp {
         stream: Stream,
     },
+    /// Checkpoints up to this one that are not complete will never be.
+    Aborted {
+        checkpoint: CheckpointId,
+    },
     Stop,
 }
 
@@ -191,6 +195,14 @@ impl Uploads {
         self.completed.lock().unwrap_or_else(PoisonError::into_inner).insert(checkpoint);
         if let Some(copies) = &self.copies {
             copies.complete(checkpoint);
+        }
+    }
+
+    /// A checkpoint was given up, and those before it that are not complete.
+    pub fn aborted(&self, checkpoint: CheckpointId) {
+        for thread in &self.threads {
+            // A thread that is gone is told by the host's end.
+            let _ = thread.send(Message::Aborted { checkpoint });
         }
     }
 
@@ -338,10 +350,12 @@ impl Writer {
 
     /// Whether a message has to wait until it is known where its stream goes; then it is kept.
     fn holds_back(&mut self, message: Message) -> Option<Message> {
+        if let Message::Begin { stream, .. } = &message {
+            // A task takes part in one checkpoint at a time: what it has begun before is given up.
+            self.held.retain(|(task, _), _| *task != stream.0);
+        }
         match &message {
             Message::Begin { stream, target: None, .. } => {
-                // A task takes part in one checkpoint at a time: what it has begun before is given up.
-                self.held.retain(|(task, _), _| *task != stream.0);
                 self.held.insert(*stream, vec![message]);
                 None
             }
@@ -409,6 +423,10 @@ impl Writer {
             Message::Fail { stream, error } => self.decline(stream, error),
             Message::GiveUp { stream } => {
                 self.files.remove(&stream);
+            }
+            Message::Aborted { checkpoint } => {
+                // With what is held goes the cut of a tree, which takes nothing until then.
+                self.held.retain(|(_, of), _| *of > checkpoint);
             }
             Message::Stop => {}
         }

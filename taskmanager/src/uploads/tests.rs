@@ -88,3 +88,31 @@ fn what_is_given_up_meanwhile_is_not_written() {
     assert_eq!(fixture.taken(), [(6, Some("chk-6-0/task-0-3".into()))]);
     assert!(fixture.writers.iter().all(|writer| writer.held.is_empty()));
 }
+
+/// A store of which a cut has been handed over for a checkpoint that nobody says the place of.
+fn held_cut(fixture: &mut Fixture) -> Arc<millstream_state::store::Store> {
+    use millstream_state::lsm::{Expiry, MemoryBudget, model::ModelEngine};
+    let engine = Arc::new(ModelEngine::new(1024));
+    let backend = Backend::new(engine, MemoryBudget::new(1024), "trees".into(), "run".into());
+    let store = backend.open(0, 3, &[], Expiry::never()).unwrap();
+    let stream = fixture.uploads.begin(0, barrier(5));
+    stream.finish(snapshot(), Some(store.cut().unwrap()));
+    assert_eq!(fixture.taken(), []);
+    assert!(store.is_cutting());
+    store
+}
+
+#[test]
+fn a_tree_whose_cut_nobody_wants_takes_changes_again() {
+    let mut fixture = Fixture::new();
+    let store = held_cut(&mut fixture);
+    fixture.uploads.aborted(CheckpointId(5));
+    assert_eq!(fixture.taken(), []);
+    assert!(!store.is_cutting(), "it was given up");
+
+    let store = held_cut(&mut fixture);
+    fixture.aim(6);
+    fixture.hand_over(6);
+    assert_eq!(fixture.taken(), [(6, Some("chk-6-0/task-0-3".into()))]);
+    assert!(!store.is_cutting(), "the next one has come");
+}

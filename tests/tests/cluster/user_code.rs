@@ -91,7 +91,9 @@ fn a_consumer_that_stands_still_stops_its_producers_and_memory_stays_bounded() {
     // A record has eight bytes, and each of the two hosts its limit. What was counted in the step that never ends is not told.
     let n_sent = count(&detail, "numbers", "records_out");
     assert!(n_sent <= AT + 2 * (LIMIT_MIB << 20) / 8, "{n_sent} were sent");
-    for pid in job.hosts(&cluster) {
+    let hosts = job.hosts(&cluster);
+    assert_eq!(hosts.len(), 2);
+    for pid in hosts {
         assert!(memory_of(pid) < 256, "a host takes {} MiB", memory_of(pid));
     }
     assert!(matches!(cluster.ask(ClientRequest::Cancel(job.id)), ClientReply::Yes));

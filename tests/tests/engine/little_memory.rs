@@ -34,7 +34,7 @@ impl Records<'_> {
         match &self.failing {
             None => self.env.source(numbers, times).parallelism(1),
             Some(failing) => {
-                let numbers = self.env.source(numbers.rate(100_000), times).parallelism(1);
+                let numbers = self.env.source(numbers.rate(20_000), times).parallelism(1);
                 numbers.map_with(failing.clone()).parallelism(1)
             }
         }

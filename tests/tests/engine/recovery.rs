@@ -115,37 +115,45 @@ fn state_counts_every_record_once_however_often_the_job_fails() {
     }
 }
 
-/// The tables of trees in a folder of checkpoints.
+/// The files in a folder and below whose paths end so.
 #[cfg(feature = "rocksdb")]
-fn tables(dir: &Path) -> Vec<std::path::PathBuf> {
+fn files(dir: &Path, ending: &str) -> Vec<std::path::PathBuf> {
     let entries = std::fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
-    let (folders, files): (Vec<_>, Vec<_>) = entries.partition(|path| path.is_dir());
-    let below = folders.iter().flat_map(|folder| tables(folder));
+    let (folders, there): (Vec<_>, Vec<_>) = entries.partition(|path| path.is_dir());
+    let below = folders.iter().flat_map(|folder| files(folder, ending));
     below
-        .chain(files.into_iter().filter(|file| file.display().to_string().ends_with(".sst")))
+        .chain(there.into_iter().filter(|path| path.display().to_string().ends_with(ending)))
         .collect()
 }
 
-/// Fails once, when there are tables in storage; and sees to it that nobody can read those.
+/// Fails once, as soon as there is a complete checkpoint with tables; and sees to it that nobody can read those.
 #[cfg(feature = "rocksdb")]
 #[derive(Clone)]
 struct LosesTables {
     checkpoints: std::path::PathBuf,
-    has_lost: Arc<std::sync::atomic::AtomicBool>,
+    n_lost: Arc<AtomicU64>,
+    /// The first number that was seen after that.
+    first: Arc<AtomicU64>,
 }
 
 #[cfg(feature = "rocksdb")]
 impl MapFunction<u64> for LosesTables {
     type Out = u64;
     fn map(&mut self, n: u64) -> Result<u64> {
-        if n == N / 2 && !self.has_lost.swap(true, Ordering::SeqCst) {
-            until("there are tables", || !tables(&self.checkpoints).is_empty());
+        if self.n_lost.load(Ordering::SeqCst) > 0 {
+            self.first.fetch_min(n, Ordering::SeqCst);
+            return Ok(n);
+        }
+        if n.is_multiple_of(64) && !files(&self.checkpoints, "manifest").is_empty() {
             // A new file in the place of the old one: a link to that is still what it was.
-            for table in tables(&self.checkpoints) {
+            for table in files(&self.checkpoints, ".sst") {
                 let lost = table.with_extension("lost");
                 std::fs::write(&lost, "nothing").and_then(|()| std::fs::rename(&lost, &table)).ok();
+                self.n_lost.fetch_add(1, Ordering::SeqCst);
             }
-            return Err(Error::user("as planned"));
+            if self.n_lost.load(Ordering::SeqCst) > 0 {
+                return Err(Error::user("as planned"));
+            }
         }
         Ok(n)
     }
@@ -154,21 +162,24 @@ impl MapFunction<u64> for LosesTables {
 #[cfg(feature = "rocksdb")]
 #[test]
 fn tables_that_are_still_here_are_not_read_from_storage() {
-    let way = Way { driver: "cooperative", batch_size: 64, parallelism: 2, chaining: true };
+    let way = Way { driver: "cooperative", batch_size: 64, parallelism: 1, chaining: true };
     let dir = tempfile::tempdir().unwrap();
     let checkpoints = dir.path().join("checkpoints");
     let little = [("state-backend", "rocksdb"), ("state-memory", "16 KiB")];
     let env = environment(way, &checkpoints, &little);
-    let has_lost = Arc::default();
-    let losing = LosesTables { checkpoints, has_lost: Arc::clone(&has_lost) };
+    let (n_lost, first) = (Arc::default(), Arc::new(AtomicU64::new(u64::MAX)));
+    let losing =
+        LosesTables { checkpoints, n_lost: Arc::clone(&n_lost), first: Arc::clone(&first) };
     let counts = env
-        .source(Generator::new(N, |i| i).rate(200_000), Watermarks::none())
+        .source(Generator::new(N, |i| i).rate(20_000), Watermarks::none())
         .map_with(losing)
         .key_by(|i| i % N_KEYS)
         .count()
         .collect();
     env.execute("losing").unwrap();
-    assert!(has_lost.load(Ordering::SeqCst));
+    assert!(n_lost.load(Ordering::SeqCst) > 0, "there were no tables to be lost");
+    let first = first.load(Ordering::SeqCst);
+    assert!(first > 0 && first < N, "it went on from a checkpoint: at {first}");
     assert_eq!(last_counts(counts.take()), expected_counts());
 }
 

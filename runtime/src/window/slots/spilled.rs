@@ -140,8 +140,8 @@ impl<K, V> Spilled<K, V> {
         let _ = self.change(0, entry);
     }
 
-    /// Lets so many entries of a table go.
-    fn let_go(&mut self, start: EventTime, table: &mut DenseTable<K, V>, n: usize) {
+    /// Lets so many entries of a table go; whether any went.
+    fn let_go(&mut self, start: EventTime, table: &mut DenseTable<K, V>, n: usize) -> bool {
         let mut leaving = Vec::new();
         let mut staying = Vec::new();
         let mut hand = self.hand;
@@ -155,11 +155,12 @@ impl<K, V> Spilled<K, V> {
             table.append(hash, (key, value));
         }
         if leaving.is_empty() {
-            return;
+            return false;
         }
         let groups = self.groups.entry(start).or_default();
         groups.extend(leaving.iter().map(|change| group_of(&change.key)));
         self.spill.put(&mut leaving);
+        true
     }
 }
 
@@ -216,16 +217,21 @@ impl<K, V> Slots<K, V> {
         }
     }
 
-    /// Lets some entries go, if all of them and so many bytes besides take more than there is room for: of the largest
+    /// Lets entries go, if all of them and so many bytes besides take more than there is room for: of the largest
     /// table, because that is where most of them are.
     pub(crate) fn make_room(&mut self, more_bytes: usize) {
-        let Some(spilled) = &mut self.spilled else { return };
+        while self.make_some_room(more_bytes) {}
+    }
+
+    /// The same for some of them; whether that was not enough.
+    fn make_some_room(&mut self, more_bytes: usize) -> bool {
+        let Some(spilled) = &mut self.spilled else { return false };
         let by_size =
             |(&start, &slot): (&EventTime, &usize)| (self.tables[slot].len(), start, slot);
         let n_entries: usize = self.by_start.iter().map(|table| by_size(table).0).sum();
         let Some((_, start, slot)) = self.by_start.iter().map(by_size).max() else {
             spilled.spill.excess(more_bytes);
-            return;
+            return false;
         };
         let table = &mut self.tables[slot];
         if let Some(entry) = table.at(spilled.hand).or_else(|| table.at(0)) {
@@ -233,10 +239,8 @@ impl<K, V> Slots<K, V> {
         }
         let entry_bytes = size_of::<Entry<K, V>>() + PLACE_BYTES + spilled.entry_bytes;
         let excess = spilled.spill.excess(n_entries * entry_bytes + more_bytes);
-        if excess > 0 {
-            let n = (excess / entry_bytes).clamp(*LEAVING.start(), *LEAVING.end());
-            spilled.let_go(start, table, n);
-        }
+        let n = (excess / entry_bytes).clamp(*LEAVING.start(), *LEAVING.end());
+        excess > 0 && spilled.let_go(start, table, n)
     }
 }
 
