@@ -17,6 +17,8 @@ use std::ops::ControlFlow;
 const CHUNK: usize = 256;
 /// What an entry takes beside itself: its place in the index, and what growing vectors leave free.
 const PLACE_BYTES: usize = 16;
+/// Once in so many times that there might be too little room, an entry is measured: it may be all records of a window.
+const SAMPLED: usize = 16;
 /// Entries that leave at a time.
 const LEAVING: std::ops::RangeInclusive<usize> = 64..=2048;
 
@@ -28,8 +30,9 @@ pub(super) struct Spilled<K, V> {
     groups: BTreeMap<EventTime, BTreeSet<u16>>,
     /// Where the hand stands that chooses who leaves.
     hand: usize,
-    /// What an entry takes beside its place, on average.
+    /// What an entry takes beside its place, on average, and how often that was asked for.
     entry_bytes: usize,
+    n_asked: usize,
 }
 
 /// How entries are written and read. The types that this takes are known where the part is shown.
@@ -72,7 +75,7 @@ impl<K: Key, V: 'static> Spilled<K, V> {
             groups.entry(start).or_default().insert(group_of(&key));
             from = Some(space.end_of(&begin(&space, group_of(&key), start)));
         }
-        Ok(Spilled { spill: Spill::new(space), codec, groups, hand: 0, entry_bytes: 0 })
+        Ok(Spilled { spill: Spill::new(space), codec, groups, hand: 0, entry_bytes: 0, n_asked: 0 })
     }
 }
 
@@ -134,10 +137,14 @@ impl<K, V> Spilled<K, V> {
         Ok(Change { key, value: Some(value) })
     }
 
-    /// Learns from an entry how much entries take.
-    fn sample(&mut self, entry: &Entry<K, V>) {
-        // What cannot be written stays, however large it is.
-        let _ = self.change(0, entry);
+    /// Learns from some entry of a table now and then how much entries take.
+    fn sample(&mut self, table: &DenseTable<K, V>) {
+        let is_due = self.n_asked.is_multiple_of(SAMPLED);
+        self.n_asked += 1;
+        if let Some(entry) = table.at(self.hand).or_else(|| table.at(0)).filter(|_| is_due) {
+            // What cannot be written stays, however large it is.
+            let _ = self.change(0, entry);
+        }
     }
 
     /// Lets so many entries of a table go; whether any went.
@@ -234,9 +241,7 @@ impl<K, V> Slots<K, V> {
             return false;
         };
         let table = &mut self.tables[slot];
-        if let Some(entry) = table.at(spilled.hand).or_else(|| table.at(0)) {
-            spilled.sample(entry);
-        }
+        spilled.sample(table);
         let entry_bytes = size_of::<Entry<K, V>>() + PLACE_BYTES + spilled.entry_bytes;
         let excess = spilled.spill.excess(n_entries * entry_bytes + more_bytes);
         let n = (excess / entry_bytes).clamp(*LEAVING.start(), *LEAVING.end());
