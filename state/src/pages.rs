@@ -37,6 +37,7 @@ unsafe impl Allocator for Pages {
         Global.allocate(layout)
     }
 
+    // SAFETY: as the contract has it, memory that `allocate` gave for this layout, and that nobody uses any more.
     #[inline]
     unsafe fn deallocate(&self, at: NonNull<u8>, layout: Layout) {
         if is_large(layout) {
