@@ -23,6 +23,7 @@ pub(crate) fn graph() -> JobGraph {
         parallelism: 2,
         max_parallelism: 128,
         slot_sharing_group: "default".into(),
+        recovers_apart: true,
     };
     JobGraph {
         name: "sample".into(),

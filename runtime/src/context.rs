@@ -67,6 +67,7 @@ pub struct TaskContext {
     parallelism: usize,
     max_parallelism: u32,
     attempt: u32,
+    number: usize,
     waker: Waker,
     next_tick: Arc<AtomicI64>,
     current: Arc<AtomicUsize>,
@@ -89,11 +90,19 @@ impl TaskContext {
             parallelism,
             max_parallelism,
             attempt,
+            number: 0,
             waker,
             next_tick: Arc::new(AtomicI64::new(MAX_TIME)),
             current: Arc::default(),
             n_calls: Arc::default(),
         }
+    }
+
+    /// The task's number in the job.
+    #[must_use]
+    pub fn numbered(mut self, number: usize) -> Self {
+        self.number = number;
+        self
     }
 
     /// What is the same for the whole job.
@@ -116,7 +125,7 @@ impl TaskContext {
         self.max_parallelism
     }
 
-    /// How often this subtask was started before.
+    /// The attempt that it runs in: how often tasks of the job were restarted before it was started.
     pub fn attempt(&self) -> u32 {
         self.attempt
     }
@@ -205,7 +214,7 @@ impl OperatorContext {
         self.task.parallelism
     }
 
-    /// How often this subtask was started before.
+    /// The attempt that it runs in: how often tasks of the job were restarted before it was started.
     pub fn attempt(&self) -> u32 {
         self.task.attempt
     }
@@ -248,6 +257,6 @@ impl OperatorContext {
 
     /// An accumulator: a value of this subtask that is merged over all subtasks into the job's result.
     pub fn accumulator<A: Accumulator>(&self, name: &str) -> AccumulatorHandle<A> {
-        self.task.job.registry.accumulator(name)
+        self.task.job.registry.accumulator(name, self.task.number)
     }
 }

@@ -180,7 +180,8 @@ pub enum MetricValue {
 }
 
 type MetricKey = (String, String, usize);
-type Cells = Vec<Box<dyn Cell>>;
+/// With the number of the task that each is of.
+type Cells = Vec<(usize, Box<dyn Cell>)>;
 
 /// One subtask's cell of an accumulator, whatever its type.
 trait Cell: Send {
@@ -262,19 +263,21 @@ impl Registry {
         Times::of(sheets)
     }
 
-    /// A new cell of the accumulator called `name`.
-    pub fn accumulator<A: Accumulator>(&self, name: &str) -> AccumulatorHandle<A> {
+    /// A new cell of the accumulator called `name`, for a task.
+    pub fn accumulator<A: Accumulator>(&self, name: &str, task: usize) -> AccumulatorHandle<A> {
         let cell = Arc::new(Mutex::new(A::default()));
         locked(&self.accumulators)
             .entry(name.to_string())
             .or_default()
-            .push(Box::new(Arc::clone(&cell)));
+            .push((task, Box::new(Arc::clone(&cell))));
         AccumulatorHandle(cell)
     }
 
-    /// Forgets all accumulators: another attempt does over what they were told.
-    pub fn forget_accumulators(&self) {
-        locked(&self.accumulators).clear();
+    /// Forgets what these tasks have accumulated: another attempt does over what they were told.
+    pub fn forget_accumulators(&self, tasks: &[usize]) {
+        for cells in locked(&self.accumulators).values_mut() {
+            cells.retain(|(task, _)| !tasks.contains(task));
+        }
     }
 
     /// All cells of an accumulator merged; `None` if no function used it with this type. Takes the values.
@@ -282,7 +285,7 @@ impl Registry {
         let mut accumulators = locked(&self.accumulators);
         let cells = accumulators.get(name)?;
         let mut merged: Option<A> = None;
-        for cell in cells {
+        for (_, cell) in cells {
             let value =
                 std::mem::take(&mut *locked(cell.as_any().downcast_ref::<Arc<Mutex<A>>>()?));
             match &mut merged {
@@ -300,7 +303,7 @@ impl Registry {
     /// If a value cannot be written.
     pub fn encode_accumulators(&self) -> Result<Vec<(String, Vec<Vec<u8>>)>> {
         let encode = |(name, cells): (&String, &Cells)| {
-            let cells: Result<_> = cells.iter().map(|cell| cell.encode()).collect();
+            let cells: Result<_> = cells.iter().map(|(_, cell)| cell.encode()).collect();
             Ok((name.clone(), cells?))
         };
         locked(&self.accumulators).iter().map(encode).collect()
@@ -360,7 +363,7 @@ mod tests {
     #[test]
     fn accumulators_merge_over_cells() {
         let r = Registry::default();
-        let (a, b) = (r.accumulator::<u64>("n"), r.accumulator::<u64>("n"));
+        let (a, b) = (r.accumulator::<u64>("n", 0), r.accumulator::<u64>("n", 1));
         *a.get() += 2;
         *b.get() += 3;
         assert_eq!(r.take_accumulator::<i64>("n"), None);
@@ -369,6 +372,11 @@ mod tests {
         assert_eq!(merge_encoded::<Vec<u64>>(&encoded[0].1), None);
         assert_eq!(r.take_accumulator::<u64>("n"), Some(5));
         assert_eq!(r.take_accumulator::<u64>("n"), None);
+        for (task, n) in [(0, 1), (1, 10), (0, 100)] {
+            *r.accumulator::<u64>("n", task).get() += n;
+        }
+        r.forget_accumulators(&[0, 7]);
+        assert_eq!(r.take_accumulator::<u64>("n"), Some(10));
     }
 
     #[test]

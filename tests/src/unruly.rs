@@ -120,6 +120,17 @@ impl Unruly {
         self
     }
 
+    /// No subtask sends to another, so that each fails alone.
+    #[must_use]
+    pub fn apart(self) -> Unruly {
+        let opened = self.opened().display().to_string();
+        self.args(&["--apart", "--opened", &opened])
+    }
+
+    fn opened(&self) -> PathBuf {
+        self.out.with_file_name("opened")
+    }
+
     /// It does this at a record in its middle, once.
     #[must_use]
     pub fn does(self, what: What) -> Unruly {
@@ -178,6 +189,17 @@ impl UnrulyJob {
         let overview = self.succeeds(cluster).overview;
         let exceptions = cluster.detail(self.id).exceptions;
         assert_eq!(overview.n_restarts, n_restarts, "{exceptions:#?}");
+    }
+
+    /// The attempts in which a subtask of a job whose subtasks are [apart](Unruly::apart) was opened.
+    pub fn attempts_of(&self, subtask: usize) -> Vec<u32> {
+        let opened = std::fs::read_dir(self.out.with_file_name("opened")).into_iter().flatten();
+        let names = opened.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+        let prefix = format!("{subtask}-");
+        let mut attempts: Vec<u32> =
+            names.filter_map(|name| name.strip_prefix(&prefix)?.parse().ok()).collect();
+        attempts.sort_unstable();
+        attempts
     }
 
     /// The processes that run it.

@@ -53,11 +53,13 @@ pub(crate) fn compile(program: &Graph, config: &Config, name: &str) -> Result<Co
                     parallelism: resolved[id].parallelism,
                     max_parallelism: resolved[id].max_parallelism,
                     slot_sharing_group: resolved[id].slot_sharing_group.clone(),
+                    recovers_apart: true,
                 });
                 vertices.len() - 1
             }
         };
         vertex_of.push(vertex);
+        vertices[vertex].recovers_apart &= node.recovers_apart;
         vertices[vertex].operators.push(ChainedOperator {
             node: id,
             id: ids[id],

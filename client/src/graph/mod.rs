@@ -106,6 +106,8 @@ pub(crate) struct Node {
     pub(crate) max_parallelism: Option<u32>,
     /// The most subtasks the operator can use by its nature.
     pub(crate) parallelism_limit: Option<usize>,
+    /// Whether some of its subtasks can begin again while others go on.
+    pub(crate) recovers_apart: bool,
     /// Whether it has as many subtasks as what feeds it, unless it is told otherwise: spreading would change
     /// the order of records that it works on.
     pub(crate) follows_input: bool,
@@ -142,6 +144,7 @@ impl Node {
             parallelism: None,
             max_parallelism: None,
             parallelism_limit: None,
+            recovers_apart: true,
             follows_input: false,
             slot_sharing_group: None,
             chaining: Chaining::default(),

@@ -1,23 +1,23 @@
 //! The loop of a task host: does what the job manager says, tells what becomes of it.
 //!
 //! One thread; tasks, uploads and the network have theirs. Nothing here decides: attempts come and go as they are
-//! told, and what belongs to another attempt than the one that runs is passed over.
+//! told, several side by side if they are of different tasks, and what belongs to another than those that run is passed over.
 
 use super::{Host, drift};
 use crate::local::{AssembledBegin, LocalTasks, Neighbours, Program, Runner};
-use crossbeam_channel::{Receiver, Sender, never, select, tick, unbounded};
+use crossbeam_channel::{Receiver, Sender, select, tick, unbounded};
 use millstream_jobmanager::job::{Participants, Target};
 use millstream_model::{CheckpointId, Command, Error, Result};
 use millstream_proto::message::{
-    Begin, Deployment, FromHost, HostReport, MetricSample, MetricValue, SnapshotEvent,
-    TargetFolder, TaskEvent, TaskState, ToHost,
+    AttemptReport, Begin, Deployment, FromHost, HostReport, MetricSample, MetricValue, NOWHERE,
+    SnapshotEvent, TargetFolder, TaskEvent, TaskState, ToHost,
 };
 use millstream_proto::security::{Security, TASK_MANAGER_NAME, TlsFiles};
 use millstream_runtime::SystemClock;
 use millstream_runtime::exchange::net::{AttemptSpec, Exchange, NetAttempt, NetConfig, TlsConfig};
 use millstream_runtime::metrics;
 use millstream_state::snapshot::{LocalStorage, Manifest, Restore, read_manifest};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -56,12 +56,16 @@ struct Serving<'a> {
     address: SocketAddr,
     /// Connections that are gone: the attempt, and the other host's number.
     lost: (Sender<(u32, u32, Error)>, Receiver<(u32, u32, Error)>),
-    attempt: Option<Attempt>,
+    /// Those of which tasks are not closed, anywhere.
+    attempts: BTreeMap<u32, Attempt>,
+    /// The newest that was to run here.
+    newest: Option<u32>,
 }
 
-/// The newest attempt that was deployed here.
+/// An attempt with tasks here.
 struct Attempt {
-    number: u32,
+    /// Its tasks that are not closed, here and elsewhere: as long as there are any, the others' connections must not end.
+    open: BTreeSet<usize>,
     tasks: LocalTasks,
     net: Arc<NetAttempt>,
     states: BTreeMap<usize, TaskState>,
@@ -75,7 +79,15 @@ impl<'a> Serving<'a> {
         let exchange = Exchange::listen(config)?;
         let address = exchange.address();
         let runner = Runner::new(program, Arc::new(SystemClock::default()))?;
-        Ok(Serving { host, runner, exchange, address, lost: unbounded(), attempt: None })
+        Ok(Serving {
+            host,
+            runner,
+            exchange,
+            address,
+            lost: unbounded(),
+            attempts: BTreeMap::new(),
+            newest: None,
+        })
     }
 
     fn run(mut self) -> ! {
@@ -83,19 +95,17 @@ impl<'a> Serving<'a> {
         let orders = self.host.channel.receiver();
         let metrics = tick(METRICS_INTERVAL);
         loop {
-            let no_events = never();
-            let events = self.runner.task_events().unwrap_or(&no_events);
             let (mut order, mut event, mut answer, mut lost) = (None, None, None, None);
             let mut is_measured = false;
             select! {
                 recv(orders) -> message => order = message.ok(),
-                recv(events) -> message => event = message.ok(),
+                recv(self.runner.task_events()) -> message => event = message.ok(),
                 recv(self.runner.snapshot_events()) -> message => answer = message.ok(),
                 recv(self.lost.1) -> message => lost = message.ok(),
                 recv(metrics) -> _ => is_measured = true,
             }
-            if let Some(event) = event {
-                self.task_event(event);
+            if let Some((attempt, event)) = event {
+                self.task_event(attempt, event);
             }
             if let Some((attempt, event)) = answer {
                 self.snapshot_event(attempt, event);
@@ -121,9 +131,10 @@ impl<'a> Serving<'a> {
 
     fn obey(&mut self, order: ToHost) {
         match order {
-            ToHost::Prepare { attempt, begin } => {
-                let prepared =
-                    self.begin_at(begin).and_then(|(begin, _)| self.runner.prepare(&begin));
+            ToHost::Prepare { attempt, begin, part } => {
+                let prepared = self
+                    .begin_at(begin)
+                    .and_then(|(begin, _)| self.runner.prepare(&begin, part.as_deref()));
                 self.say(&match prepared {
                     Ok(splits) => {
                         FromHost::Prepared { attempt, splits: splits.into_iter().collect() }
@@ -139,18 +150,14 @@ impl<'a> Serving<'a> {
                     Err(error) => FromHost::DeployFailed { attempt, error },
                 });
             }
-            ToHost::Cancel { attempt } => {
-                if self.attempt.as_ref().is_some_and(|a| a.number == attempt) {
-                    self.runner.cancel();
+            ToHost::Cancel { attempt, tasks } => {
+                if self.attempts.contains_key(&attempt) {
+                    self.runner.cancel(&tasks);
                 }
             }
-            ToHost::Close { attempt } => {
-                if self.attempt.as_ref().is_some_and(|a| a.number == attempt) {
-                    self.close();
-                }
-            }
+            ToHost::Close { attempt, tasks, again } => self.close(attempt, &tasks, again),
             ToHost::Aim { attempt, checkpoint, target } => {
-                if let Some(running) = self.attempt.as_mut().filter(|a| a.number == attempt)
+                if let Some(running) = self.attempts.get_mut(&attempt)
                     && let Err(error) = running.aim(checkpoint, target)
                 {
                     let declined = running.states.keys().next().copied().map(|task| {
@@ -161,7 +168,7 @@ impl<'a> Serving<'a> {
                 }
             }
             ToHost::Command { attempt, command } => {
-                if let Some(running) = self.attempt.as_mut().filter(|a| a.number == attempt) {
+                if let Some(running) = self.attempts.get_mut(&attempt) {
                     if let Command::Barrier(barrier) = command {
                         running.newest_checkpoint =
                             running.newest_checkpoint.max(Some(barrier.checkpoint));
@@ -191,10 +198,13 @@ impl<'a> Serving<'a> {
 
     fn deploy(&mut self, deployment: Deployment) -> Result<()> {
         let number = deployment.attempt;
-        if self.attempt.as_ref().is_some_and(|a| a.number >= number) {
+        if self.newest >= Some(number) {
             return Err(Error::internal("an attempt was deployed that is not newer than the last"));
         }
-        self.close();
+        self.newest = Some(number);
+        let mut open: BTreeSet<usize> = (0..deployment.placement.len()).collect();
+        open.retain(|task| deployment.placement[*task] != NOWHERE);
+        self.replace(&open);
         let (begin, own) = self.begin_at(deployment.begin)?;
         let lost = self.lost.0.clone();
         let net = self.exchange.attempt(AttemptSpec {
@@ -219,48 +229,66 @@ impl<'a> Serving<'a> {
                 return Err(error);
             }
         };
-        let here = (0..deployment.placement.len()).filter(|task| neighbours.is_here(*task));
-        let states = here.map(|task| (task, TaskState::Running)).collect();
-        self.attempt = Some(Attempt { number, tasks, net, states, newest_checkpoint: None });
+        let here = neighbours.here().iter();
+        let states = here.map(|task| (*task, TaskState::Running)).collect();
+        let attempt = Attempt { open, tasks, net, states, newest_checkpoint: None };
+        self.attempts.insert(number, attempt);
         Ok(())
     }
 
-    /// Every task of the attempt has answered.
-    fn close(&mut self) {
-        if let Some(attempt) = self.attempt.take() {
-            self.runner.cancel();
-            self.runner.close();
+    /// These tasks begin again: whatever they were told before, they are not any more what they were. Whoever has not
+    /// been told so by a `Close` had no connection then.
+    fn replace(&mut self, tasks: &BTreeSet<usize>) {
+        let tasks: Vec<usize> = tasks.iter().copied().collect();
+        for attempt in self.attempts.keys().copied().collect::<Vec<u32>>() {
+            self.runner.cancel(&tasks);
+            self.close(attempt, &tasks, true);
+        }
+    }
+
+    /// Tasks have answered.
+    fn close(&mut self, number: u32, tasks: &[usize], again: bool) {
+        let Some(attempt) = self.attempts.get_mut(&number) else { return };
+        self.runner.close(tasks, again);
+        attempt.open.retain(|task| !tasks.contains(task));
+        attempt.states.retain(|task, _| !tasks.contains(task));
+        if attempt.open.is_empty()
+            && let Some(attempt) = self.attempts.remove(&number)
+        {
             attempt.net.close();
         }
     }
 
-    fn task_event(&mut self, event: TaskEvent) {
-        let Some(attempt) = &mut self.attempt else { return };
+    fn task_event(&mut self, attempt: u32, event: TaskEvent) {
+        let Some(running) = self.attempts.get_mut(&attempt) else { return };
         let (TaskEvent::Finished { task }
         | TaskEvent::Failed { task, .. }
         | TaskEvent::Cancelled { task }) = &event;
-        attempt.states.insert(*task, TaskState::Over(event.clone()));
-        let attempt = attempt.number;
+        if let Some(state) = running.states.get_mut(task) {
+            *state = TaskState::Over(event.clone());
+        }
         self.say(&FromHost::Task { attempt, event });
     }
 
     fn snapshot_event(&mut self, attempt: u32, event: SnapshotEvent) {
-        if let (Some(running), SnapshotEvent::Ended { task }) = (&mut self.attempt, &event)
-            && running.number == attempt
+        if let SnapshotEvent::Ended { task } = &event
+            && let Some(state) =
+                self.attempts.get_mut(&attempt).and_then(|a| a.states.get_mut(task))
         {
-            running.states.insert(*task, TaskState::Ended);
+            *state = TaskState::Ended;
         }
         self.say(&FromHost::Snapshot { attempt, event });
     }
 
     fn report(&self) {
-        let attempt = self.attempt.as_ref();
-        let states = attempt.map(|a| a.states.iter().map(|(t, s)| (*t, s.clone())).collect());
+        let report = |(attempt, running): (&u32, &Attempt)| AttemptReport {
+            attempt: *attempt,
+            tasks: running.states.iter().map(|(task, state)| (*task, state.clone())).collect(),
+            newest_checkpoint: running.newest_checkpoint,
+        };
         self.say(&FromHost::Report(HostReport {
             data_address: self.address,
-            attempt: attempt.map(|a| a.number),
-            tasks: states.unwrap_or_default(),
-            newest_checkpoint: attempt.and_then(|a| a.newest_checkpoint),
+            attempts: self.attempts.iter().map(report).collect(),
         }));
     }
 

@@ -38,16 +38,6 @@ struct Assembly<'a> {
     mode: CheckpointMode,
 }
 
-/// Whether a producing subtask sends to a receiving one at all.
-fn is_connected(ship: Ship, (up, n_up): (usize, usize), (down, n_down): (usize, usize)) -> bool {
-    match ship {
-        Ship::Forward => up == down,
-        Ship::Rescale if n_down >= n_up => down * n_up / n_down == up,
-        Ship::Rescale => up * n_down / n_up == down,
-        _ => true,
-    }
-}
-
 /// Where an attempt begins.
 pub(crate) enum Begin {
     /// At the beginning, for the first time.
@@ -130,7 +120,8 @@ pub(crate) fn assemble(
                 vertex.max_parallelism,
                 attempt.number,
                 waker,
-            );
+            )
+            .numbered(number);
             let places = vertex.operators.iter().map(|o| context.place(&o.name)).collect();
             let head = assembly.head(v, subtask, &context)?;
             let ids = vertex.operators.iter().map(|o| o.id).collect();
@@ -160,10 +151,24 @@ pub(crate) fn assemble(
     Ok(tasks)
 }
 
-/// Runs what must happen once before any task of an attempt exists: sinks are prepared, splits are found.
-pub(crate) fn prepare(program: &Program, begin: &Begin) -> Result<Prepared> {
+/// Runs what must happen once before any task of an attempt exists: sinks are prepared and, unless the attempt is of a
+/// `part` of the tasks, splits are found.
+pub(crate) fn prepare(
+    program: &Program,
+    begin: &Begin,
+    part: Option<&[usize]>,
+) -> Result<Prepared> {
     let mut prepared = Prepared::new();
+    let mut first_task = 0;
     for vertex in &program.compiled.graph.vertices {
+        let tasks = first_task..first_task + vertex.parallelism;
+        first_task = tasks.end;
+        let is_here = |task: &usize| part.is_none_or(|part| part.contains(task));
+        let subtasks: Vec<usize> =
+            tasks.clone().filter(is_here).map(|task| task - tasks.start).collect();
+        if subtasks.is_empty() {
+            continue;
+        }
         for operator in &vertex.operators {
             let node = &program.graph.nodes[operator.node];
             let locate = |e: Error| {
@@ -176,19 +181,25 @@ pub(crate) fn prepare(program: &Program, begin: &Begin) -> Result<Prepared> {
                 e.at(&place)
             };
             if let Some(prepare) = &node.prepare {
+                let staged = match begin {
+                    Begin::Fresh | Begin::Anew => Vec::new(),
+                    Begin::At(restore) => restore
+                        .entries_of::<(CheckpointId, Staged)>(operator.id, STAGED_PART)
+                        .map_err(locate)?
+                        .into_iter()
+                        .map(|(_, staged)| staged)
+                        .collect(),
+                };
                 let start = match begin {
                     Begin::Fresh => SinkStart::Fresh,
-                    Begin::Anew => SinkStart::Recovering(Vec::new()),
-                    Begin::At(restore) => {
-                        let staged =
-                            restore.entries_of::<(CheckpointId, Staged)>(operator.id, STAGED_PART);
-                        let staged = staged.map_err(locate)?;
-                        SinkStart::Recovering(staged.into_iter().map(|(_, s)| s).collect())
+                    _ if subtasks.len() < vertex.parallelism => {
+                        SinkStart::RecoveringPart { subtasks: subtasks.clone(), staged }
                     }
+                    _ => SinkStart::Recovering(staged),
                 };
                 prepare(&start).map_err(locate)?;
             }
-            if let Make::Source { discover, .. } = &node.make {
+            if let (Make::Source { discover, .. }, None) = (&node.make, part) {
                 let splits = discover(vertex.parallelism).map_err(locate)?;
                 prepared.insert(operator.node, splits);
             }
@@ -254,7 +265,7 @@ impl Assembly<'_> {
                         let edge = &graph.edges[e];
                         let n_up = graph.vertices[edge.from].parallelism;
                         for up in 0..n_up {
-                            if is_connected(edge.ship, (up, n_up), (down, vertex.parallelism)) {
+                            if edge.ship.connects((up, n_up), (down, vertex.parallelism)) {
                                 ends.push((e, up, first_task[edge.from] + up));
                             }
                         }

@@ -12,7 +12,7 @@ mod shell;
 
 #[cfg(feature = "cluster")]
 pub(crate) use assemble::Begin as AssembledBegin;
-pub(crate) use assemble::{Attempt, Begin, Mailboxes, assemble, prepare};
+pub(crate) use assemble::{Attempt, Begin, Mailboxes, Prepared, assemble, prepare};
 pub(crate) use backend::open as open_backend;
 pub(crate) use neighbours::Neighbours;
 pub(crate) use runner::LocalTasks;

@@ -1,12 +1,14 @@
 //! Where the tasks are that do not run here, and how to reach them.
 //!
-//! In one process there are none; so without the feature `cluster` nothing here does anything.
+//! In one process there are none. Other tasks of the job may not be neighbours at all, but of an attempt of their own: what
+//! is not of this attempt is nowhere.
 
 use crate::graph::{AnySender, InputPort};
 use millstream_model::Result;
 #[cfg(feature = "cluster")]
 use millstream_runtime::exchange::net::NetAttempt;
 use millstream_runtime::task::Waker;
+use std::collections::BTreeSet;
 #[cfg(feature = "cluster")]
 use std::sync::Arc;
 
@@ -14,11 +16,13 @@ use std::sync::Arc;
 pub(crate) type Channel = (usize, usize, usize);
 
 /// See the module's text.
-pub(crate) struct Neighbours<'a>(Option<Elsewhere<'a>>);
+pub(crate) struct Neighbours<'a> {
+    here: BTreeSet<usize>,
+    elsewhere: Option<Elsewhere<'a>>,
+}
 
 #[cfg(feature = "cluster")]
 struct Elsewhere<'a> {
-    me: u32,
     placement: &'a [u32],
     net: &'a Arc<NetAttempt>,
 }
@@ -27,9 +31,19 @@ struct Elsewhere<'a> {
 struct Elsewhere<'a>(std::convert::Infallible, std::marker::PhantomData<&'a ()>);
 
 impl Neighbours<'_> {
-    /// All tasks run here.
-    pub(crate) fn none() -> Self {
-        Neighbours(None)
+    /// These tasks run here, and they are all of the attempt.
+    pub(crate) fn none(tasks: &[usize]) -> Self {
+        Neighbours { here: tasks.iter().copied().collect(), elsewhere: None }
+    }
+
+    /// Whether a task runs here.
+    pub(crate) fn is_here(&self, task: usize) -> bool {
+        self.here.contains(&task)
+    }
+
+    /// The tasks that run here.
+    pub(crate) fn here(&self) -> &BTreeSet<usize> {
+        &self.here
     }
 }
 
@@ -38,11 +52,6 @@ impl Neighbours<'_> {
     /// All channels are there: lets records cross the network.
     pub(crate) fn connect(&self) -> Result<()> {
         Ok(())
-    }
-
-    /// Whether a task runs here.
-    pub(crate) fn is_here(&self, _: usize) -> bool {
-        self.0.is_none()
     }
 
     pub(crate) fn sender(
@@ -70,21 +79,18 @@ impl Neighbours<'_> {
 impl<'a> Neighbours<'a> {
     /// The host with number `me` runs the tasks that `placement` says.
     pub(crate) fn of(me: u32, placement: &'a [u32], net: &'a Arc<NetAttempt>) -> Self {
-        Neighbours(Some(Elsewhere { me, placement, net }))
+        let here = placement.iter().enumerate().filter(|(_, host)| **host == me);
+        let here = here.map(|(task, _)| task).collect();
+        Neighbours { here, elsewhere: Some(Elsewhere { placement, net }) }
     }
 
     /// All channels are there: lets records cross the network.
     pub(crate) fn connect(&self) -> Result<()> {
-        self.0.as_ref().map_or(Ok(()), |elsewhere| elsewhere.net.start())
-    }
-
-    /// Whether a task runs here.
-    pub(crate) fn is_here(&self, task: usize) -> bool {
-        self.0.as_ref().is_none_or(|e| e.placement.get(task) == Some(&e.me))
+        self.elsewhere.as_ref().map_or(Ok(()), |elsewhere| elsewhere.net.start())
     }
 
     fn elsewhere(&self, task: usize) -> Result<(&Elsewhere<'a>, u32)> {
-        let found = self.0.as_ref().and_then(|e| Some((e, *e.placement.get(task)?)));
+        let found = self.elsewhere.as_ref().and_then(|e| Some((e, *e.placement.get(task)?)));
         found.ok_or_else(|| millstream_model::Error::internal("nobody said where a task runs"))
     }
 

@@ -1,7 +1,8 @@
 //! Runs tasks in this process: those of a whole job, or those of a job in a cluster that were placed here.
 //!
 //! What stays over the attempts of a job (its settings, metrics, the memory for records under way, what keeps the
-//! state) is here; an attempt is deployed, cancelled and closed as whoever decides says.
+//! state) is here; tasks are deployed, cancelled and closed as whoever decides says. An attempt may be of some of the tasks, while
+//! others go on in the one before.
 
 use super::Program;
 use super::assemble::{Attempt, Begin, Mailboxes, Prepared, assemble, prepare};
@@ -17,6 +18,7 @@ use millstream_state::snapshot::Manifest;
 use millstream_state::store::Backend;
 use millstream_taskmanager::host::{Running, TaskEvent, TaskHost};
 use millstream_taskmanager::uploads::{self, SnapshotEvent, Uploads};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// See the module's text.
@@ -28,7 +30,19 @@ pub(crate) struct Runner {
     backend: Option<Backend>,
     /// What tasks say of their snapshots, with their attempt.
     snapshots: (Sender<(u32, SnapshotEvent)>, Receiver<(u32, SnapshotEvent)>),
-    running: Option<(Running, Receiver<TaskEvent>)>,
+    /// What becomes of tasks, with their attempt.
+    events: (Sender<(u32, TaskEvent)>, Receiver<(u32, TaskEvent)>),
+    /// The attempts of which tasks are not closed.
+    running: BTreeMap<u32, Attempted>,
+}
+
+/// An attempt's tasks.
+struct Attempted {
+    running: Running,
+    /// Those that are not closed.
+    open: BTreeSet<usize>,
+    /// By the task's number.
+    controls: Vec<(usize, Arc<Control>)>,
 }
 
 impl Runner {
@@ -46,12 +60,20 @@ impl Runner {
             checkpoints: takes_checkpoints.then(|| program.config.mode()),
         });
         let memory = Arc::new(MemoryPool::new(program.config.network_memory));
-        Ok(Runner { program, job, memory, backend, snapshots: unbounded(), running: None })
+        Ok(Runner {
+            program,
+            job,
+            memory,
+            backend,
+            snapshots: unbounded(),
+            events: unbounded(),
+            running: BTreeMap::new(),
+        })
     }
 
-    /// Runs what must happen once before any task of an attempt exists.
-    pub(crate) fn prepare(&self, begin: &Begin) -> Result<Prepared> {
-        prepare(&self.program, begin)
+    /// Runs what must happen once before any task of an attempt exists, or of a part of one.
+    pub(crate) fn prepare(&self, begin: &Begin, part: Option<&[usize]>) -> Result<Prepared> {
+        prepare(&self.program, begin, part)
     }
 
     /// Runs tasks of an attempt. `own` is what it begins at, if that is the job's own, so that its files may be
@@ -65,13 +87,12 @@ impl Runner {
         neighbours: &Neighbours<'_>,
     ) -> Result<LocalTasks> {
         let n_tasks = self.program.compiled.graph.n_tasks();
-        self.job.registry.forget_accumulators();
+        let open = neighbours.here().clone();
         let host = TaskHost::new(self.program.config.driver(), n_tasks);
         let mut local = LocalTasks { uploads: None, controls: Vec::new() };
-        let here = (0..n_tasks).filter(|task| neighbours.is_here(*task));
         if self.job.checkpoints.is_some() {
             let control = |task| (task, Arc::new(Control::new(host.waker(task))));
-            local.controls = here.map(control).collect();
+            local.controls = open.iter().copied().map(control).collect();
             let wakers = (0..n_tasks).map(|t| host.waker(t)).collect();
             let (backend, events) = (self.backend.as_ref(), self.snapshots.0.clone());
             local.uploads = Some(Arc::new(Uploads::start(wakers, attempt, backend, own, events)?));
@@ -83,21 +104,23 @@ impl Runner {
         let snapshots =
             uploads.map(|u| (Arc::clone(u) as Arc<dyn Snapshots>, &mailboxes as &Mailboxes));
         let backend = self.backend.as_ref();
-        let attempt = Attempt { number: attempt, begin, snapshots, backend, neighbours };
+        let number = attempt;
+        let attempt = Attempt { number, begin, snapshots, backend, neighbours };
         let waker = |task| host.waker(task);
         let tasks = assemble(&self.program, &self.job, &attempt, prepared, &waker, &self.memory)?;
         neighbours.connect()?;
-        let (events, inbox) = unbounded();
-        let running = host.start(tasks, Arc::clone(&self.job.clock), events).map_err(|e| {
+        let (clock, events) = (Arc::clone(&self.job.clock), self.events.0.clone());
+        let running = host.start(tasks, clock, number, events).map_err(|e| {
             Error::external("the system refused a thread for the job's tasks").caused_by(e)
         })?;
-        self.running = Some((running, inbox));
+        let controls = local.controls.clone();
+        self.running.insert(number, Attempted { running, open, controls });
         Ok(local)
     }
 
-    /// What becomes of the tasks that run, if any do.
-    pub(crate) fn task_events(&self) -> Option<&Receiver<TaskEvent>> {
-        self.running.as_ref().map(|(_, events)| events)
+    /// What becomes of the tasks, with their attempt.
+    pub(crate) fn task_events(&self) -> &Receiver<(u32, TaskEvent)> {
+        &self.events.1
     }
 
     /// What becomes of snapshots, with the attempt.
@@ -105,17 +128,32 @@ impl Runner {
         &self.snapshots.1
     }
 
-    /// Ends all tasks at their next step.
-    pub(crate) fn cancel(&self) {
-        if let Some((running, _)) = &self.running {
-            running.cancel();
+    /// Ends tasks at their next step.
+    pub(crate) fn cancel(&self, tasks: &[usize]) {
+        for attempted in self.running.values() {
+            attempted.running.cancel(tasks.iter().copied().filter(|t| attempted.open.contains(t)));
         }
     }
 
-    /// Every task has answered: waits for the threads.
-    pub(crate) fn close(&mut self) {
-        if let Some((running, _)) = self.running.take() {
-            running.join();
+    /// Tasks have answered: lets go what is left of them, and waits for the threads that served no others. If they are to
+    /// run `again`, what they have accumulated does not count.
+    pub(crate) fn close(&mut self, tasks: &[usize], again: bool) {
+        for attempted in self.running.values_mut() {
+            let is_mine = |task: &usize| attempted.open.contains(task);
+            let mine: Vec<usize> = tasks.iter().copied().filter(is_mine).collect();
+            attempted.running.drop_tasks(mine.iter().copied());
+            let closed = attempted.controls.extract_if(.., |(task, _)| mine.contains(task));
+            closed.for_each(|(_, control)| control.close());
+            attempted.open.retain(|task| !mine.contains(task));
+        }
+        let over = self.running.iter().filter(|(_, attempted)| attempted.open.is_empty());
+        for number in over.map(|(number, _)| *number).collect::<Vec<u32>>() {
+            if let Some(attempted) = self.running.remove(&number) {
+                attempted.running.join();
+            }
+        }
+        if again {
+            self.job.registry.forget_accumulators(tasks);
         }
     }
 }

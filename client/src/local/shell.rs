@@ -2,13 +2,14 @@
 
 use super::Program;
 use super::assemble::Begin;
+use super::assemble::Prepared;
 use super::neighbours::Neighbours;
-use super::runner::Runner;
+use super::runner::{LocalTasks, Runner};
 use super::shared::{LocalJob, Shared};
 use crate::job::{JobHandle, RECORDS};
 use crossbeam_channel::{Receiver, never, select, unbounded};
 use millstream_jobmanager::job::{
-    self, Checkpoints, Event, Master, NowUs, Request, Restored, Tasks, local_storage,
+    Attempt, Checkpoints, Event, Events, Master, NowUs, Request, Tasks, local_storage,
 };
 use millstream_jobmanager::scheduler::{JobState, Scheduler};
 use millstream_model::{Error, LeaderEpoch, Result};
@@ -48,7 +49,7 @@ pub(crate) fn launch(program: Program) -> Result<JobHandle> {
         scheduler,
         checkpoints,
         begin,
-        Embedded { runner, shared: Arc::clone(&shared) },
+        Embedded { runner, prepared: Prepared::new(), shared: Arc::clone(&shared) },
     );
     let shell = Shell { master, shared, orders, start: Instant::now() };
     std::thread::Builder::new()
@@ -61,46 +62,48 @@ pub(crate) fn launch(program: Program) -> Result<JobHandle> {
 /// All tasks of a job, in this process.
 struct Embedded {
     runner: Runner,
+    /// What was found with the last attempt of all tasks.
+    prepared: Prepared,
     shared: Arc<Shared>,
 }
 
 impl Embedded {
-    /// What was said of snapshots and not heard.
-    fn heard(&self) -> impl Iterator<Item = (u32, Event)> + use<> {
-        let answers: Vec<_> = self.runner.snapshot_events().try_iter().collect();
-        answers.into_iter().map(|(attempt, answer)| (attempt, Event::Snapshot(answer)))
+    fn run(&mut self, attempt: Attempt) -> Result<LocalTasks> {
+        let own = attempt.own.map(|own| own.restore.manifest);
+        let begin = Begin::from(attempt.begin);
+        let is_part = attempt.tasks.len() < self.runner.program.compiled.graph.n_tasks();
+        let prepared = self.runner.prepare(&begin, is_part.then_some(&*attempt.tasks))?;
+        if !is_part {
+            self.prepared = prepared;
+        }
+        let neighbours = Neighbours::none(&attempt.tasks);
+        let (number, prepared) = (attempt.number, &self.prepared);
+        self.runner.deploy(number, begin, own.as_deref(), prepared, &neighbours)
     }
 }
 
 impl Tasks for Embedded {
-    fn deploy(
-        &mut self,
-        _: u64,
-        attempt: u32,
-        begin: job::Begin,
-        own: Option<Restored>,
-    ) -> Vec<Event> {
+    fn deploy(&mut self, _: u64, attempt: Attempt) -> Events {
         // Before a task can do what shows that it runs.
         self.shared.set_state(JobState::Running);
-        let own = own.map(|own| own.restore.manifest);
-        let begin = Begin::from(begin);
-        let deployed = self.runner.prepare(&begin).and_then(|prepared| {
-            self.runner.deploy(attempt, begin, own.as_deref(), &prepared, &Neighbours::none())
-        });
-        match deployed {
-            Ok(tasks) => vec![Event::Deployed { participants: Box::new(tasks) }],
-            Err(error) => vec![Event::DeployFailed(error)],
-        }
+        let number = attempt.number;
+        let event = match self.run(attempt) {
+            Ok(tasks) => Event::Deployed { participants: Box::new(tasks) },
+            Err(error) => Event::DeployFailed(error),
+        };
+        vec![(number, event)]
     }
 
-    fn cancel(&mut self, _: u64) -> Vec<Event> {
-        self.runner.cancel();
+    fn cancel(&mut self, _: u64, tasks: &[usize]) -> Events {
+        self.runner.cancel(tasks);
         Vec::new()
     }
 
-    fn close(&mut self, _: u64) -> Vec<Event> {
-        self.runner.close();
-        self.heard().map(|(_, event)| event).collect()
+    fn close(&mut self, _: u64, tasks: &[usize], again: bool) -> Events {
+        self.runner.close(tasks, again);
+        let answers: Vec<_> = self.runner.snapshot_events().try_iter().collect();
+        let heard = |(attempt, answer)| (attempt, Event::Snapshot(answer));
+        answers.into_iter().map(heard).collect()
     }
 }
 
@@ -153,17 +156,16 @@ impl Shell {
             return;
         }
         let patience = self.next_due().saturating_duration_since(Instant::now());
-        let no_events = never();
         let runner = &self.master.tasks.runner;
-        let events = runner.task_events().unwrap_or(&no_events);
         let (mut order, mut event, mut is_dropped) = (None, None, false);
-        let attempt = self.master.scheduler().attempt();
         select! {
             recv(self.orders) -> message => match message {
                 Ok(message) => order = Some(message),
                 Err(_) => is_dropped = true,
             },
-            recv(events) -> message => event = message.ok().map(|e| (attempt, Event::Task(e))),
+            recv(runner.task_events()) -> message => {
+                event = message.ok().map(|(attempt, e)| (attempt, Event::Task(e)));
+            },
             recv(runner.snapshot_events()) -> message => {
                 event = message.ok().map(|(attempt, e)| (attempt, Event::Snapshot(e)));
             },

@@ -55,7 +55,7 @@ impl<T: Data> DataStream<T> {
         let env = self.env.clone();
         let sink = Arc::new(sink);
         let (name, limit, prepared) = (sink.name(), sink.max_parallelism(), Arc::clone(&sink));
-        let commits = sink.committer().is_some();
+        let (commits, apart) = (sink.committer().is_some(), sink.recovers_apart());
         let make = move |c: &OpContext, _: Outs<()>| {
             let writer = sink.writer(&c.operator)?;
             // Without checkpoints, what is written is final when the input ends.
@@ -68,6 +68,7 @@ impl<T: Data> DataStream<T> {
             node.prepare = Some(Box::new(move |start: &SinkStart| prepared.prepare(start)));
             node.parallelism_limit = limit;
             node.commits = Some(commits);
+            node.recovers_apart = apart;
             node.outputs.clear();
         });
         SinkHandle { env, node: end.origins[0].0 }

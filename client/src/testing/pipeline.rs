@@ -105,8 +105,9 @@ impl Pipeline {
         let controls = self.controls.clone();
         let mailboxes = move |task: usize| controls.get(task).cloned();
         let snapshots = Some((self.shelf.entrance(), &mailboxes as &Mailboxes));
-        let prepared = prepare(&self.program, &begin)?;
-        let (number, neighbours) = (self.attempt, &Neighbours::none());
+        let all: Vec<usize> = (0..self.program.compiled.graph.n_tasks()).collect();
+        let prepared = prepare(&self.program, &begin, None)?;
+        let (number, neighbours) = (self.attempt, &Neighbours::none(&all));
         let attempt = Attempt { number, begin, snapshots, backend, neighbours };
         let waker = |_| Arc::clone(&waker);
         let tasks = assemble(&self.program, &self.job, &attempt, &prepared, &waker, &self.memory)?;

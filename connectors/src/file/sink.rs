@@ -163,9 +163,20 @@ impl<T, E: Encode<T>> Sink<T> for FileSink<E> {
                 parts::commit(dir, staged)?;
                 return parts::remove(dir, Stage::is_hidden);
             }
+            SinkStart::RecoveringPart { subtasks, staged } => {
+                parts::commit_of(dir, staged, subtasks)?;
+                // Without checkpoints: a subtask that had finished begins again with its region.
+                let is_over = |stage: Stage| stage.is_hidden() || stage == Stage::Finished;
+                return parts::remove_of(dir, subtasks, is_over);
+            }
         }
         self.has_begun.store(true, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Every file says in its name which subtask wrote it.
+    fn recovers_apart(&self) -> bool {
+        true
     }
 
     fn writer(&self, context: &OperatorContext) -> Result<Box<dyn SinkWriter<T>>> {

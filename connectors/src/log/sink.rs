@@ -124,6 +124,10 @@ impl<T: Serialize + 'static, P: ChoosePartition<T>> Sink<T> for LogSink<P> {
         let staged = match start {
             SinkStart::Fresh => Vec::new(),
             SinkStart::Recovering(staged) => decode(staged)?,
+            // All subtasks write under one epoch.
+            SinkStart::RecoveringPart { .. } => {
+                return Err(Error::internal("a log is recovered as a whole"));
+            }
         };
         self.folder.prepare(self.n_partitions, &staged, self.appends)
     }

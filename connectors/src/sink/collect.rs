@@ -29,6 +29,10 @@ impl<T: Send + 'static> Sink<T> for Collect<T> {
     fn writer(&self, _: &OperatorContext) -> Result<Box<dyn SinkWriter<T>>> {
         Ok(Box::new(Collect { records: Arc::clone(&self.records) }))
     }
+    /// There is nothing to be prepared.
+    fn recovers_apart(&self) -> bool {
+        true
+    }
     fn name(&self) -> String {
         "collect".into()
     }

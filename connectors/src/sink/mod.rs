@@ -18,6 +18,10 @@ impl<T> Sink<T> for Discard {
     fn writer(&self, _: &OperatorContext) -> Result<Box<dyn SinkWriter<T>>> {
         Ok(Box::new(Discard))
     }
+    /// There is nothing to be prepared.
+    fn recovers_apart(&self) -> bool {
+        true
+    }
     fn name(&self) -> String {
         "discard".into()
     }

@@ -84,6 +84,10 @@ impl<S> Print<S> {
 }
 
 impl<T, S: Show<T>> Sink<T> for Print<S> {
+    /// There is nothing to be prepared.
+    fn recovers_apart(&self) -> bool {
+        true
+    }
     fn writer(&self, context: &OperatorContext) -> Result<Box<dyn SinkWriter<T>>> {
         let head = self.head(context.subtask());
         let (show, text) = (self.show.clone(), String::new());

@@ -49,6 +49,10 @@ impl SocketSink<ToLines<ByDisplay>> {
 }
 
 impl<T, E: Encode<T>> Sink<T> for SocketSink<E> {
+    /// There is nothing to be prepared.
+    fn recovers_apart(&self) -> bool {
+        true
+    }
     fn writer(&self, _: &OperatorContext) -> Result<Box<dyn SinkWriter<T>>> {
         let (address, encode) = (self.address.clone(), self.encode.clone());
         Ok(Box::new(SocketWriter { address, encode, buffer: Vec::new(), stream: None }))

@@ -10,6 +10,9 @@
 //! that later goes back to its last checkpoint would repeat what the savepoint had committed. A savepoint
 //! that stops the job does commit, and is what the job restores from if stopping fails.
 //!
+//! Tasks may fail and come back in parts (their pipelined regions). A checkpoint is of all tasks or of none, so what is
+//! pending when some go is given up, and the next begins when they are back; the others hear of it and go on.
+//!
 //! Effects are to be carried out in their order; in particular a task hears of a completed checkpoint
 //! before the barrier of the next reaches it, because that barrier may refer to files of the former.
 
@@ -52,10 +55,11 @@ enum Phase {
     Over,
 }
 
-/// One attempt of the job.
+/// The tasks that run.
 #[derive(Debug)]
 struct Run {
-    attempt: u32,
+    /// The attempt that each belongs to; `None` for one that does not run.
+    attempts: Vec<Option<u32>>,
     ended: Vec<bool>,
     /// When the last one that was not a savepoint began; at first, when the job started.
     last_begun_ms: u64,
@@ -66,6 +70,11 @@ struct Run {
 }
 
 impl Run {
+    /// Whether all tasks run.
+    fn is_whole(&self) -> bool {
+        self.attempts.iter().all(Option::is_some)
+    }
+
     fn has_ended(&self) -> bool {
         !self.ended.contains(&false)
     }
@@ -133,34 +142,90 @@ impl<A> Coordinator<A> {
         matches!(self.phase, Phase::Running(_))
     }
 
-    fn is_current(&self, checkpoint: CheckpointId, attempt: u32) -> bool {
-        matches!(&self.phase, Phase::Running(run) if run.attempt == attempt)
+    fn is_current(&self, checkpoint: CheckpointId, task: usize, attempt: u32) -> bool {
+        matches!(&self.phase, Phase::Running(run) if run.attempts.get(task) == Some(&Some(attempt)))
             && self.pending() == Some(checkpoint)
     }
 
-    fn start(&mut self, now_ms: u64, first_id: u64, attempt: u32, effects: &mut Vec<Effect<A>>) {
-        self.stop(effects);
-        if let Some(pending) = &mut self.pending {
-            // What this attempt was restored from is older: the two must not both be.
+    fn start(
+        &mut self,
+        now_ms: u64,
+        first_id: u64,
+        (attempt, tasks): (u32, Vec<usize>),
+        effects: &mut Vec<Effect<A>>,
+    ) {
+        self.stop(&tasks, effects);
+        if let Some(pending) = self.pending.as_mut().filter(|p| !p.is_disowned()) {
+            // What these tasks were restored from is older: the two must not both be.
+            let checkpoint = pending.id();
             refuse(pending.disown(), "the job was restored from before it", effects);
+            if self.is_running() {
+                effects.push(Effect::NotifyAborted(checkpoint));
+            }
         }
         self.next_id = self.next_id.max(first_id);
-        self.phase = Phase::Running(Run {
-            attempt,
-            ended: vec![false; self.n_tasks],
-            last_begun_ms: now_ms,
-            last_over_ms: None,
-            is_final_begun: false,
-        });
+        let mut run = match std::mem::replace(&mut self.phase, Phase::Down) {
+            Phase::Running(run) => run,
+            _ => Run {
+                attempts: vec![None; self.n_tasks],
+                ended: vec![false; self.n_tasks],
+                last_begun_ms: now_ms,
+                last_over_ms: None,
+                is_final_begun: false,
+            },
+        };
+        for task in tasks {
+            if let (Some(of_task), Some(ended)) =
+                (run.attempts.get_mut(task), run.ended.get_mut(task))
+            {
+                (*of_task, *ended) = (Some(attempt), false);
+            }
+        }
+        self.phase = Phase::Running(run);
     }
 
-    fn stop(&mut self, effects: &mut Vec<Effect<A>>) {
-        self.phase = Phase::Down;
+    /// These tasks answer no more.
+    fn stop(&mut self, tasks: &[usize], effects: &mut Vec<Effect<A>>) {
+        let Phase::Running(run) = &mut self.phase else {
+            self.phase = Phase::Down;
+            return;
+        };
+        let mut were_running = false;
+        for task in tasks {
+            if let Some(attempt) = run.attempts.get_mut(*task) {
+                were_running |= attempt.take().is_some();
+            }
+        }
+        if !were_running {
+            return;
+        }
+        // What was begun after all had ended did not cover the end of those that begin again.
+        run.is_final_begun = false;
+        let is_down = run.attempts.iter().all(Option::is_none);
+        if is_down {
+            self.phase = Phase::Down;
+        }
         if let Some(pending) = self.pending.take_if(|p| p.is_collecting()) {
+            if !is_down {
+                effects.push(Effect::NotifyAborted(pending.id()));
+            }
             self.discard(pending.id(), effects);
             refuse(pending.request, "the job failed or ended before it was complete", effects);
+            if !is_down && pending.barrier.kind == (SnapshotKind::Stop { drain: true }) {
+                self.fail_drained(pending.id(), effects);
+            }
         }
         self.refuse_requests("the job failed or ended before it began", effects);
+    }
+
+    /// Tasks may have seen the end of event time, and nobody can take that back but a restart.
+    fn fail_drained(&mut self, checkpoint: CheckpointId, effects: &mut Vec<Effect<A>>) {
+        let error = Error::external(format!(
+            "event time was brought to its end for savepoint {checkpoint}, which failed: the job goes back to its \
+             newest checkpoint"
+        ));
+        effects.push(Effect::FailJob { error });
+        self.retire("the job fails", effects);
     }
 
     /// Nothing begins any more.
@@ -254,13 +319,7 @@ impl<A> Coordinator<A> {
         if let Some(request) = pending.request {
             effects.push(Effect::SavepointFailed { request, error });
             if self.is_running() && pending.barrier.kind == (SnapshotKind::Stop { drain: true }) {
-                // Tasks may have seen the end of event time, and nobody can take that back but a restart.
-                let error = Error::external(format!(
-                    "event time was brought to its end for savepoint {checkpoint}, which failed: the job goes \
-                     back to its newest checkpoint"
-                ));
-                effects.push(Effect::FailJob { error });
-                self.retire("the job fails", effects);
+                self.fail_drained(checkpoint, effects);
             }
             return;
         }
@@ -300,7 +359,7 @@ impl<A> Coordinator<A> {
 
     fn begin_if_due(&mut self, now_ms: u64, effects: &mut Vec<Effect<A>>) {
         let Phase::Running(run) = &mut self.phase else { return };
-        if self.pending.is_some() {
+        if self.pending.is_some() || !run.is_whole() {
             return;
         }
         let (kind, request) = match self.requests.pop_front() {
@@ -316,7 +375,7 @@ impl<A> Coordinator<A> {
         }
         let barrier = Barrier { checkpoint: CheckpointId(self.next_id), kind };
         self.next_id += 1;
-        effects.push(Effect::Trigger { barrier, attempt: run.attempt });
+        effects.push(Effect::Trigger { barrier });
         let deadline_ms = now_ms.saturating_add(self.config.timeout_ms);
         self.pending = Some(Pending::new(barrier, request, deadline_ms, self.n_tasks));
     }
@@ -324,7 +383,7 @@ impl<A> Coordinator<A> {
     fn ask_to_be_woken(&mut self, effects: &mut Vec<Effect<A>>) {
         let wanted = match (&self.phase, &self.pending) {
             (Phase::Running(_), Some(p)) if p.is_collecting() => Some(p.deadline_ms),
-            (Phase::Running(run), None) => run.due_ms(&self.config),
+            (Phase::Running(run), None) if run.is_whole() => run.due_ms(&self.config),
             _ => None,
         };
         if wanted != self.wake_at_ms {
@@ -352,8 +411,10 @@ impl<A> Machine for Coordinator<A> {
                 self.retained.insert(checkpoint);
                 self.next_id = self.next_id.max(checkpoint.0 + 1);
             }
-            Input::Started { first_id, attempt } => self.start(now_ms, first_id, attempt, effects),
-            Input::Stopped => self.stop(effects),
+            Input::Started { first_id, attempt, tasks } => {
+                self.start(now_ms, first_id, (attempt, tasks), effects);
+            }
+            Input::Stopped { tasks } => self.stop(&tasks, effects),
             Input::Tick => {
                 self.wake_at_ms = None;
                 self.expire(now_ms, effects);
@@ -366,7 +427,7 @@ impl<A> Machine for Coordinator<A> {
                 }
             }
             Input::Acked { task, checkpoint, attempt, snapshot, ended } => {
-                if self.is_current(checkpoint, attempt) {
+                if self.is_current(checkpoint, task, attempt) {
                     let pending = self.pending.as_mut();
                     let store = pending.and_then(|p| p.acknowledge(task, snapshot, ended));
                     if store.is_some() && is_planted(Bug::NotifyBeforeStored) {
@@ -377,8 +438,8 @@ impl<A> Machine for Coordinator<A> {
                     self.take_late(checkpoint, effects);
                 }
             }
-            Input::Declined { checkpoint, attempt, error, task: _ } => {
-                if self.is_current(checkpoint, attempt)
+            Input::Declined { task, checkpoint, attempt, error } => {
+                if self.is_current(checkpoint, task, attempt)
                     && let Some(pending) = self.pending.take_if(|p| p.is_collecting())
                 {
                     self.fail(now_ms, pending, error, effects);
@@ -386,7 +447,7 @@ impl<A> Machine for Coordinator<A> {
             }
             Input::TaskEnded { task, attempt } => {
                 if let Phase::Running(run) = &mut self.phase
-                    && run.attempt == attempt
+                    && run.attempts.get(task) == Some(&Some(attempt))
                     && let Some(ended) = run.ended.get_mut(task)
                 {
                     *ended = true;

@@ -18,15 +18,20 @@ pub enum Input<A> {
         /// Its number.
         checkpoint: CheckpointId,
     },
-    /// All tasks run.
+    /// Tasks run. Checkpoints begin when all do.
     Started {
         /// No checkpoint with this number or a higher one was ever begun.
         first_id: u64,
-        /// Which attempt of the job this is.
+        /// Which attempt of the job they belong to.
         attempt: u32,
+        /// Which, by number.
+        tasks: Vec<usize>,
     },
-    /// The job failed, restarts or ended: its tasks answer no more.
-    Stopped,
+    /// They failed or ended, and answer no more.
+    Stopped {
+        /// Which, by number.
+        tasks: Vec<usize>,
+    },
     /// Time has passed.
     Tick,
     /// Somebody wants a savepoint.
@@ -84,13 +89,11 @@ pub enum Input<A> {
 /// What is to be done.
 #[derive(Debug)]
 pub enum Effect<A> {
-    /// Tell all tasks of this attempt: sources inject the barrier, others take it only if their inputs have
+    /// Tell all tasks: sources inject the barrier, others take it only if their inputs have
     /// ended.
     Trigger {
         /// The barrier.
         barrier: Barrier,
-        /// The attempt.
-        attempt: u32,
     },
     /// Store the manifest. The answer is `Stored` or `StoreFailed`; it may not be left out.
     Store {

@@ -29,6 +29,14 @@ fn coordinator(line: &str) -> Coordinator<usize> {
     Coordinator::new(config, n_tasks as usize)
 }
 
+/// Those that are named, or all.
+fn tasks(words: &[&str], n_tasks: usize) -> Vec<usize> {
+    match words {
+        [] => (0..n_tasks).collect(),
+        words => words.iter().map(|word| word.parse().unwrap()).collect(),
+    }
+}
+
 /// The inputs of one line; `acked all` is one per task.
 fn inputs(command: &str, n_tasks: usize) -> Vec<Input<usize>> {
     let words: Vec<_> = command.split_whitespace().collect();
@@ -36,8 +44,12 @@ fn inputs(command: &str, n_tasks: usize) -> Vec<Input<usize>> {
     let savepoint = |kind| Input::TriggerSavepoint { request: number(1), kind };
     let input = match words[0] {
         "restored" => Input::Restored { checkpoint: CheckpointId(number(1)) },
-        "started" => Input::Started { first_id: number(1), attempt: number(2) as u32 },
-        "stopped" => Input::Stopped,
+        "started" => Input::Started {
+            first_id: number(1),
+            attempt: number(2) as u32,
+            tasks: tasks(&words[3..], n_tasks),
+        },
+        "stopped" => Input::Stopped { tasks: tasks(&words[1..], n_tasks) },
         "tick" => Input::Tick,
         "savepoint" => savepoint(SnapshotKind::Savepoint),
         "checkpoint" => savepoint(SnapshotKind::Checkpoint),
@@ -77,9 +89,7 @@ fn inputs(command: &str, n_tasks: usize) -> Vec<Input<usize>> {
 
 fn describe(effect: &Effect<usize>) -> String {
     match effect {
-        Effect::Trigger { barrier, attempt } => {
-            format!("trigger {} {:?}, attempt {attempt}", barrier.checkpoint, barrier.kind)
-        }
+        Effect::Trigger { barrier } => format!("trigger {} {:?}", barrier.checkpoint, barrier.kind),
         Effect::Store { checkpoint, kind, request, snapshots } => {
             let request =
                 request.map_or(String::new(), |request| format!(" for request {request}"));
@@ -156,7 +166,7 @@ fn only_so_many_given_up_checkpoints_are_remembered() {
     let config = CheckpointConfig { interval_ms: Some(1), ..CheckpointConfig::default() };
     let mut coordinator = Coordinator::<usize>::new(config, 1);
     let mut effects = Vec::new();
-    coordinator.step(0, Input::Started { first_id: 0, attempt: 0 }, &mut effects);
+    coordinator.step(0, Input::Started { first_id: 0, attempt: 0, tasks: vec![0] }, &mut effects);
     for now_ms in 1..=2 * MAX_ABORTED as u64 {
         coordinator.step(now_ms, Input::Tick, &mut effects);
         let checkpoint = coordinator.pending().unwrap();

@@ -37,8 +37,7 @@ fn input(now_ms: u64, command: &str) -> Input {
             let attempt = number.filter(|_| !is_over).map(|attempt| AttemptRecord {
                 attempt,
                 slots: Vec::new(),
-                hosts: Vec::new(),
-                placement: Vec::new(),
+                running: Vec::new(),
             });
             let outcome = number.filter(|_| is_over).map(|at_ms| outcome(1, i64::from(at_ms)));
             Input::Found(JobRecord { job: Arc::new(job), attempt, outcome, detail: None })

@@ -19,7 +19,7 @@ use millstream_state::snapshot::{
     CheckpointStorage, Manifest, Restore, TaskSnapshot, VertexSnapshot, checkpoint_folder, sweep,
     write_manifest,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -45,7 +45,7 @@ pub struct Target {
     pub folder: TargetFolder,
 }
 
-/// The tasks of an attempt, as far as checkpoints are concerned.
+/// The tasks of an attempt, as far as checkpoints are concerned: those of them that were not closed.
 pub trait Participants: Send {
     /// Says where a checkpoint goes; before its barrier is sent.
     fn aim(&mut self, checkpoint: CheckpointId, target: &Target);
@@ -73,13 +73,22 @@ pub struct Checkpoints {
     claimed: Option<Claimed>,
     /// What can be restored.
     completed: BTreeMap<CheckpointId, Restored>,
-    /// Number of the attempt that runs.
-    attempt: u32,
-    running: Option<Box<dyn Participants>>,
+    /// The attempts that run, by number, with their tasks.
+    running: BTreeMap<u32, (BTreeSet<usize>, Box<dyn Participants>)>,
     requests: BTreeMap<u64, Requested>,
     next_request: u64,
     wake_at_ms: Option<u64>,
     history: History,
+}
+
+/// Tasks that another leader has started.
+pub struct Adopted {
+    /// Their attempt.
+    pub attempt: u32,
+    /// Their numbers.
+    pub tasks: Vec<usize>,
+    /// How to reach them.
+    pub participants: Box<dyn Participants>,
 }
 
 struct Requested {
@@ -197,8 +206,7 @@ impl Checkpoints {
             origin: None,
             claimed: None,
             completed: own.into_iter().map(|own| (own.restore.manifest.id, own)).collect(),
-            attempt: 0,
-            running: None,
+            running: BTreeMap::new(),
             requests: BTreeMap::new(),
             next_request: 0,
             wake_at_ms: None,
@@ -243,49 +251,63 @@ impl Checkpoints {
         }
     }
 
-    /// An attempt runs.
+    /// These tasks run, as an attempt.
     pub fn started(
         &mut self,
         now_ms: u64,
         attempt: u32,
+        tasks: Vec<usize>,
         participants: Box<dyn Participants>,
     ) -> Vec<scheduler::Input> {
-        self.attempt = attempt;
-        self.running = Some(participants);
-        self.step(now_ms, Input::Started { first_id: self.first_id, attempt })
+        self.running.insert(attempt, (tasks.iter().copied().collect(), participants));
+        self.step(now_ms, Input::Started { first_id: self.first_id, attempt, tasks })
     }
 
-    /// An attempt runs that another leader has started; `newest` is the newest checkpoint that a task has heard
+    /// Tasks run that another leader has started, as these attempts; `newest` is the newest checkpoint that a task has heard
     /// of. What was completed is told again, what was under way is given up. If tasks were told to end
     /// (`is_released`) the others are told too, and nothing begins any more.
     pub fn adopted(
         &mut self,
         now_ms: u64,
-        attempt: u32,
-        mut participants: Box<dyn Participants>,
+        attempts: Vec<Adopted>,
         newest: Option<CheckpointId>,
         is_released: bool,
     ) -> Vec<scheduler::Input> {
+        for Adopted { attempt, tasks, participants } in attempts {
+            self.running.insert(attempt, (tasks.into_iter().collect(), participants));
+        }
         let latest = self.coordinator.latest();
         if let Some(latest) = latest {
-            participants.tell(Command::Notice(Notice::Complete(latest)));
+            self.tell(Command::Notice(Notice::Complete(latest)));
         }
         if let Some(newest) = newest.filter(|newest| Some(*newest) > latest) {
-            participants.tell(Command::Notice(Notice::Aborted(newest)));
+            self.tell(Command::Notice(Notice::Aborted(newest)));
             self.first_id = self.first_id.max(newest.0 + 1);
         }
         if is_released {
-            participants.tell(Command::Release);
-            self.running = Some(participants);
+            self.tell(Command::Release);
             return Vec::new();
         }
-        self.started(now_ms, attempt, participants)
+        let first_id = self.first_id;
+        let running: Vec<(u32, Vec<usize>)> = self
+            .running
+            .iter()
+            .map(|(attempt, (tasks, _))| (*attempt, tasks.iter().copied().collect()))
+            .collect();
+        let mut inputs = Vec::new();
+        for (attempt, tasks) in running {
+            inputs.extend(self.step(now_ms, Input::Started { first_id, attempt, tasks }));
+        }
+        inputs
     }
 
-    /// The attempt is over.
-    pub fn stopped(&mut self, now_ms: u64) -> Vec<scheduler::Input> {
-        let inputs = self.step(now_ms, Input::Stopped);
-        self.running = None;
+    /// These tasks are over.
+    pub fn stopped(&mut self, now_ms: u64, tasks: &[usize]) -> Vec<scheduler::Input> {
+        let inputs = self.step(now_ms, Input::Stopped { tasks: tasks.to_vec() });
+        self.running.retain(|_, (running, _)| {
+            running.retain(|task| !tasks.contains(task));
+            !running.is_empty()
+        });
         inputs
     }
 
@@ -344,7 +366,7 @@ impl Checkpoints {
     }
 
     fn tell(&mut self, command: Command) {
-        if let Some(participants) = &mut self.running {
+        for (_, participants) in self.running.values_mut() {
             participants.tell(command);
         }
     }
@@ -364,8 +386,16 @@ impl Checkpoints {
                 match self.aim(checkpoint, barrier.kind) {
                     Ok(()) => self.tell(Command::Barrier(barrier)),
                     Err(error) => {
-                        let attempt = self.attempt;
-                        inputs.push(Input::Declined { task: 0, checkpoint, attempt, error });
+                        let attempts = self.running.iter();
+                        let of_first = attempts
+                            .filter(|(_, (tasks, _))| tasks.contains(&0))
+                            .map(|(attempt, _)| *attempt);
+                        inputs.extend(of_first.map(|attempt| Input::Declined {
+                            task: 0,
+                            checkpoint,
+                            attempt,
+                            error: error.clone(),
+                        }));
                     }
                 }
             }
@@ -415,7 +445,10 @@ impl Checkpoints {
             Effect::FailJob { error } => {
                 for_job.push(scheduler::Input::Fail { error, retry: true });
             }
-            Effect::Release | Effect::StopJob => self.tell(Command::Release),
+            Effect::Release | Effect::StopJob => {
+                self.tell(Command::Release);
+                for_job.push(scheduler::Input::Couple);
+            }
             Effect::WakeAt(at_ms) => self.wake_at_ms = Some(at_ms),
         }
     }
@@ -440,7 +473,7 @@ impl Checkpoints {
             target = Target { storage, folder: TargetFolder { dir, folder } };
             requested.target = Some((checkpoint, target.clone()));
         }
-        if let Some(participants) = &mut self.running {
+        for (_, participants) in self.running.values_mut() {
             participants.aim(checkpoint, &target);
         }
         Ok(())

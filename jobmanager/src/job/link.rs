@@ -28,16 +28,26 @@ pub struct JobSpec {
     pub attempt: Option<AttemptRecord>,
 }
 
-/// An attempt of a job, as it is recorded before its tasks are deployed.
+/// The attempts of a job that run, as they are recorded before the tasks of the newest are deployed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AttemptRecord {
-    /// Its number.
+    /// The number of the newest.
     pub attempt: u32,
     /// The job's slots.
     pub slots: Vec<TaskManagerId>,
+    /// Those of which tasks run, oldest first.
+    pub running: Vec<RunningAttempt>,
+}
+
+/// Where the tasks of an attempt run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunningAttempt {
+    /// Its number.
+    pub attempt: u32,
     /// The task managers whose hosts run it, by the host's number.
     pub hosts: Vec<TaskManagerId>,
-    /// For each task, by its number, the host.
+    /// For each task of the job, by its number, the host;
+    /// [`NOWHERE`](millstream_proto::message::NOWHERE) if it runs in another attempt.
     pub placement: Vec<u32>,
 }
 
@@ -131,8 +141,8 @@ pub trait Link: Send + Sync {
     /// task manager is lost.
     fn send(&self, to: TaskManagerId, message: ToTaskManager);
     /// Asks for slots: as many in all, those it has included. The answer is `Granted` or `Missing`. Slots on task
-    /// managers that are lost are given up by that.
-    fn request_slots(&self, n_slots: usize);
+    /// managers that are lost are given up by that, and others while it waits, but for those that tasks run in (`in_use`).
+    fn request_slots(&self, n_slots: usize, in_use: Vec<TaskManagerId>);
     /// Makes an attempt durable, under the leader's fence. When it returns, another leader will find it.
     ///
     /// # Errors

@@ -3,14 +3,14 @@
 //! Both machines are stepped here, on one thread, so neither ever sees half of what happened. What the master hears
 //! is handed to it, with the time; so it serves a thread, a cluster and a simulation alike.
 
-use super::checkpoints::{Checkpoints, Participants, Request};
+use super::checkpoints::{Adopted, Checkpoints, Participants, Request};
 use super::{Begin, Restored};
 use crate::scheduler::{Effect, Input, JobState, Scheduler};
 use millstream_model::{CheckpointId, Error, Machine};
 use millstream_proto::message::{SnapshotEvent, TaskEvent, TaskState};
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
-/// What becomes of a job's tasks. Of an attempt that is not the newest nothing is heard.
+/// What becomes of a job's tasks. Of an attempt that they do not run in any more nothing is heard.
 pub enum Event {
     /// All tasks of the attempt run.
     Deployed {
@@ -19,16 +19,21 @@ pub enum Event {
     },
     /// They cannot be run: as [`Input::DeployFailed`](crate::scheduler::Input), the job is not restarted.
     DeployFailed(Error),
-    /// The attempt has failed as a whole, not in one of its tasks.
-    Failed(Error),
+    /// These tasks have failed together, by no fault of one of them; they have yet to answer.
+    Failed {
+        /// Their numbers.
+        tasks: Vec<usize>,
+        /// Why.
+        error: Error,
+    },
     /// What became of a task.
     Task(TaskEvent),
     /// What became of a task's part in a checkpoint.
     Snapshot(SnapshotEvent),
     /// The tasks that another leader has deployed were found.
     Adopted {
-        /// How to reach them.
-        participants: Box<dyn Participants>,
+        /// By attempt.
+        attempts: Vec<Adopted>,
         /// How things are with each.
         tasks: Vec<(usize, TaskState)>,
         /// The newest checkpoint that one has heard of.
@@ -36,20 +41,30 @@ pub enum Event {
     },
 }
 
+/// What became of an attempt's tasks, with its number.
+pub type Events = Vec<(u32, Event)>;
+
+/// What is to be run: an attempt, of all tasks of a job or of those that failed.
+pub struct Attempt {
+    /// Its number.
+    pub number: u32,
+    /// The numbers of its tasks, in order.
+    pub tasks: Vec<usize>,
+    /// Where it begins.
+    pub begin: Begin,
+    /// The same, if that is the job's own, so that its files may be named again.
+    pub own: Option<Restored>,
+}
+
 /// Where the tasks of a job run.
 pub trait Tasks {
-    /// Runs the tasks of an attempt. Each answers with one event, also when it could not be run.
-    fn deploy(
-        &mut self,
-        now_ms: u64,
-        attempt: u32,
-        begin: Begin,
-        own: Option<Restored>,
-    ) -> Vec<Event>;
-    /// Ends all tasks; each answers with its event.
-    fn cancel(&mut self, now_ms: u64) -> Vec<Event>;
-    /// Every task has answered: ends what is left of the attempt. What comes of that is the last that is heard of it.
-    fn close(&mut self, now_ms: u64) -> Vec<Event>;
+    /// Runs the tasks of an attempt. Each answers with one event, also when it could not be run. None of them runs.
+    fn deploy(&mut self, now_ms: u64, attempt: Attempt) -> Events;
+    /// Ends tasks; each answers with its event.
+    fn cancel(&mut self, now_ms: u64, tasks: &[usize]) -> Events;
+    /// Tasks have answered: ends what is left of them. What comes of that is the last that is heard of them. If they are to
+    /// run `again`, what they have accumulated is forgotten.
+    fn close(&mut self, now_ms: u64, tasks: &[usize], again: bool) -> Events;
 }
 
 /// See the module's text.
@@ -60,10 +75,10 @@ pub struct Master<T> {
     begin: Begin,
     /// Where the tasks run.
     pub tasks: T,
-    /// Whether there is an attempt that was not closed.
-    is_open: bool,
-    /// Whether its tasks run.
-    is_deployed: bool,
+    /// Tasks that were to be run, and are not closed.
+    open: BTreeSet<usize>,
+    /// Those of them that do not run yet.
+    undeployed: BTreeSet<usize>,
     /// When the job is to run again, if it waits for that.
     restart_at_ms: Option<u64>,
     failures: Vec<Error>,
@@ -83,8 +98,8 @@ impl<T: Tasks> Master<T> {
             checkpoints,
             begin,
             tasks,
-            is_open: false,
-            is_deployed: false,
+            open: BTreeSet::new(),
+            undeployed: BTreeSet::new(),
             restart_at_ms: None,
             failures: Vec::new(),
             ended: None,
@@ -96,10 +111,12 @@ impl<T: Tasks> Master<T> {
         self.schedule(now_ms, [Input::Start]);
     }
 
-    /// Goes on with an attempt that another leader has started: its tasks are looked for by whoever has them.
-    pub fn resume(&mut self, now_ms: u64, attempt: u32) {
-        self.is_open = true;
-        self.schedule(now_ms, [Input::Resume { attempt }]);
+    /// Goes on with what another leader has started: the newest attempt, and the one that each task runs in. The tasks
+    /// are looked for by whoever has them.
+    pub fn resume(&mut self, now_ms: u64, attempt: u32, of_tasks: Vec<u32>) {
+        self.open = (0..self.scheduler.executions().len()).collect();
+        self.undeployed = self.open.clone();
+        self.schedule(now_ms, [Input::Resume { attempt, of_tasks }]);
     }
 
     /// Where the job stands.
@@ -117,9 +134,14 @@ impl<T: Tasks> Master<T> {
         self.checkpoints.as_ref()
     }
 
-    /// Whether all tasks of the newest attempt were deployed.
+    /// Whether all tasks run, or have run.
     pub fn is_deployed(&self) -> bool {
-        self.is_deployed
+        self.undeployed.is_empty() && self.open.len() == self.scheduler.executions().len()
+    }
+
+    /// Whether a task runs, or has run.
+    pub fn runs(&self, task: usize) -> bool {
+        self.open.contains(&task) && !self.undeployed.contains(&task)
     }
 
     /// Why the job was restarted or ended, since this was last asked.
@@ -175,58 +197,75 @@ impl<T: Tasks> Master<T> {
         }
     }
 
-    /// Something became of the tasks of this attempt.
+    /// Something became of tasks of this attempt.
     pub fn take(&mut self, now_ms: u64, attempt: u32, event: Event) {
-        if attempt == self.scheduler.attempt() {
-            let inputs = self.translate(now_ms, event);
-            self.schedule(now_ms, inputs);
-        } else if let (Event::Snapshot(event), Some(checkpoints)) = (event, &mut self.checkpoints) {
-            // What comes too late is deleted.
-            let inputs = checkpoints.answered(now_ms, attempt, event);
-            self.schedule(now_ms, inputs);
-        }
+        let inputs = self.translate(now_ms, attempt, event);
+        self.schedule(now_ms, inputs);
+    }
+
+    /// The tasks that run in an attempt, or are to.
+    fn tasks_of(&self, attempt: u32) -> Vec<usize> {
+        let is_open = |task: &usize| self.open.contains(task);
+        let executions = self.scheduler.executions().iter().enumerate();
+        let of_attempt = executions.filter(|(_, e)| e.attempt() == attempt);
+        of_attempt.map(|(task, _)| task).filter(is_open).collect()
+    }
+
+    fn is_current(&self, attempt: u32, event: &TaskEvent) -> bool {
+        let (TaskEvent::Finished { task }
+        | TaskEvent::Failed { task, .. }
+        | TaskEvent::Cancelled { task }) = event;
+        self.scheduler.executions().get(*task).is_some_and(|e| e.attempt() == attempt)
     }
 
     /// What an event means for the scheduler.
-    fn translate(&mut self, now_ms: u64, event: Event) -> Vec<Input> {
-        let attempt = self.scheduler.attempt();
+    fn translate(&mut self, now_ms: u64, attempt: u32, event: Event) -> Vec<Input> {
         match event {
             Event::Deployed { participants } => {
-                self.is_deployed = true;
+                let tasks = self.tasks_of(attempt);
+                self.undeployed.retain(|task| !tasks.contains(task));
                 match &mut self.checkpoints {
-                    Some(checkpoints) => checkpoints.started(now_ms, attempt, participants),
+                    Some(checkpoints) => checkpoints.started(now_ms, attempt, tasks, participants),
                     None => Vec::new(),
                 }
             }
             Event::DeployFailed(error) => {
-                self.is_open = false;
-                vec![Input::DeployFailed(error)]
+                let tasks = self.tasks_of(attempt);
+                for task in &tasks {
+                    self.open.remove(task);
+                    self.undeployed.remove(task);
+                }
+                vec![Input::DeployFailed { tasks, error }]
             }
-            Event::Failed(error) => {
+            Event::Failed { mut tasks, error } => {
+                let of_attempt = self.tasks_of(attempt);
+                tasks.retain(|task| of_attempt.contains(task));
+                if tasks.is_empty() {
+                    return Vec::new();
+                }
                 let retry = !error.is_final();
-                vec![Input::Fail { error, retry }]
+                vec![Input::FailTasks { tasks, error, retry }]
             }
-            Event::Task(event) => vec![as_input(event)],
+            Event::Task(event) if self.is_current(attempt, &event) => vec![as_input(event)],
+            Event::Task(_) => Vec::new(),
+            // What comes too late is deleted.
             Event::Snapshot(event) => match &mut self.checkpoints {
                 Some(checkpoints) => checkpoints.answered(now_ms, attempt, event),
                 None => Vec::new(),
             },
-            Event::Adopted { participants, tasks, newest_checkpoint } => {
-                self.is_deployed = true;
+            Event::Adopted { attempts, tasks, newest_checkpoint } => {
+                self.undeployed.clear();
                 let is_released = tasks
                     .iter()
                     .any(|(_, state)| matches!(state, TaskState::Over(TaskEvent::Finished { .. })));
                 let mut inputs = match &mut self.checkpoints {
-                    Some(checkpoints) => checkpoints.adopted(
-                        now_ms,
-                        attempt,
-                        participants,
-                        newest_checkpoint,
-                        is_released,
-                    ),
+                    Some(checkpoints) => {
+                        checkpoints.adopted(now_ms, attempts, newest_checkpoint, is_released)
+                    }
                     None => Vec::new(),
                 };
                 for (task, state) in tasks {
+                    let attempt = self.scheduler.executions().get(task).map_or(0, |e| e.attempt());
                     match (state, &mut self.checkpoints) {
                         (TaskState::Over(event), _) => inputs.push(as_input(event)),
                         (TaskState::Ended, Some(checkpoints)) if !is_released => {
@@ -255,68 +294,87 @@ impl<T: Tasks> Master<T> {
 
     fn perform(&mut self, now_ms: u64, effect: Effect, inputs: &mut VecDeque<Input>) {
         match effect {
-            Effect::Deploy { attempt, .. } => {
-                self.is_deployed = false;
-                let begin = match &mut self.checkpoints {
-                    _ if attempt == 0 => Ok(self.begin.clone()),
-                    Some(checkpoints) => checkpoints.begin(),
-                    None => Ok(self.begin.again()),
-                };
-                let begin = match begin {
-                    Ok(begin) => begin,
-                    Err(error) => {
-                        // No task runs, so each is cancelled as soon as that is asked for.
-                        self.is_open = false;
-                        let retry = !error.is_final();
-                        inputs.push_back(Input::Fail { error, retry });
-                        return;
-                    }
-                };
-                let own = match (&begin, &self.checkpoints) {
-                    (Begin::At(restored), Some(c)) if c.is_own(restored) => Some(restored.clone()),
-                    _ => None,
-                };
-                self.is_open = true;
-                let events = self.tasks.deploy(now_ms, attempt, begin, own);
+            Effect::Deploy { tasks, attempt } => self.deploy(now_ms, attempt, tasks, inputs),
+            Effect::CancelTasks(tasks) => {
+                let (open, others): (Vec<usize>, Vec<usize>) =
+                    tasks.into_iter().partition(|task| self.open.contains(task));
+                inputs.extend(others.into_iter().map(Input::TaskCancelled));
+                let events = self.tasks.cancel(now_ms, &open);
                 self.translate_all(now_ms, events, inputs);
             }
-            Effect::CancelTasks if !self.is_open => {
-                inputs.extend((0..self.scheduler.executions().len()).map(Input::TaskCancelled));
-            }
-            Effect::CancelTasks => {
-                let events = self.tasks.cancel(now_ms);
-                self.translate_all(now_ms, events, inputs);
-            }
+            Effect::CloseTasks(tasks) => self.close(now_ms, tasks, true, inputs),
             Effect::RestartAfter { delay_ms, error } => {
                 tracing::warn!(%error, delay_ms, "the job failed and will run again");
                 self.failures.push(error);
-                self.close(now_ms, inputs);
                 self.restart_at_ms = Some(now_ms.saturating_add(delay_ms));
             }
             Effect::JobEnded(state, error) => {
                 self.failures.extend(error.clone());
-                self.close(now_ms, inputs);
+                let all = self.open.iter().copied().collect();
+                self.close(now_ms, all, false, inputs);
                 self.ended = Some((state, error));
             }
         }
     }
 
-    /// Every task has answered: ends the attempt, and lets checkpoints rest.
-    fn close(&mut self, now_ms: u64, inputs: &mut VecDeque<Input>) {
-        if !std::mem::take(&mut self.is_open) {
+    fn deploy(
+        &mut self,
+        now_ms: u64,
+        attempt: u32,
+        tasks: Vec<usize>,
+        inputs: &mut VecDeque<Input>,
+    ) {
+        let begin = match &mut self.checkpoints {
+            _ if attempt == 0 => Ok(self.begin.clone()),
+            Some(checkpoints) => checkpoints.begin(),
+            None => Ok(self.begin.again()),
+        };
+        let begin = match begin {
+            Ok(begin) => begin,
+            Err(error) => {
+                // None of them is open, so each is cancelled as soon as that is asked for.
+                let retry = !error.is_final();
+                inputs.push_back(Input::FailTasks { tasks, error, retry });
+                return;
+            }
+        };
+        let own = match (&begin, &self.checkpoints) {
+            (Begin::At(restored), Some(c)) if c.is_own(restored) => Some(restored.clone()),
+            _ => None,
+        };
+        self.open.extend(&tasks);
+        self.undeployed.extend(&tasks);
+        let attempt = Attempt { number: attempt, tasks, begin, own };
+        let events = self.tasks.deploy(now_ms, attempt);
+        self.translate_all(now_ms, events, inputs);
+    }
+
+    /// Tasks have answered: ends what is left of them, and lets checkpoints rest.
+    fn close(
+        &mut self,
+        now_ms: u64,
+        mut tasks: Vec<usize>,
+        again: bool,
+        inputs: &mut VecDeque<Input>,
+    ) {
+        tasks.retain(|task| self.open.contains(task));
+        if tasks.is_empty() {
             return;
         }
-        let events = self.tasks.close(now_ms);
+        let events = self.tasks.close(now_ms, &tasks, again);
         self.translate_all(now_ms, events, inputs);
-        self.is_deployed = false;
+        for task in &tasks {
+            self.open.remove(task);
+            self.undeployed.remove(task);
+        }
         if let Some(checkpoints) = &mut self.checkpoints {
-            inputs.extend(checkpoints.stopped(now_ms));
+            inputs.extend(checkpoints.stopped(now_ms, &tasks));
         }
     }
 
-    fn translate_all(&mut self, now_ms: u64, events: Vec<Event>, inputs: &mut VecDeque<Input>) {
-        for event in events {
-            inputs.extend(self.translate(now_ms, event));
+    fn translate_all(&mut self, now_ms: u64, events: Events, inputs: &mut VecDeque<Input>) {
+        for (attempt, event) in events {
+            inputs.extend(self.translate(now_ms, attempt, event));
         }
     }
 }

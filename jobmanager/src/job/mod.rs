@@ -13,8 +13,8 @@ mod master;
 mod restoring;
 mod stopped;
 
-pub use checkpoints::{Checkpoints, NowUs, Participants, Request, Target, vertices};
-pub use master::{Event, Master, Tasks};
+pub use checkpoints::{Adopted, Checkpoints, NowUs, Participants, Request, Target, vertices};
+pub use master::{Attempt, Event, Events, Master, Tasks};
 pub use restoring::check_fit;
 
 use millstream_model::{Error, Result};

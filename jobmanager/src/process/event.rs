@@ -33,7 +33,7 @@ pub(super) enum Event {
     /// A former leader had this job.
     Found(Box<JobRecord>),
     /// A master asks for slots.
-    Requested { job: JobId, n_slots: usize },
+    Requested { job: JobId, n_slots: usize, in_use: Vec<TaskManagerId> },
     /// A master has told a task manager to start a host.
     HostStarted { job: JobId, id: TaskManagerId },
     /// A master's last word.

@@ -53,8 +53,9 @@ impl Shell {
         let id = job.id;
         let name = &job.submission.start.graph.name;
         tracing::info!(job = %id, name, is_taken_over = attempt.is_some(), "a job is started");
-        if let Some(AttemptRecord { slots, hosts, .. }) = &attempt {
-            self.hosts.entry(id).or_default().extend(hosts.iter().copied());
+        if let Some(AttemptRecord { slots, running, .. }) = &attempt {
+            let hosts = running.iter().flat_map(|attempt| attempt.hosts.iter().copied());
+            self.hosts.entry(id).or_default().extend(hosts);
             self.step_pool(resource::Input::Adopted { job: id, slots: slots.clone() });
         }
         let spec = JobSpec {

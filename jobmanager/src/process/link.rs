@@ -29,8 +29,8 @@ impl Link for JobLink {
         }
     }
 
-    fn request_slots(&self, n_slots: usize) {
-        self.shared.tell(Event::Requested { job: self.job, n_slots });
+    fn request_slots(&self, n_slots: usize, in_use: Vec<TaskManagerId>) {
+        self.shared.tell(Event::Requested { job: self.job, n_slots, in_use });
     }
 
     fn record(&self, attempt: &AttemptRecord) -> Result<()> {

@@ -157,9 +157,9 @@ impl Shell {
                 }
             }
             Event::Found(record) => self.step_dispatcher(dispatcher::Input::Found(*record)),
-            Event::Requested { job, n_slots } => {
+            Event::Requested { job, n_slots, in_use } => {
                 if self.masters.contains_key(&job) {
-                    self.step_pool(resource::Input::Requested { job, n_slots });
+                    self.step_pool(resource::Input::Requested { job, n_slots, in_use });
                 }
             }
             Event::HostStarted { job, id } => {

@@ -67,6 +67,8 @@ pub enum Input {
         job: JobId,
         /// How many.
         n_slots: usize,
+        /// Those of its slots that tasks run in: it keeps them while it waits, where they are still there.
+        in_use: Vec<TaskManagerId>,
     },
     /// A job is over.
     Released {

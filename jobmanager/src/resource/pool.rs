@@ -60,7 +60,9 @@ enum Standing {
     Holds(Vec<TaskManagerId>),
     Waits {
         n_slots: usize,
-        /// What it had: it is given that again, if it can.
+        /// What it does not give back while it waits.
+        kept: Vec<TaskManagerId>,
+        /// What it had besides: it is given that again, if it can.
         before: Vec<TaskManagerId>,
         /// How many slots it was told are missing.
         told: Option<usize>,
@@ -115,7 +117,7 @@ impl SlotPool {
         })
     }
 
-    /// The slots a job holds; none while it waits.
+    /// The slots a job holds; while it waits, those it uses.
     pub fn slots_of(&self, job: JobId) -> &[TaskManagerId] {
         self.jobs.values().find(|claim| claim.job == job).map_or(&[], Claim::held)
     }
@@ -180,24 +182,34 @@ impl SlotPool {
         }
     }
 
-    fn request(&mut self, job: JobId, n_slots: usize) -> Option<Effect> {
+    fn request(
+        &mut self,
+        job: JobId,
+        n_slots: usize,
+        mut kept: Vec<TaskManagerId>,
+    ) -> Option<Effect> {
         let place = self.place_of(job);
-        let mut slots = match self.jobs.remove(&place).map(|claim| claim.standing) {
-            None => Vec::new(),
-            Some(Standing::Holds(slots)) => slots,
-            Some(Standing::Waits { before, .. }) => {
-                let standing = Standing::Waits { n_slots, before, told: None };
-                self.jobs.insert(place, Claim { job, standing });
-                return None;
+        let (mut slots, waits) = match self.jobs.remove(&place).map(|claim| claim.standing) {
+            None => (Vec::new(), false),
+            Some(Standing::Holds(slots)) => (slots, false),
+            Some(Standing::Waits { kept, mut before, .. }) => {
+                before.splice(0..0, kept);
+                (before, true)
             }
         };
         slots.retain(|id| self.is_here(*id));
-        let (standing, effect) = if slots.len() >= n_slots {
+        let (standing, effect) = if !waits && slots.len() >= n_slots {
             slots.truncate(n_slots);
             let effect = Effect::Granted { job, slots: slots.clone() };
             (Standing::Holds(slots), Some(effect))
         } else {
-            (Standing::Waits { n_slots, before: slots, told: None }, None)
+            // Nobody keeps what it did not have.
+            kept.retain(|id| {
+                let had = slots.iter().position(|slot| slot == id);
+                had.map(|index| slots.remove(index)).is_some()
+            });
+            kept.truncate(n_slots);
+            (Standing::Waits { n_slots, kept, before: slots, told: None }, None)
         };
         self.jobs.insert(place, Claim { job, standing });
         effect
@@ -252,6 +264,12 @@ impl SlotPool {
 
     /// Those whose turn it is get their slots; the others hear how many are missing.
     fn serve(&mut self, effects: &mut Vec<Effect>) {
+        let members = &self.members;
+        for claim in self.jobs.values_mut() {
+            if let Standing::Waits { kept, .. } = &mut claim.standing {
+                kept.retain(|id| members.values().any(|member| member.id == *id));
+            }
+        }
         let candidate = |member: &Member| Candidate {
             id: member.id,
             n_slots: member.n_slots,
@@ -262,16 +280,20 @@ impl SlotPool {
         // What this job and those before it lack together.
         let mut n_lacking = 0;
         for claim in self.jobs.values_mut() {
-            let Standing::Waits { n_slots, before, told } = &mut claim.standing else { continue };
-            if n_lacking == 0 && *n_slots <= n_free {
-                let slots = self.config.placement.allot(*n_slots, before, &mut candidates);
-                n_free -= slots.len();
+            let Standing::Waits { n_slots, kept, before, told } = &mut claim.standing else {
+                continue;
+            };
+            let n_wanted = *n_slots - kept.len();
+            if n_lacking == 0 && n_wanted <= n_free {
+                let mut slots = std::mem::take(kept);
+                slots.extend(self.config.placement.allot(n_wanted, before, &mut candidates));
+                n_free -= n_wanted;
                 effects.push(Effect::Granted { job: claim.job, slots: slots.clone() });
                 claim.standing = Standing::Holds(slots);
                 continue;
             }
-            n_lacking += n_slots.saturating_sub(std::mem::take(&mut n_free));
-            let n_missing = n_lacking.min(*n_slots);
+            n_lacking += n_wanted.saturating_sub(std::mem::take(&mut n_free));
+            let n_missing = n_lacking.min(n_wanted);
             if *told != Some(n_missing) {
                 *told = Some(n_missing);
                 effects.push(Effect::Missing { job: claim.job, n_slots: n_missing });
@@ -296,7 +318,7 @@ impl Claim {
     fn held(&self) -> &[TaskManagerId] {
         match &self.standing {
             Standing::Holds(slots) => slots,
-            Standing::Waits { .. } => &[],
+            Standing::Waits { kept, .. } => kept,
         }
     }
 }
@@ -329,7 +351,9 @@ impl Machine for SlotPool {
                 }
             }
             Input::Broke { id, error } => self.break_off(now_ms, id, error),
-            Input::Requested { job, n_slots } => effects.extend(self.request(job, n_slots)),
+            Input::Requested { job, n_slots, in_use } => {
+                effects.extend(self.request(job, n_slots, in_use));
+            }
             Input::Released { job } => self.jobs.retain(|_, claim| claim.job != job),
             Input::Tick => {}
         }

@@ -58,7 +58,14 @@ fn input(command: &str) -> Input {
         ["join", id, n] => Input::Joined { id: tm(id), n_slots: n.parse().unwrap() },
         ["heard", id] => Input::Heard { id: tm(id) },
         ["broke", id] => Input::Broke { id: tm(id), error: error() },
-        ["request", j, n] => Input::Requested { job: job(j), n_slots: n.parse().unwrap() },
+        ["request", j, n] => {
+            Input::Requested { job: job(j), n_slots: n.parse().unwrap(), in_use: Vec::new() }
+        }
+        ["request", j, n, "uses", slots] => Input::Requested {
+            job: job(j),
+            n_slots: n.parse().unwrap(),
+            in_use: slots.split("").filter(|s| !s.is_empty()).map(tm).collect(),
+        },
         ["release", j] => Input::Released { job: job(j) },
         ["tick"] => Input::Tick,
         _ => panic!("unknown command {command}"),
@@ -160,9 +167,9 @@ impl World {
         match input {
             Input::Joined { id, n_slots } => drop(self.here.insert(id.0, *n_slots)),
             Input::Broke { id, .. } => drop(self.here.remove(&id.0)),
-            Input::Requested { job, n_slots } => {
+            Input::Requested { job, n_slots, in_use } => {
                 let order = self.order(job.0);
-                self.held.remove(&job.0);
+                self.held.insert(job.0, in_use.clone());
                 self.missing.remove(&job.0);
                 self.waiting.insert(order, (job.0, *n_slots));
             }
@@ -216,9 +223,10 @@ impl World {
         let n_free = self.n_free();
         let mut n_needed = 0;
         for (job, n_slots) in self.waiting.values() {
-            n_needed += n_slots;
+            let n_wanted = n_slots - self.held.get(job).map_or(0, Vec::len);
+            n_needed += n_wanted;
             prop_assert!(n_needed > n_free, "job {job} could be served");
-            let expected = (n_needed - n_free).min(*n_slots);
+            let expected = (n_needed - n_free).min(n_wanted);
             prop_assert_eq!(self.missing.get(job), Some(&expected));
         }
         Ok(())
@@ -232,15 +240,24 @@ fn inputs() -> impl Strategy<Value = Input> {
         4 => (id(), 0..5usize).prop_map(|(id, n_slots)| Input::Joined { id, n_slots }),
         2 => id().prop_map(|id| Input::Broke { id, error: Error::external("reset") }),
         2 => id().prop_map(|id| Input::Heard { id }),
-        6 => (job(), 0..7usize).prop_map(|(job, n_slots)| Input::Requested { job, n_slots }),
+        6 => (job(), 0..7usize, 0..4usize).prop_map(|(job, n_slots, n_used)| {
+            // As many of what it holds, which is only known then.
+            Input::Requested { job, n_slots, in_use: vec![TaskManagerId(0); n_used] }
+        }),
         3 => job().prop_map(|job| Input::Released { job }),
         3 => Just(Input::Tick),
     ]
 }
 
-/// The same process offers the same slots whenever it joins.
-fn with_steady_slots(input: Input, offers: &mut BTreeMap<u128, usize>) -> Input {
+/// The same process offers the same slots whenever it joins, and a job uses some of what it holds.
+fn as_it_is(input: Input, offers: &mut BTreeMap<u128, usize>, world: &World) -> Input {
     match input {
+        Input::Requested { job, n_slots, in_use } => {
+            let held = world.held.get(&job.0).cloned().unwrap_or_default();
+            let here = held.into_iter().filter(|slot| world.here.contains_key(&slot.0));
+            let in_use = here.take(in_use.len().min(n_slots)).collect();
+            Input::Requested { job, n_slots, in_use }
+        }
         Input::Joined { id, n_slots } => {
             Input::Joined { id, n_slots: *offers.entry(id.0).or_insert(n_slots) }
         }
@@ -281,7 +298,7 @@ proptest! {
             while let Some(at_ms) = wake.filter(|at_ms| *at_ms <= now_ms) {
                 wake = step(&mut pool, &mut world, at_ms, Input::Tick)?.filter(|next| *next > at_ms);
             }
-            let input = with_steady_slots(input, &mut offers);
+            let input = as_it_is(input, &mut offers, &world);
             wake = step(&mut pool, &mut world, now_ms, input)?;
         }
         for job in 100..105 {

@@ -27,12 +27,14 @@ impl ExecutionState {
 pub struct Execution {
     vertex: usize,
     subtask: usize,
+    region: usize,
+    attempt: u32,
     state: ExecutionState,
 }
 
 impl Execution {
-    pub(super) fn new(vertex: usize, subtask: usize) -> Self {
-        Execution { vertex, subtask, state: ExecutionState::Created }
+    pub(super) fn new(vertex: usize, subtask: usize, region: usize) -> Self {
+        Execution { vertex, subtask, region, attempt: 0, state: ExecutionState::Created }
     }
 
     /// Vertex and subtask.
@@ -40,12 +42,23 @@ impl Execution {
         (self.vertex, self.subtask)
     }
 
+    /// The pipelined region it belongs to.
+    pub fn region(&self) -> usize {
+        self.region
+    }
+
+    /// The attempt of the job that it was handed out with last.
+    pub fn attempt(&self) -> u32 {
+        self.attempt
+    }
+
     /// Where it stands.
     pub fn state(&self) -> ExecutionState {
         self.state
     }
 
-    pub(super) fn deploy(&mut self) {
+    pub(super) fn deploy(&mut self, attempt: u32) {
+        self.attempt = attempt;
         self.state = ExecutionState::Running;
     }
 

@@ -40,7 +40,7 @@ pub struct JobRecord {
 
 /// The number of the form in which records are written. One of another form is refused, because what it says could be
 /// something else.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// How a job ended, and what was known of it then: its checkpoints and failures.
 type Ended = (Outcome, Option<Box<JobDetail>>);

@@ -65,7 +65,7 @@ fn names_of_records_are_read_as_they_are_written() {
 }
 
 fn attempt(number: u32) -> AttemptRecord {
-    AttemptRecord { attempt: number, slots: Vec::new(), hosts: Vec::new(), placement: Vec::new() }
+    AttemptRecord { attempt: number, slots: Vec::new(), running: Vec::new() }
 }
 
 #[test]

@@ -13,6 +13,9 @@
 //!    before any writer exists. It commits exactly that and discards everything else that was staged. It may
 //!    come again with the same, if the recovery itself fails.
 //!
+//! Where a sink [recovers apart](Sink::recovers_apart) and only some of its subtasks have failed, step 4 is about these alone:
+//! the others may be in the middle of any step.
+//!
 //! A writer may count on a checkpoint's number being greater than all that were completed before, not on its
 //! being new: one that was never completed may come again, in another attempt, after `prepare`. It may stage
 //! something even if nothing was written: then a `prepare` with nothing says that there is no checkpoint.
@@ -89,6 +92,14 @@ pub enum SinkStart {
     /// staged (nothing if no checkpoint was ever completed): it must become visible; everything else that
     /// was staged or begun is discarded.
     Recovering(Vec<Staged>),
+    /// Some subtasks have failed, and the others go on. Only for a sink that [recovers apart](Sink::recovers_apart).
+    RecoveringPart {
+        /// The subtasks that begin again.
+        subtasks: Vec<usize>,
+        /// What the checkpoint that they begin at holds as staged, by all subtasks, as in `Recovering`. What is of those that
+        /// go on is theirs to commit.
+        staged: Vec<Staged>,
+    },
 }
 
 /// Where a stream's records go: makes the writers. Shared by all subtasks.
@@ -100,6 +111,12 @@ pub trait Sink<T>: Send + Sync + 'static {
     fn prepare(&self, start: &SinkStart) -> Result<()> {
         let _ = start;
         Ok(())
+    }
+    /// Whether some of its subtasks can be recovered while others write: [`prepare`](Sink::prepare) then gets
+    /// [`SinkStart::RecoveringPart`], if only some have failed, and leaves alone what is the others'. If not, all subtasks
+    /// fail and begin again together, with whatever sends records to them.
+    fn recovers_apart(&self) -> bool {
+        false
     }
     /// The writer of one subtask.
     ///

@@ -8,11 +8,10 @@ use crate::chain::{ChainVisitor, Flow, Push, Site, Stateful};
 use crate::context::TaskContext;
 use crate::metrics::Counter;
 use crate::task::{Head, Measures, Polled, Taken};
-use crate::watermark::{Change, Group, Marker, Stamp, Valve, Watermarks};
+use crate::watermark::{Change, Marker, Member, Stamp, Valve, Watermarks};
 use millstream_model::sabotage::{Bug, is_planted};
 use millstream_model::{Barrier, Batch, Data, EventTime, MAX_TIME, MIN_TIME, Result, Signal};
 use millstream_state::{Items, Part, Visitor};
-use std::sync::Arc;
 
 struct Split<T, S> {
     reader: Box<dyn SplitReader<T, S>>,
@@ -22,7 +21,8 @@ struct Split<T, S> {
     is_idle: bool,
     ended: bool,
     watermark: EventTime,
-    aligned: Option<(Arc<Group>, usize, EventTime)>,
+    /// Its place in the group, and how far it may be ahead.
+    aligned: Option<(Member, EventTime)>,
 }
 
 /// See the module's text.
@@ -112,10 +112,9 @@ impl<T: Send + 'static, S: Data> SourceHead<T, S> {
                 self.batch.mark(reached);
             }
             let aligned = self.watermarks.options().aligned.as_ref().map(|(name, drift)| {
-                let group = self.context.job().alignment.group(name);
-                let member = group.join();
-                group.report(member, watermark);
-                (group, member, *drift)
+                let member = self.context.job().alignment.group(name).join();
+                member.report(watermark);
+                (member, *drift)
             });
             self.splits.push(Split {
                 reader: (self.open)(split)?,
@@ -136,8 +135,8 @@ impl<T: Send + 'static, S: Data> SourceHead<T, S> {
         if let Some(last) = self.batch.marks.last() {
             this.watermark = last.watermark;
         }
-        if let Some((group, member, _)) = &this.aligned {
-            group.report(*member, this.watermark);
+        if let Some((member, _)) = &this.aligned {
+            member.report(this.watermark);
         }
         let valve = &mut self.valve;
         self.batch.marks.retain_mut(|m| match valve.advance(split, m.watermark) {
@@ -162,9 +161,9 @@ impl<T: Send + 'static, S: Data> SourceHead<T, S> {
     /// Whether a split has to wait for the slowest of its group.
     fn is_ahead(&self, split: usize) -> bool {
         let this = &self.splits[split];
-        let Some((group, member, drift)) = &this.aligned else { return false };
+        let Some((member, drift)) = &this.aligned else { return false };
         this.watermark != MIN_TIME
-            && this.watermark > group.report(*member, this.watermark).saturating_add(*drift)
+            && this.watermark > member.report(this.watermark).saturating_add(*drift)
     }
 
     fn fall_idle(&mut self, split: usize, now: EventTime) -> EventTime {
@@ -177,8 +176,8 @@ impl<T: Send + 'static, S: Data> SourceHead<T, S> {
             return idle_at;
         }
         this.is_idle = true;
-        if let Some((group, member, _)) = &this.aligned {
-            group.report(*member, MAX_TIME);
+        if let Some((member, _)) = &this.aligned {
+            member.report(MAX_TIME);
         }
         let change = self.valve.idle(split);
         self.apply(change);
@@ -264,8 +263,8 @@ impl<T: Send + 'static, S: Data> SourceHead<T, S> {
                 }
                 ReadStatus::End => {
                     self.splits[split].ended = true;
-                    if let Some((group, member, _)) = &self.splits[split].aligned {
-                        group.report(*member, MAX_TIME);
+                    if let Some((member, _)) = &self.splits[split].aligned {
+                        member.report(MAX_TIME);
                     }
                     let change = self.valve.end(split);
                     self.apply(change);

@@ -7,11 +7,12 @@ use super::Waker;
 use millstream_model::Command;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The mailbox of one task.
 pub struct Control {
-    commands: Mutex<VecDeque<Command>>,
+    /// `None` when the task is over.
+    commands: Mutex<Option<VecDeque<Command>>>,
     has_commands: AtomicBool,
     waker: Waker,
 }
@@ -19,14 +20,25 @@ pub struct Control {
 impl Control {
     /// An empty mailbox whose task is woken by `waker`.
     pub fn new(waker: Waker) -> Self {
-        Control { commands: Mutex::default(), has_commands: AtomicBool::new(false), waker }
+        let commands = Mutex::new(Some(VecDeque::new()));
+        Control { commands, has_commands: AtomicBool::new(false), waker }
+    }
+
+    fn commands(&self) -> MutexGuard<'_, Option<VecDeque<Command>>> {
+        self.commands.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Leaves a command.
     pub fn send(&self, command: Command) {
-        self.commands.lock().unwrap_or_else(PoisonError::into_inner).push_back(command);
+        let Some(commands) = &mut *self.commands() else { return };
+        commands.push_back(command);
         self.has_commands.store(true, Ordering::SeqCst);
         self.waker.wake();
+    }
+
+    /// The task is over: what it is told goes nowhere.
+    pub fn close(&self) {
+        *self.commands() = None;
     }
 
     /// Takes the oldest command.
@@ -34,7 +46,8 @@ impl Control {
         if !self.has_commands.load(Ordering::SeqCst) {
             return None;
         }
-        let mut commands = self.commands.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut commands = self.commands();
+        let commands = commands.as_mut()?;
         let command = commands.pop_front();
         self.has_commands.store(!commands.is_empty(), Ordering::SeqCst);
         command

@@ -8,7 +8,7 @@ mod valve;
 
 pub use ahead::Ahead;
 pub(crate) use ahead::Stand;
-pub use alignment::{Alignment, Group};
+pub use alignment::{Alignment, Group, Member};
 pub use generator::{WatermarkGenerator, WatermarkRule, Watermarks};
 pub use stamp::{Marker, Stamp, StampOperator};
 pub use valve::{Change, Status, Valve};

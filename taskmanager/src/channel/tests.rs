@@ -39,7 +39,7 @@ fn pair() -> (HostChannel, UnixStream, Receiver<End>) {
 }
 
 fn cancel(attempt: u32) -> ToHost {
-    ToHost::Cancel { attempt }
+    ToHost::Cancel { attempt, tasks: Vec::new() }
 }
 
 #[test]
@@ -48,7 +48,7 @@ fn messages_pass_in_both_directions() {
     assert_eq!((channel.data_bind(), channel.epoch()), (LOCALHOST, LeaderEpoch(3)));
     envelope::write(&mut near, LeaderEpoch(4), &cancel(9)).unwrap();
     let message = channel.receiver().recv_timeout(PATIENCE).unwrap();
-    assert!(matches!(message, ToHost::Cancel { attempt: 9 }), "{message:?}");
+    assert!(matches!(message, ToHost::Cancel { attempt: 9, .. }), "{message:?}");
 
     let senders: Vec<_> = (0..4)
         .map(|attempt| {
@@ -76,7 +76,7 @@ fn a_word_of_an_old_leader_is_refused() {
     let receiver = channel.receiver();
     let attempts: Vec<u32> = (0..3)
         .map(|_| match receiver.recv_timeout(PATIENCE).unwrap() {
-            ToHost::Cancel { attempt } => attempt,
+            ToHost::Cancel { attempt, .. } => attempt,
             other => panic!("{other:?}"),
         })
         .collect();

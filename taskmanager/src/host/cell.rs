@@ -22,6 +22,8 @@ pub(super) struct Cell {
     task: Mutex<Option<Task>>,
     /// When to step it although nobody woke it (µs).
     deadline_us: AtomicI64,
+    /// It is to end at its next step.
+    pub(super) is_cancelled: AtomicBool,
     /// It has a thread of its own; the workers leave it alone.
     pub(super) is_evicted: AtomicBool,
     /// Threads that may be parked while this task is ready, its own worker first.
@@ -34,6 +36,7 @@ impl Default for Cell {
             state: AtomicU8::new(READY),
             task: Mutex::new(None),
             deadline_us: AtomicI64::new(MAX_TIME),
+            is_cancelled: AtomicBool::new(false),
             is_evicted: AtomicBool::new(false),
             parked: Mutex::default(),
         }
@@ -69,15 +72,6 @@ impl Cell {
     /// Claims the task if it is to be stepped.
     pub(super) fn claim(&self) -> bool {
         self.state.compare_exchange(READY, RUNNING, Ordering::SeqCst, Ordering::SeqCst).is_ok()
-    }
-
-    /// Claims the task whatever it waits for, unless it is being stepped or done.
-    pub(super) fn claim_any(&self) -> bool {
-        self.claim()
-            || self
-                .state
-                .compare_exchange(IDLE, RUNNING, Ordering::SeqCst, Ordering::SeqCst)
-                .is_ok()
     }
 
     /// Makes the task ready if its deadline has passed.

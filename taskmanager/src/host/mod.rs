@@ -4,6 +4,8 @@
 //! same cells: *cooperative* has a worker per core, each preferring the tasks it is home to and helping
 //! out with others when those have nothing to do; *thread per subtask* has a worker per task that serves
 //! no other. A task is claimed by an atomic, so it is never stepped by two.
+//!
+//! A host is of one attempt. Its tasks are ended and dropped one by one, because those of another pipelined region may go on.
 
 mod cell;
 mod worker;
@@ -14,8 +16,8 @@ pub use worker::SLOW_STEP;
 use crossbeam_channel::Sender;
 pub use millstream_proto::message::TaskEvent;
 use millstream_runtime::context::Clock;
-use millstream_runtime::task::{Task, Waker};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use millstream_runtime::task::{Task, Wake, Waker};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{JoinHandle, Thread};
 use worker::Worker;
@@ -36,8 +38,8 @@ pub enum Driver {
 pub(crate) struct Shared {
     cells: Vec<Arc<Cell>>,
     clock: Arc<dyn Clock>,
-    events: Sender<TaskEvent>,
-    cancelled: AtomicBool,
+    attempt: u32,
+    events: Sender<(u32, TaskEvent)>,
     n_running: AtomicUsize,
     /// Every thread that steps tasks: what a cell knows of them is forgotten when its task gets its own.
     workers: Mutex<Vec<Thread>>,
@@ -70,7 +72,8 @@ impl TaskHost {
         Arc::clone(&self.cells[task]) as Waker
     }
 
-    /// Starts the threads, for tasks that have places, with their numbers. Each answers with one event.
+    /// Starts the threads, for tasks that have places, with their numbers. Each answers with one event, which carries the
+    /// attempt.
     ///
     /// # Errors
     /// If the system refuses a thread.
@@ -78,7 +81,8 @@ impl TaskHost {
         self,
         tasks: Vec<(usize, Task)>,
         clock: Arc<dyn Clock>,
-        events: Sender<TaskEvent>,
+        attempt: u32,
+        events: Sender<(u32, TaskEvent)>,
     ) -> std::io::Result<Running> {
         let n = tasks.len();
         // The task of the i-th turn.
@@ -92,8 +96,8 @@ impl TaskHost {
         let shared = Arc::new(Shared {
             cells: self.cells,
             clock,
+            attempt,
             events,
-            cancelled: AtomicBool::new(false),
             n_running: AtomicUsize::new(n),
             workers: Mutex::default(),
         });
@@ -129,10 +133,21 @@ pub struct Running {
 }
 
 impl Running {
-    /// Ends all tasks at their next step. Each still answers with one event.
-    pub fn cancel(&self) {
-        self.shared.cancelled.store(true, Ordering::SeqCst);
-        self.shared.unpark_all();
+    /// Ends tasks at their next step. Each still answers with one event.
+    pub fn cancel(&self, tasks: impl IntoIterator<Item = usize>) {
+        for cell in tasks.into_iter().filter_map(|task| self.shared.cells.get(task)) {
+            cell.is_cancelled.store(true, Ordering::SeqCst);
+            // As if its input had come: whoever steps it next sees the flag.
+            cell.wake();
+        }
+    }
+
+    /// Drops what is left of tasks that have answered.
+    pub fn drop_tasks(&self, tasks: impl IntoIterator<Item = usize>) {
+        let cells = tasks.into_iter().filter_map(|task| self.shared.cells.get(task));
+        for cell in cells.filter(|cell| cell.is_done()) {
+            worker::drop_task(cell.task().take());
+        }
     }
 
     /// Waits for the threads and drops what is left of the tasks: call it when every task has answered.

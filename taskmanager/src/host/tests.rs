@@ -1,7 +1,7 @@
 //! The host under both drivers: waking, slow steps, panics, cancelling.
 
 use super::{Driver, SLOW_STEP, TaskEvent, TaskHost};
-use crossbeam_channel::{Receiver, Sender, unbounded};
+use crossbeam_channel::{Receiver, Sender, TryRecvError, unbounded};
 use millstream_model::{Error, MAX_TIME, Result, Signal};
 use millstream_runtime::chain::Flow;
 use millstream_runtime::context::{JobContext, SystemClock, TaskContext};
@@ -72,10 +72,12 @@ impl Head for Obedient {
 /// A host at work and the strings its tasks hang on.
 struct Fixture {
     running: super::Running,
-    events: Receiver<TaskEvent>,
+    events: Receiver<(u32, TaskEvent)>,
     tasks: Vec<(Sender<Order>, Receiver<()>, Waker)>,
 }
 
+/// The attempt that tasks are of.
+const ATTEMPT: u32 = 3;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 impl Fixture {
@@ -101,7 +103,7 @@ impl Fixture {
             strings.push((orders, outbox, waker));
         }
         let (sender, events) = unbounded();
-        let running = host.start(tasks, Arc::clone(&job.clock), sender).unwrap();
+        let running = host.start(tasks, Arc::clone(&job.clock), ATTEMPT, sender).unwrap();
         Fixture { running, events, tasks: strings }
     }
 
@@ -117,7 +119,9 @@ impl Fixture {
     }
 
     fn event(&self) -> TaskEvent {
-        self.events.recv_timeout(PATIENCE).expect("every task answers")
+        let (attempt, event) = self.events.recv_timeout(PATIENCE).expect("every task answers");
+        assert_eq!(attempt, ATTEMPT);
+        event
     }
 
     fn end(self) {
@@ -173,7 +177,7 @@ fn the_workers_end_although_every_task_has_a_thread_of_its_own() {
             let (joined, is_joined) = unbounded();
             std::thread::spawn(move || {
                 if is_cancelled {
-                    fixture.running.cancel();
+                    fixture.running.cancel(0..2);
                     (0..2).for_each(|_| drop(fixture.event()));
                     fixture.running.join();
                 } else {
@@ -216,10 +220,35 @@ fn cancelling_ends_idle_busy_and_evicted_tasks() {
         fixture.order(3, Order::Dawdle);
         fixture.answer(3);
         (0..100).for_each(|_| fixture.order(2, Order::Ping));
-        fixture.running.cancel();
+        fixture.running.cancel(0..4);
         for _ in 0..4 {
             assert!(matches!(fixture.event(), TaskEvent::Cancelled { .. }));
         }
+        fixture.running.join();
+    }
+}
+
+/// What a task drops with it, seen from outside: its end of the answers.
+#[test]
+fn some_tasks_end_and_are_dropped_while_others_go_on() {
+    for driver in DRIVERS {
+        let fixture = Fixture::start(driver, 3);
+        fixture.running.cancel([0, 2]);
+        for _ in 0..2 {
+            let TaskEvent::Cancelled { task } = fixture.event() else { panic!("it was cancelled") };
+            assert!([0, 2].contains(&task));
+        }
+        fixture.order(1, Order::Ping);
+        fixture.answer(1);
+        let is_dropped = |task: usize| {
+            matches!(fixture.tasks[task].1.try_recv(), Err(TryRecvError::Disconnected))
+        };
+        assert!(![0, 1, 2].map(is_dropped).contains(&true));
+        // The one that runs was not asked to end: it stays whole.
+        fixture.running.drop_tasks(0..3);
+        assert_eq!([0, 1, 2].map(is_dropped), [true, false, true]);
+        fixture.order(1, Order::End);
+        assert!(matches!(fixture.event(), TaskEvent::Finished { task: 1 }));
         fixture.running.join();
     }
 }

@@ -103,7 +103,6 @@ impl Worker {
     /// Steps the first ready task that has not used up its turn, else starts a new round of turns; false if
     /// nothing is ready.
     fn round(&mut self) -> bool {
-        let cancelled = self.shared.cancelled.load(Ordering::SeqCst);
         let mut now_us = None;
         for i in 0..self.tasks.len() {
             let task = self.tasks[i];
@@ -114,8 +113,8 @@ impl Worker {
             if cell.has_deadline() {
                 cell.ring(*now_us.get_or_insert_with(|| self.shared.clock.now_us()));
             }
-            if if cancelled { cell.claim_any() } else { cell.claim() } {
-                self.had_turn[i] = self.turn(task, cancelled);
+            if cell.claim() {
+                self.had_turn[i] = self.turn(task);
                 return true;
             }
         }
@@ -127,8 +126,7 @@ impl Worker {
     fn park(&self) {
         self.is_parked.store(true, Ordering::SeqCst);
         let served = || self.tasks.iter().map(|&t| self.cell(t)).filter(|c| self.may_step(c));
-        let stop = self.shared.cancelled.load(Ordering::SeqCst)
-            || self.shared.n_running.load(Ordering::SeqCst) == 0;
+        let stop = self.shared.n_running.load(Ordering::SeqCst) == 0;
         if !stop && !served().any(Cell::is_ready) {
             match served().map(Cell::deadline_us).min().unwrap_or(MAX_TIME) {
                 MAX_TIME => thread::park(),
@@ -139,15 +137,12 @@ impl Worker {
                     }
                 }
             }
-        } else if self.shared.cancelled.load(Ordering::SeqCst) {
-            // Somebody else steps the rest; do not spin while they do.
-            thread::yield_now();
         }
         self.is_parked.store(false, Ordering::SeqCst);
     }
 
     /// Steps a claimed task and gives the claim back; true if it could go on but its turn is over.
-    fn turn(&self, index: usize, cancelled: bool) -> bool {
+    fn turn(&self, index: usize) -> bool {
         let cell = self.cell(index);
         let mut place = cell.task();
         let Some(task) = place.as_mut() else {
@@ -156,7 +151,7 @@ impl Worker {
         };
         let start = Instant::now();
         task.times().spend(Some(Spent::Busy), start);
-        let turn = if cancelled {
+        let turn = if cell.is_cancelled.load(Ordering::SeqCst) {
             Turn::Over(TaskEvent::Cancelled { task: index })
         } else {
             steps(index, task)
@@ -165,14 +160,14 @@ impl Worker {
         task.times().spend(turn.spends(), end);
         let took = end.duration_since(start);
         if let Turn::Over(event) = turn {
-            // A task that has not finished stays whole until all have ended: if its channels closed now, a
+            // A task that has not finished stays whole until all of its region have ended: if its channels closed now, a
             // neighbour that runs would fail for it, and that might be told as the cause.
             let finished = place.take_if(|_| matches!(event, TaskEvent::Finished { .. }));
             drop(place);
             drop_task(finished);
             cell.release_done();
             // The receiver may have lost interest; then nobody needs to know.
-            let _ = self.shared.events.send(event);
+            let _ = self.shared.events.send((self.shared.attempt, event));
             if self.shared.n_running.fetch_sub(1, Ordering::SeqCst) == 1 {
                 self.shared.unpark_all();
             }

@@ -45,7 +45,7 @@ fn stop(job: u128) -> ToTaskManager {
 }
 
 fn cancel(job: u128, attempt: u32) -> ToTaskManager {
-    ToTaskManager::ToHost { job: JobId(job), message: ToHost::Cancel { attempt } }
+    ToTaskManager::ToHost { job: JobId(job), message: ToHost::Cancel { attempt, tasks: vec![0] } }
 }
 
 fn leader(epoch: u64, message: ToTaskManager) -> Input {
@@ -135,10 +135,10 @@ fn a_host_is_started_spoken_to_and_stopped() {
         2 cancel, while it starts
         3 start 7 again
         4 runs
-          tell run 1 of 7 in epoch 1: Cancel { attempt: 1 }
+          tell run 1 of 7 in epoch 1: Cancel { attempt: 1, tasks: [0] }
         5 start 7 again
         6 cancel
-          tell run 1 of 7 in epoch 1: Cancel { attempt: 2 }
+          tell run 1 of 7 in epoch 1: Cancel { attempt: 2, tasks: [0] }
         7 says
           say #1 of 7: Deployed { attempt: 1 }
         8 stop
@@ -217,7 +217,7 @@ fn a_host_that_is_wanted_again_while_it_ends_is_replaced_silently() {
         6 ends
           start run 2 of 7
         7 runs
-          tell run 2 of 7 in epoch 1: Cancel { attempt: 5 }
+          tell run 2 of 7 in epoch 1: Cancel { attempt: 5, tasks: [0] }
         8 stop
           stop run 2 of 7
         8 start

@@ -136,7 +136,7 @@ async fn tell(peer: &Peer, message: ToHost) {
 }
 
 async fn close(peer: &Peer, attempt: u32) {
-    tell(peer, ToHost::Close { attempt }).await;
+    tell(peer, ToHost::Close { attempt, tasks: Vec::new(), again: true }).await;
 }
 
 /// What the host has printed, when it holds a certain word.
@@ -183,7 +183,7 @@ async fn a_host_is_started_spoken_to_and_stopped() {
     let hello = peer.welcome().await;
     assert_eq!((hello.n_slots, hello.hosts), (3, vec![]));
     world.host(&mut peer).await;
-    tell(&peer, ToHost::Cancel { attempt: 7 }).await;
+    tell(&peer, ToHost::Cancel { attempt: 7, tasks: Vec::new() }).await;
     let said = from_host(&mut peer).await;
     assert!(matches!(said, (2, FromHost::Deployed { attempt: 7 })), "{said:?}");
     let text = printed(&mut peer, "name a job").await;
@@ -303,7 +303,7 @@ async fn a_host_sees_its_own_surroundings_only() {
     let mut peer = world.welcome().await;
     peer.say(world.spec(&["--input", "a b"])).await;
     from_host(&mut peer).await;
-    tell(&peer, ToHost::Prepare { attempt: 0, begin: Begin::Fresh }).await;
+    tell(&peer, ToHost::Prepare { attempt: 0, begin: Begin::Fresh, part: None }).await;
     let text = printed(&mut peer, "end").await;
     let mut names: Vec<&str> =
         text.lines().filter_map(|line| line.strip_prefix("variable ")?.split('=').next()).collect();
@@ -343,10 +343,10 @@ async fn hosts_run_on_without_a_job_manager_and_nothing_they_said_is_lost() {
     let id = peer.welcome().await.id;
     world.host(&mut peer).await;
     let text = printed(&mut peer, "name a job").await;
-    tell(&peer, ToHost::Cancel { attempt: 1 }).await;
+    tell(&peer, ToHost::Cancel { attempt: 1, tasks: Vec::new() }).await;
     from_host(&mut peer).await;
     peer.say(ToTaskManager::Confirm { number: 1 }).await;
-    tell(&peer, ToHost::Cancel { attempt: 2 }).await;
+    tell(&peer, ToHost::Cancel { attempt: 2, tasks: Vec::new() }).await;
     // Handed to the host before the job manager is gone, answered before or after.
     from_host(&mut peer).await;
 
@@ -364,7 +364,7 @@ async fn hosts_run_on_without_a_job_manager_and_nothing_they_said_is_lost() {
             "{said:?}"
         );
     }
-    tell(&peer, ToHost::Cancel { attempt: 3 }).await;
+    tell(&peer, ToHost::Cancel { attempt: 3, tasks: Vec::new() }).await;
     assert!(matches!(from_host(&mut peer).await, (4, FromHost::Deployed { attempt: 3 })));
     let still = printed(&mut peer, "name a job").await;
     assert_eq!(after(&still, "pid "), after(&text, "pid "));

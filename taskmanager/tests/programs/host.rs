@@ -21,7 +21,9 @@ fn main() {
     channel.send(&FromHost::Ready { data_address }).unwrap();
     for message in channel.receiver() {
         match message {
-            ToHost::Cancel { attempt } => channel.send(&FromHost::Deployed { attempt }).unwrap(),
+            ToHost::Cancel { attempt, .. } => {
+                channel.send(&FromHost::Deployed { attempt }).unwrap()
+            }
             ToHost::Report => {
                 let (operator, name) = ("map".to_owned(), "records_in".to_owned());
                 let value = MetricValue::Count(11);
@@ -34,7 +36,7 @@ fn main() {
                 return;
             }
             ToHost::Prepare { .. } => surroundings(),
-            ToHost::Close { attempt } => misfortune(attempt),
+            ToHost::Close { attempt, .. } => misfortune(attempt),
             other => panic!("{other:?}"),
         }
     }

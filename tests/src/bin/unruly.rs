@@ -2,7 +2,8 @@
 //!
 //! It numbers records, counts them by key and writes every count, so any record that is lost or counted twice shows in
 //! its output. `--do WHAT --at I` says what happens at record I, where it is read or, with `--where behind`, where it is counted; with `--once FILE` it happens once in the life of
-//! the job, however often it is restarted: who gets there first makes the file.
+//! the job, however often it is restarted: who gets there first makes the file. `--apart` numbers what would be counted, so that
+//! no subtask sends to another; the output is the same. `--opened DIR` leaves a file there for each time a subtask is opened.
 
 use std::fmt::Write;
 use std::fs::OpenOptions;
@@ -10,6 +11,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use millstream::prelude::*;
+use millstream::runtime::context::OperatorContext;
 use millstream_tests::unruly::{N_KEYS, What};
 
 fn main() -> ExitCode {
@@ -28,6 +30,27 @@ fn number(env: &Environment, name: &str, default: u64) -> Result<u64> {
         Some(text) => {
             text.parse().map_err(|_| Error::user(format!("`--{name} {text}` is no number")))
         }
+    }
+}
+
+/// Leaves a file in a folder for each time a subtask is opened: its number and the attempt.
+#[derive(Clone)]
+struct Opened(Option<PathBuf>);
+
+impl MapFunction<u64> for Opened {
+    type Out = u64;
+
+    fn open(&mut self, context: &OperatorContext) -> Result<()> {
+        if let Some(dir) = &self.0 {
+            let name = format!("{}-{}", context.subtask(), context.attempt());
+            std::fs::create_dir_all(dir)?;
+            OpenOptions::new().write(true).create(true).truncate(true).open(dir.join(name))?;
+        }
+        Ok(())
+    }
+
+    fn map(&mut self, i: u64) -> Result<u64> {
+        Ok(i)
     }
 }
 
@@ -55,20 +78,27 @@ fn run() -> Result<()> {
         }
     };
     let passes_behind = passes.clone();
-    let numbers = numbers.uid("numbers").name(name).map(move |i| {
+    let opened = Opened(env.arg_opt("opened").map(PathBuf::from));
+    let numbers = numbers.uid("numbers").name(name).map_with(opened).map(move |i| {
         if !is_behind {
             passes(i);
         }
         i
     });
+    let show = |(key, n): &(u64, u64), line: &mut String| write!(line, "{key},{n}");
+    let sink = FileSink::formatted(out, show).overwrite();
+    if env.args().iter().any(|arg| arg == "--apart") {
+        numbers.map(|i| (i % N_KEYS, i / N_KEYS + 1)).sink(sink).name("out").uid("out");
+        env.execute("unruly")?;
+        return Ok(());
+    }
     let counts = numbers.key_by(|i| *i % N_KEYS).count().uid("counts").map(move |(key, n)| {
         if is_behind {
             passes_behind((n - 1) * N_KEYS + key);
         }
         (key, n)
     });
-    let show = |(key, n): &(u64, u64), line: &mut String| write!(line, "{key},{n}");
-    counts.sink(FileSink::formatted(out, show).overwrite()).name("out").uid("out");
+    counts.sink(sink).name("out").uid("out");
     env.execute("unruly")?;
     Ok(())
 }

@@ -31,6 +31,8 @@ const HOST_BYTES: &str = "805306368";
 pub(super) struct Trial {
     random: Random,
     hurt: Hurt,
+    /// Whether no subtask of the job that is hurt sends to another.
+    is_apart: bool,
     code: What,
     query: &'static Query,
     parallelism: u64,
@@ -62,8 +64,11 @@ impl Trial {
         let hurt = only.unwrap_or(HURTS[(seed % HURTS.len() as u64) as usize]);
         // One host alone has no connections.
         let least = if hurt == Hurt::CutBetweenHosts { 2 } else { 1 };
+        // Where nobody sends to another, no connection can be cut.
+        let is_apart = hurt != Hurt::CutBetweenHosts && random.below(3) == 0;
         Trial {
             hurt,
+            is_apart,
             code: CODE[(seed / HURTS.len() as u64 % CODE.len() as u64) as usize],
             query: Query::of(SAMPLE[random.below(SAMPLE.len() as u64) as usize]),
             parallelism: random.between(least, 4),
@@ -82,7 +87,8 @@ impl Trial {
         let (hurt, id, parallelism) = (self.hurt, self.query.id, self.parallelism);
         let settings = self.settings.iter().filter(|word| *word != "-D").cloned();
         let settings = settings.collect::<Vec<_>>().join(" ");
-        format!("{hurt:?}{code} at {parallelism}, {id} beside, {settings}")
+        let apart = if self.is_apart { " apart" } else { "" };
+        format!("{hurt:?}{code} at {parallelism}{apart}, {id} beside, {settings}")
     }
 
     /// Runs it; how often the cluster was hurt, and how often of these in the middle of a checkpoint.
@@ -130,6 +136,7 @@ impl Trial {
         let parallelism = self.parallelism.to_string();
         let settings: Vec<&str> = self.settings.iter().map(String::as_str).collect();
         let job = Unruly::paced(dir, n, RATE).args(&settings).args(&["-p", &parallelism]);
+        let job = if self.is_apart { job.apart() } else { job };
         let job = match self.hurt {
             Hurt::UserCode => job.args(&["-D", "cancel-timeout=500ms"]).does(self.code),
             _ => job,

@@ -79,6 +79,7 @@ fn graph() -> JobGraph {
         parallelism: 2,
         max_parallelism: 128,
         slot_sharing_group: "default".into(),
+        recovers_apart: true,
     };
     JobGraph {
         name: "sample".into(),
@@ -134,11 +135,12 @@ fn to_task_manager() -> Vec<Vec<u8>> {
     };
     let barrier = Barrier { checkpoint: CheckpointId(1), kind: SnapshotKind::Checkpoint };
     let to_host = [
-        ToHost::Prepare { attempt: 1, begin },
+        ToHost::Prepare { attempt: 1, begin, part: Some(vec![1]) },
         ToHost::Deploy(deployment),
         ToHost::Aim { attempt: 1, checkpoint: CheckpointId(1), target },
         ToHost::Command { attempt: 1, command: Command::Barrier(barrier) },
-        ToHost::Cancel { attempt: 1 },
+        ToHost::Cancel { attempt: 1, tasks: vec![0, 1] },
+        ToHost::Close { attempt: 1, tasks: vec![0, 1], again: true },
         ToHost::Report,
         ToHost::Finish,
     ];

@@ -1,7 +1,7 @@
 //! The records of a job manager, as they lie in its folder.
 
 use super::{Decoder, cluster};
-use millstream_jobmanager::job::link::AttemptRecord;
+use millstream_jobmanager::job::link::{AttemptRecord, RunningAttempt};
 use millstream_jobmanager::store::{FileStore, JobRecords, SubmittedJob};
 use millstream_model::LeaderEpoch;
 use millstream_proto::message::{JobId, TaskManagerId};
@@ -49,8 +49,8 @@ fn samples() -> Vec<Vec<u8>> {
     let job = SubmittedJob { id: JOB, submission, submitted_at_ms: 1_600_000_000_000 };
     records.submitted(&job).expect("there is room for a record");
     let id = TaskManagerId(9);
-    let attempt =
-        AttemptRecord { attempt: 1, slots: vec![id; 2], hosts: vec![id], placement: vec![0, 0] };
+    let running = RunningAttempt { attempt: 1, hosts: vec![id], placement: vec![0, 0] };
+    let attempt = AttemptRecord { attempt: 1, slots: vec![id; 2], running: vec![running] };
     records.attempted(JOB, &attempt).expect("there is room for a record");
     vec![std::fs::read(place(&dir)).expect("it was written")]
 }

@@ -25,6 +25,36 @@ fn a_task_manager_that_is_killed_costs_one_restart_and_no_record() {
     job.finishes(&cluster, 1);
 }
 
+/// What runs on the others never notices; nor does any of it when the job manager dies then, although it is of two attempts.
+#[test]
+fn a_task_manager_that_is_killed_takes_along_what_it_ran_and_nothing_else() {
+    let mut cluster = Cluster::start(3, 1);
+    let job = Unruly::new(&cluster.dir().join("apart"), 3 * N).apart().submit(&cluster);
+    cluster.checkpoint_after(job.id, Some(1));
+    let hosts = cluster.hosts_with(&job.out.display().to_string());
+    assert_eq!(hosts.len(), 2, "{hosts:?}");
+    cluster.kill_task_manager(hosts[0].task_manager);
+    let restarted = |detail: &millstream::cluster::message::JobDetail| {
+        detail.overview.n_restarts == 1 && detail.overview.n_running == detail.overview.n_tasks
+    };
+    let detail = cluster.wait_until(job.id, "it runs again", restarted);
+    let before = cluster.checkpoint_after(job.id, detail.overview.last_checkpoint);
+    let mut attempts = [0, 1].map(|subtask| job.attempts_of(subtask));
+    attempts.sort();
+    assert_eq!(attempts, [vec![0], vec![0, 1]]);
+    let hosts = job.hosts(&cluster);
+    assert_eq!(hosts.len(), 2);
+
+    cluster.kill_job_manager();
+    cluster.restart_job_manager();
+    cluster.checkpoint_after(job.id, Some(before));
+    assert_eq!(job.hosts(&cluster), hosts, "the tasks run where they ran");
+    job.finishes(&cluster, 1);
+    let mut attempts = [0, 1].map(|subtask| job.attempts_of(subtask));
+    attempts.sort();
+    assert_eq!(attempts, [vec![0], vec![0, 1]]);
+}
+
 #[test]
 fn a_job_manager_that_is_killed_and_comes_back_finds_the_tasks_running() {
     let mut cluster = Cluster::start(2, 1);

@@ -12,6 +12,7 @@ mod memory;
 mod metrics;
 mod operator_state;
 mod recovery;
+mod regions;
 mod results;
 mod schema;
 mod stalls;

@@ -106,8 +106,22 @@ impl Sink<Row> for Transactional {
                     self.disk.files().staged.retain(|name, _| is_others(name));
                 }
             }
+            SinkStart::RecoveringPart { subtasks, staged } => {
+                let is_of = |name: &str| subtask_of(name).is_some_and(|s| subtasks.contains(&s));
+                let is_staged = |name: &&Staged| is_of(&String::from_utf8_lossy(name));
+                let staged: Vec<Staged> = staged.iter().filter(is_staged).cloned().collect();
+                self.disk.commit(&staged)?;
+                if !sabotage(Bug::KeepStale) {
+                    let is_others = |name: &String| !name.starts_with(self.name) || !is_of(name);
+                    self.disk.files().staged.retain(|name, _| is_others(name));
+                }
+            }
         }
         Ok(())
+    }
+
+    fn recovers_apart(&self) -> bool {
+        true
     }
 
     fn writer(&self, context: &OperatorContext) -> Result<Box<dyn SinkWriter<Row>>> {
@@ -119,6 +133,11 @@ impl Sink<Row> for Transactional {
     fn committer(&self) -> Option<Box<dyn Committer>> {
         Some(Box::new(Commits(self.disk.clone())))
     }
+}
+
+/// The subtask that wrote a file.
+fn subtask_of(name: &str) -> Option<usize> {
+    name.split('/').nth(2)?.split('-').next()?.parse().ok()
 }
 
 struct Writer {

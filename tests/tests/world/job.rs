@@ -101,6 +101,12 @@ impl Job {
         Job { sources, has_late, steps, operator, max_parallelism: prng.pick(&[4, 7, 128]) }
     }
 
+    /// Leaves out whatever sends from one subtask to another.
+    pub(super) fn part(&mut self) {
+        (self.has_late, self.operator) = (false, Operator::Pass);
+        self.steps.retain(|step| !matches!(step, StepKind::Rebalance | StepKind::Shuffle));
+    }
+
     /// The same job, with records that come before a savepoint only.
     pub(super) fn before(&self, savepoint: &Restore) -> Result<Self> {
         let sources = self.sources.iter().enumerate();

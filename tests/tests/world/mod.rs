@@ -77,13 +77,13 @@ fn seeds() {
     hush();
     let (first, n_seeds) = (number("FIRST_SEED", 0), number("SEEDS", N_SEEDS));
     let next = AtomicU64::new(first);
-    let total = Mutex::new([0; 4]);
+    let total = Mutex::new([0; 5]);
     std::thread::scope(|threads| {
         for _ in 0..2 {
             threads.spawn(|| {
                 loop {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= first + n_seeds || total.lock().unwrap()[3] >= 3 {
+                    if seed >= first + n_seeds || total.lock().unwrap()[4] >= 3 {
                         return;
                     }
                     let o = run(&Setting::new(seed));
@@ -91,6 +91,7 @@ fn seeds() {
                     for (sum, n) in total.lock().unwrap().iter_mut().zip([
                         o.n_actions,
                         o.n_processes,
+                        o.n_parts,
                         o.n_checkpoints,
                         n_wrong,
                     ]) {
@@ -103,12 +104,13 @@ fn seeds() {
             });
         }
     });
-    let [n_actions, n_processes, n_checkpoints, n_wrong] = total.into_inner().unwrap();
+    let [n_actions, n_processes, n_parts, n_checkpoints, n_wrong] = total.into_inner().unwrap();
     println!(
-        "{n_seeds} seeds from {first}: {n_actions} actions, {n_processes} processes, {n_checkpoints} checkpoints, \
-         {n_wrong} violations"
+        "{n_seeds} seeds from {first}: {n_actions} actions, {n_processes} processes, {n_parts} restarts of a part, \
+         {n_checkpoints} checkpoints, {n_wrong} violations"
     );
     assert_eq!(n_wrong, 0, "violations");
+    assert!(n_parts > 0 || n_seeds < N_SEEDS, "regions were not told apart");
 }
 
 #[test]

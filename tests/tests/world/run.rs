@@ -51,6 +51,8 @@ pub(super) struct Outcome {
     pub(super) history: Vec<String>,
     pub(super) n_actions: u64,
     pub(super) n_processes: u64,
+    /// How often a part of the job came back alone.
+    pub(super) n_parts: u64,
     pub(super) n_checkpoints: u64,
     pub(super) violations: Vec<String>,
 }
@@ -119,7 +121,10 @@ enum End {
 /// Goes through a history.
 pub(super) fn run(setting: &Setting) -> Outcome {
     let seed = setting.seed;
-    let job = Job::draw(&mut Prng::new(seed, "job"), setting.n_records);
+    let mut job = Job::draw(&mut Prng::new(seed, "job"), setting.n_records);
+    if Prng::new(seed, "apart").below(10) == 0 {
+        job.part();
+    }
     let drawn = Fault::draw(&mut Prng::new(seed, "faults"));
     let faults: BTreeSet<Fault> = drawn.difference(&setting.without).copied().collect();
     let storages = Storages::new(Prng::new(seed, "storage"));
@@ -167,9 +172,19 @@ pub(super) fn run(setting: &Setting) -> Outcome {
         is_calm: false,
     };
     run.go();
-    let n_checkpoints = run.storages.newest();
+    let (n_checkpoints, n_parts) = (run.storages.newest(), run.world.n_parts());
     let Run { job, faults, mode, history, n_actions, n_processes, violations, .. } = run;
-    Outcome { job, faults, mode, history, n_actions, n_processes, n_checkpoints, violations }
+    Outcome {
+        job,
+        faults,
+        mode,
+        history,
+        n_actions,
+        n_processes,
+        n_parts,
+        n_checkpoints,
+        violations,
+    }
 }
 
 impl Run {

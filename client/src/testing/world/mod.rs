@@ -19,13 +19,14 @@ use millstream_runtime::context::Clock;
 use millstream_state::snapshot::CheckpointStorage;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What outlives a process: time, and the storages of checkpoints.
 #[derive(Clone)]
 pub struct World {
     clock: Arc<ManualClock>,
     open_storage: OpenStorage,
+    n_parts: Arc<AtomicU64>,
 }
 
 impl World {
@@ -34,7 +35,13 @@ impl World {
     pub fn new(
         open_storage: impl Fn(&Path) -> Result<Arc<dyn CheckpointStorage>> + Send + Sync + 'static,
     ) -> Self {
-        World { clock: Arc::default(), open_storage: Arc::new(open_storage) }
+        let open_storage = Arc::new(open_storage);
+        World { clock: Arc::default(), open_storage, n_parts: Arc::default() }
+    }
+
+    /// How often a part of a job came back while the rest went on.
+    pub fn n_parts(&self) -> u64 {
+        self.n_parts.load(Ordering::SeqCst)
     }
 
     /// What time it is, in µs.

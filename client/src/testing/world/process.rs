@@ -6,11 +6,11 @@
 use super::World;
 use crate::compile;
 use crate::environment::Environment;
-use crate::local::{Attempt, Begin, LocalTasks, Mailboxes, Neighbours, Program, assemble, prepare};
-use crossbeam_channel::{Receiver, Sender, unbounded};
-use millstream_jobmanager::job::{
-    self, Checkpoints, Event, Master, NowUs, Request, Restored, Tasks,
+use crate::local::{
+    Attempt, Begin, LocalTasks, Mailboxes, Neighbours, Prepared, Program, assemble, prepare,
 };
+use crossbeam_channel::{Receiver, Sender, unbounded};
+use millstream_jobmanager::job::{self, Checkpoints, Event, Events, Master, NowUs, Request, Tasks};
 use millstream_jobmanager::scheduler::{JobState, Scheduler};
 use millstream_model::{Error, EventTime, LeaderEpoch, MAX_TIME, Result, SnapshotKind};
 use millstream_runtime::context::{Clock, JobContext};
@@ -20,7 +20,7 @@ use millstream_state::store::Backend;
 use millstream_taskmanager::host::TaskEvent;
 use millstream_taskmanager::uploads::{SnapshotEvent, Uploads, Writer};
 use std::any::Any;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -66,22 +66,29 @@ struct Place {
     bell: Arc<Bell>,
     /// When to step it although nobody woke it (µs).
     deadline_us: EventTime,
+    /// Whether it is to end at its next step.
+    is_cancelled: bool,
     is_over: bool,
+    attempt: u32,
+    control: Arc<Control>,
 }
 
 /// The tasks of a process.
 struct Places {
+    world: World,
     program: Program,
     job: Arc<JobContext>,
     memory: Arc<MemoryPool>,
     backend: Option<Backend>,
-    places: Vec<Place>,
-    is_cancelled: bool,
+    /// By the task's number; those that are not closed.
+    places: BTreeMap<usize, Place>,
+    /// What was found with the last attempt of all tasks.
+    prepared: Prepared,
     /// Of all attempts: what an attempt has begun to write goes on when it is over.
     writers: Vec<Writer>,
     snapshots: (Sender<(u32, SnapshotEvent)>, Receiver<(u32, SnapshotEvent)>),
-    /// What became of tasks.
-    events: VecDeque<TaskEvent>,
+    /// What became of tasks, with their attempt.
+    events: VecDeque<(u32, TaskEvent)>,
 }
 
 /// See the module's text.
@@ -124,12 +131,13 @@ impl Process {
         });
         let scheduler = Scheduler::new(&compiled.graph).with_restarts(settings.restart);
         let places = Places {
+            world: world.clone(),
             job,
             memory: Arc::new(MemoryPool::new(config.network_memory)),
             program: Program { graph, compiled, config },
             backend,
-            places: Vec::new(),
-            is_cancelled: false,
+            places: BTreeMap::new(),
+            prepared: Prepared::new(),
             writers: Vec::new(),
             snapshots: unbounded(),
             events: VecDeque::new(),
@@ -175,10 +183,10 @@ impl Process {
         }
         let now_us = self.world.now_us();
         let tasks = &self.master.tasks;
-        for (number, place) in tasks.places.iter().enumerate() {
+        for (number, place) in &tasks.places {
             let is_ready = place.bell.0.load(Ordering::SeqCst) || place.deadline_us <= now_us;
-            if !place.is_over && (is_ready || tasks.is_cancelled) {
-                actions.push(Action::Step(number));
+            if !place.is_over && (is_ready || place.is_cancelled) {
+                actions.push(Action::Step(*number));
             }
         }
         let works = tasks.writers.iter().enumerate().filter(|(_, writer)| writer.has_work());
@@ -190,7 +198,7 @@ impl Process {
 
     /// When something could happen although nothing does before: in µs.
     pub fn next_due_us(&self) -> Option<EventTime> {
-        let places = self.master.tasks.places.iter();
+        let places = self.master.tasks.places.values();
         let tasks = places.filter(|place| !place.is_over).map(|p| p.deadline_us);
         tasks.chain([self.wake_at_us()]).min().filter(|at| *at != MAX_TIME)
     }
@@ -206,8 +214,8 @@ impl Process {
             Action::Step(task) => self.master.tasks.step_task(task),
             Action::Write(writer) => self.master.tasks.writers[writer].step(),
             Action::Hear => {
-                if let Some(event) = self.master.tasks.events.pop_front() {
-                    self.master.take(now_ms, self.attempt(), Event::Task(event));
+                if let Some((attempt, event)) = self.master.tasks.events.pop_front() {
+                    self.master.take(now_ms, attempt, Event::Task(event));
                 }
             }
             Action::Answer(number) => {
@@ -257,38 +265,45 @@ impl Process {
 }
 
 impl Tasks for Places {
-    fn deploy(
-        &mut self,
-        _: u64,
-        attempt: u32,
-        begin: job::Begin,
-        own: Option<Restored>,
-    ) -> Vec<Event> {
-        match self.run(attempt, begin.into(), own) {
-            Ok(tasks) => vec![Event::Deployed { participants: Box::new(tasks) }],
-            Err(error) => vec![Event::DeployFailed(error)],
-        }
+    fn deploy(&mut self, _: u64, attempt: job::Attempt) -> Events {
+        let number = attempt.number;
+        let event = match self.run(attempt) {
+            Ok(tasks) => Event::Deployed { participants: Box::new(tasks) },
+            Err(error) => Event::DeployFailed(error),
+        };
+        vec![(number, event)]
     }
 
-    fn cancel(&mut self, _: u64) -> Vec<Event> {
-        self.is_cancelled = true;
+    fn cancel(&mut self, _: u64, tasks: &[usize]) -> Events {
+        for task in tasks {
+            if let Some(place) = self.places.get_mut(task) {
+                place.is_cancelled = true;
+            }
+        }
         Vec::new()
     }
 
-    fn close(&mut self, _: u64) -> Vec<Event> {
-        self.places.clear();
+    fn close(&mut self, _: u64, tasks: &[usize], again: bool) -> Events {
+        for place in tasks.iter().filter_map(|task| self.places.remove(task)) {
+            place.control.close();
+        }
+        if again {
+            self.job.registry.forget_accumulators(tasks);
+        }
         Vec::new()
     }
 }
 
 impl Places {
-    fn run(&mut self, number: u32, begin: Begin, own: Option<Restored>) -> Result<LocalTasks> {
+    fn run(&mut self, attempt: job::Attempt) -> Result<LocalTasks> {
+        let job::Attempt { number, tasks, begin, own } = attempt;
+        let begin = Begin::from(begin);
         let n_tasks = self.program.compiled.graph.n_tasks();
         let bells: Vec<Arc<Bell>> =
             (0..n_tasks).map(|_| Arc::new(Bell(AtomicBool::new(true)))).collect();
         let waker = |task: usize| Arc::clone(&bells[task]) as Waker;
-        let control = |task| (task, Arc::new(Control::new(waker(task))));
-        let controls: Vec<_> = (0..n_tasks).map(control).collect();
+        let control = |task: &usize| (*task, Arc::new(Control::new(waker(*task))));
+        let controls: BTreeMap<usize, Arc<Control>> = tasks.iter().map(control).collect();
         let wakers = (0..n_tasks).map(waker).collect();
         let own = own.map(|own| own.restore.manifest);
         let (backend, events) = (self.backend.as_ref(), self.snapshots.0.clone());
@@ -296,35 +311,41 @@ impl Places {
             Uploads::by_hand(wakers, n_tasks, number, backend, own.as_deref(), events);
         let uploads = Arc::new(uploads);
         let mailboxes = controls.clone();
-        let mailboxes = move |task: usize| mailboxes.get(task).map(|(_, c)| Arc::clone(c));
+        let mailboxes = move |task: usize| mailboxes.get(&task).map(Arc::clone);
         let snapshots = self
             .job
             .checkpoints
             .map(|_| (Arc::clone(&uploads) as Arc<dyn Snapshots>, &mailboxes as &Mailboxes));
-        let prepared = prepare(&self.program, &begin)?;
-        let neighbours = &Neighbours::none();
+        let is_part = tasks.len() < n_tasks;
+        let prepared = prepare(&self.program, &begin, is_part.then_some(&*tasks))?;
+        match is_part {
+            true => drop(self.world.n_parts.fetch_add(1, Ordering::SeqCst)),
+            false => self.prepared = prepared,
+        }
+        let neighbours = &Neighbours::none(&tasks);
         let attempt = Attempt { number, begin, snapshots, backend, neighbours };
-        let tasks = assemble(&self.program, &self.job, &attempt, &prepared, &waker, &self.memory)?;
+        let (prepared, memory) = (&self.prepared, &self.memory);
+        let tasks = assemble(&self.program, &self.job, &attempt, prepared, &waker, memory)?;
         self.writers.extend(writers);
-        self.is_cancelled = false;
-        self.places = tasks
-            .into_iter()
-            .zip(bells)
-            .map(|((_, task), bell)| Place {
-                task: Some(task),
-                bell,
+        for (task, assembled) in tasks {
+            let place = Place {
+                task: Some(assembled),
+                bell: Arc::clone(&bells[task]),
                 deadline_us: MAX_TIME,
+                is_cancelled: false,
                 is_over: false,
-            })
-            .collect();
-        Ok(LocalTasks { uploads: Some(uploads), controls })
+                attempt: number,
+                control: Arc::clone(&controls[&task]),
+            };
+            self.places.insert(task, place);
+        }
+        Ok(LocalTasks { uploads: Some(uploads), controls: controls.into_iter().collect() })
     }
 
     fn step_task(&mut self, number: usize) {
-        let is_cancelled = self.is_cancelled;
-        let place = &mut self.places[number];
+        let Some(place) = self.places.get_mut(&number) else { return };
         let Some(task) = &mut place.task else { return };
-        let event = if is_cancelled {
+        let event = if place.is_cancelled {
             TaskEvent::Cancelled { task: number }
         } else {
             // Before the step: what wakes it meanwhile may come too late for this one.
@@ -354,7 +375,7 @@ impl Places {
             }
         };
         place.is_over = true;
-        self.events.push_back(event);
+        self.events.push_back((place.attempt, event));
     }
 }
 

@@ -64,6 +64,16 @@ fn checkpoint_of(name: &str) -> Option<u64> {
     name.split('-').nth(1).filter(|_| is_committed)?.parse().ok()
 }
 
+/// The subtask that wrote a file.
+fn subtask_of(name: &str) -> Option<usize> {
+    let mut numbers = name.trim_start_matches('.').split('.').next()?.split('-').skip(1);
+    let place = match stage_of(name)? {
+        Stage::InProgress | Stage::Finished => 0,
+        Stage::Pending | Stage::Committed => 1,
+    };
+    numbers.nth(place)?.parse().ok()
+}
+
 /// A complete file that nobody sees yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Pending {
@@ -153,9 +163,22 @@ fn taken(path: &Path) -> Error {
 
 /// Makes staged files visible, if they are not; durably.
 pub(super) fn commit(dir: &Path, staged: &[Staged]) -> Result<()> {
+    commit_some(dir, staged, |_| true)
+}
+
+/// The same for the files of these subtasks: others commit theirs.
+pub(super) fn commit_of(dir: &Path, staged: &[Staged], subtasks: &[usize]) -> Result<()> {
+    commit_some(dir, staged, |name| is_of(name, subtasks))
+}
+
+fn is_of(name: &str, subtasks: &[usize]) -> bool {
+    subtask_of(name).is_some_and(|subtask| subtasks.contains(&subtask))
+}
+
+fn commit_some(dir: &Path, staged: &[Staged], which: impl Fn(&str) -> bool) -> Result<()> {
     let mut has_files = false;
     for staged in staged {
-        for file in decode(staged)?.1 {
+        for file in decode(staged)?.1.iter().filter(|file| which(&file.name)) {
             file.commit(dir)?;
             has_files = true;
         }
@@ -183,8 +206,21 @@ fn sync(dir: &Path) -> Result<()> {
 
 /// Removes the files that have come as far as `which` says.
 pub(super) fn remove(dir: &Path, which: impl Fn(Stage) -> bool) -> Result<()> {
+    remove_some(dir, |name| stage_of(name).is_some_and(&which))
+}
+
+/// The same for the files of these subtasks.
+pub(super) fn remove_of(
+    dir: &Path,
+    subtasks: &[usize],
+    which: impl Fn(Stage) -> bool,
+) -> Result<()> {
+    remove_some(dir, |name| stage_of(name).is_some_and(&which) && is_of(name, subtasks))
+}
+
+fn remove_some(dir: &Path, which: impl Fn(&str) -> bool) -> Result<()> {
     let names = names_in(dir).map_err(|e| failed(dir, "cannot be listed", e))?;
-    for name in names.iter().filter(|name| stage_of(name).is_some_and(&which)) {
+    for name in names.iter().filter(|name| which(name)) {
         let path = dir.join(name);
         failpoint::hit("file.before-delete");
         fs::remove_file(&path).map_err(|e| failed(&path, "cannot be removed", e))?;

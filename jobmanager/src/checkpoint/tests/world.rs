@@ -1,7 +1,7 @@
 //! Random histories of a coordinator with its tasks and its storage, and what must hold in all of them.
 //!
 //! Tasks upload and acknowledge in any order; acknowledgements are late, lost or come twice, also over
-//! restarts; the storage fails with and without having stored. The shell carries out effects in their order
+//! restarts, of all tasks and of some; the storage fails with and without having stored. The shell carries out effects in their order
 //! and restarts the job only when no manifest is being stored; a hasty one does not even wait for that.
 
 use super::*;
@@ -30,7 +30,9 @@ enum Action {
     Settle(Settlement),
     EndTask(usize),
     Request(SnapshotKind),
-    Stop,
+    /// These tasks fail: one for each bit.
+    Stop(usize),
+    /// Whoever is down comes back.
     Start,
 }
 
@@ -59,10 +61,11 @@ struct World {
     now_ms: u64,
     wake_at_ms: Option<u64>,
     attempt: u32,
-    is_up: bool,
-    /// Whether this attempt was told to end.
+    /// The attempt that each task runs in, if it runs.
+    attempts: Vec<Option<u32>>,
+    /// Whether the tasks were told to end.
     is_over: bool,
-    /// Barriers each task of this attempt has still to take.
+    /// Barriers each task has still to take.
     barriers: Vec<VecDeque<Barrier>>,
     has_ended: Vec<bool>,
     network: Vec<Message>,
@@ -76,8 +79,8 @@ struct World {
     files: BTreeMap<Checkpoint, BTreeSet<usize>>,
     /// Manifests of checkpoints; savepoints have theirs elsewhere.
     manifests: BTreeSet<Checkpoint>,
-    /// Checkpoints that were begun, with kind and attempt.
-    begun: BTreeMap<Checkpoint, (SnapshotKind, u32)>,
+    /// Checkpoints that were begun, with kind and the attempt of each task.
+    begun: BTreeMap<Checkpoint, (SnapshotKind, Vec<Option<u32>>)>,
     /// Those whose end the coordinator was told, or decided.
     complete: BTreeSet<Checkpoint>,
     aborted: BTreeSet<Checkpoint>,
@@ -98,7 +101,7 @@ impl World {
             now_ms: 0,
             wake_at_ms: None,
             attempt: 0,
-            is_up: false,
+            attempts: vec![None; n_tasks],
             is_over: false,
             barriers: vec![VecDeque::new(); n_tasks],
             has_ended: vec![false; n_tasks],
@@ -131,22 +134,22 @@ impl World {
 
     fn carry_out(&mut self, effect: Effect<(usize, Checkpoint, u32)>) {
         match effect {
-            Effect::Trigger { barrier, attempt } => {
+            Effect::Trigger { barrier } => {
                 let id = barrier.checkpoint;
-                assert!(self.is_up && !self.is_over && attempt == self.attempt);
+                assert!(self.is_whole() && !self.is_over);
                 assert!(self.begun.keys().all(|old| *old < id), "numbers grow");
                 let over = |old| self.complete.contains(old) || self.aborted.contains(old);
                 assert!(self.begun.keys().all(over), "one at a time");
-                self.begun.insert(id, (barrier.kind, attempt));
+                self.begun.insert(id, (barrier.kind, self.attempts.clone()));
                 for barriers in &mut self.barriers {
                     barriers.push_back(barrier);
                 }
             }
             Effect::Store { checkpoint, kind, snapshots, .. } => {
-                let attempt = self.attempt;
+                let attempts = self.begun[&checkpoint].1.iter().enumerate();
                 let expected: Vec<_> =
-                    (0..self.n_tasks).map(|task| (task, checkpoint, attempt)).collect();
-                assert_eq!(snapshots, expected, "all tasks, in order, of this attempt");
+                    attempts.map(|(task, attempt)| (task, checkpoint, attempt.unwrap())).collect();
+                assert_eq!(snapshots, expected, "all tasks, in order, as they were");
                 assert_eq!(self.files[&checkpoint].len(), self.n_tasks, "all of it is there");
                 assert!(self.storing.replace((checkpoint, kind)).is_none());
             }
@@ -154,7 +157,7 @@ impl World {
                 assert!(self.complete.contains(&id), "told before it was stored");
                 assert!(self.begun[&id].0 != SnapshotKind::Savepoint, "commits nothing");
                 assert!(self.notified < Some(id));
-                assert!(self.is_up && self.begun[&id].1 == self.attempt);
+                assert!(self.is_up() && self.goes_on_from(id));
                 self.notified = Some(id);
             }
             Effect::NotifyAborted(id) => assert!(!self.complete.contains(&id)),
@@ -181,7 +184,8 @@ impl World {
             }
             Effect::Release => {
                 let last = self.notified.expect("the last checkpoint is told");
-                assert_eq!(self.begun[&last], (SnapshotKind::Checkpoint, self.attempt));
+                assert_eq!(self.begun[&last].0, SnapshotKind::Checkpoint);
+                assert!(self.goes_on_from(last));
                 assert_eq!(self.ends[&last], self.n_tasks, "covers all ends");
                 self.n_released += 1;
                 self.is_over = true;
@@ -197,13 +201,27 @@ impl World {
         }
     }
 
+    fn is_up(&self) -> bool {
+        self.attempts.iter().any(Option::is_some)
+    }
+
+    fn is_whole(&self) -> bool {
+        self.attempts.iter().all(Option::is_some)
+    }
+
+    /// Whether no task that runs has gone back to before it.
+    fn goes_on_from(&self, checkpoint: Checkpoint) -> bool {
+        let were = &self.begun[&checkpoint].1;
+        self.attempts.iter().zip(were).all(|(is, was)| is.is_none() || is == was)
+    }
+
     /// What must hold at every moment.
     fn check(&self) {
         // Whatever is to happen by itself, a wake-up was asked for in time.
         let pending = self.coordinator.pending();
         let collects = pending.is_some() && !self.coordinator.is_storing();
         let waits = pending.is_none() && self.config.interval_ms.is_some();
-        if self.is_up && !self.is_over && (collects || waits) {
+        if self.is_whole() && !self.is_over && (collects || waits) {
             let longest_ms = if collects {
                 self.config.timeout_ms
             } else {
@@ -235,22 +253,22 @@ impl World {
                     self.step(Input::Tick);
                 }
             }
-            Action::Take(_) | Action::Refuse(_) if !self.is_up => {}
             Action::Take(task) => {
                 let task = task % self.n_tasks;
+                let Some(attempt) = self.attempts[task] else { return };
                 if let Some(barrier) = self.barriers[task].pop_front() {
                     let checkpoint = barrier.checkpoint;
                     let ended = self.has_ended[task];
                     *self.ends.entry(checkpoint).or_default() += usize::from(ended);
                     self.files.entry(checkpoint).or_default().insert(task);
-                    let attempt = self.attempt;
                     self.network.push(Message { task, checkpoint, attempt, ended: Some(ended) });
                 }
             }
             Action::Refuse(task) => {
                 let task = task % self.n_tasks;
+                let Some(attempt) = self.attempts[task] else { return };
                 if let Some(barrier) = self.barriers[task].pop_front() {
-                    let (checkpoint, attempt) = (barrier.checkpoint, self.attempt);
+                    let checkpoint = barrier.checkpoint;
                     self.network.push(Message { task, checkpoint, attempt, ended: None });
                 }
             }
@@ -273,27 +291,42 @@ impl World {
             Action::Settle(settlement) => self.settle(settlement),
             Action::EndTask(task) => {
                 let task = task % self.n_tasks;
-                if self.is_up && !std::mem::replace(&mut self.has_ended[task], true) {
-                    self.step(Input::TaskEnded { task, attempt: self.attempt });
+                if let Some(attempt) = self.attempts[task]
+                    && !std::mem::replace(&mut self.has_ended[task], true)
+                {
+                    self.step(Input::TaskEnded { task, attempt });
                 }
             }
             Action::Request(kind) => {
                 self.requests += 1;
                 self.step(Input::TriggerSavepoint { request: self.requests, kind });
             }
-            Action::Stop => {
-                self.is_up = false;
-                self.barriers.iter_mut().for_each(VecDeque::clear);
-                self.step(Input::Stopped);
+            Action::Stop(bits) => {
+                // Once they were told to end they fail together.
+                let fails = |task: &usize| self.is_over || bits >> task & 1 == 1;
+                let tasks: Vec<usize> = (0..self.n_tasks).filter(fails).collect();
+                for task in &tasks {
+                    self.attempts[*task] = None;
+                    self.barriers[*task].clear();
+                }
+                self.step(Input::Stopped { tasks });
             }
             Action::Start => {
-                if !self.is_up && (self.is_hasty || !self.coordinator.is_storing()) {
+                if self.is_over {
+                    self.act(Action::Stop(usize::MAX));
+                }
+                if !self.is_whole() && (self.is_hasty || !self.coordinator.is_storing()) {
                     self.disowned.extend(self.storing.map(|(id, _)| id));
-                    (self.is_up, self.is_over) = (true, false);
+                    self.is_over = false;
                     self.attempt += 1;
-                    self.has_ended.fill(false);
+                    let is_down = |task: &usize| self.attempts[*task].is_none();
+                    let tasks: Vec<usize> = (0..self.n_tasks).filter(is_down).collect();
+                    for task in &tasks {
+                        self.attempts[*task] = Some(self.attempt);
+                        self.has_ended[*task] = false;
+                    }
                     let first_id = self.begun.keys().last().map_or(1, |id| id.0 + 1);
-                    self.step(Input::Started { first_id, attempt: self.attempt });
+                    self.step(Input::Started { first_id, attempt: self.attempt, tasks });
                 }
             }
         }
@@ -339,7 +372,7 @@ impl World {
             self.act(Action::Deliver { nth: 0, stays: false });
         }
         self.act(Action::Settle(Settlement::Stored));
-        self.act(Action::Stop);
+        self.act(Action::Stop(usize::MAX));
         self.act(Action::Start);
         if self.config.interval_ms.is_some() {
             let at_ms = self.wake_at_ms.expect("asked for, as was checked");
@@ -354,7 +387,7 @@ impl World {
         let released = self.n_released;
         self.answer();
         assert_eq!(self.n_released, released + 1, "the last checkpoint lets the tasks go");
-        self.act(Action::Stop);
+        self.act(Action::Stop(usize::MAX));
     }
 
     /// Every task takes what there is, and all of it arrives and is stored.
@@ -402,7 +435,7 @@ fn any_action() -> impl Strategy<Value = Action> {
         6 => settlement.prop_map(Action::Settle),
         1 => any::<usize>().prop_map(Action::EndTask),
         1 => kind.prop_map(Action::Request),
-        1 => Just(Action::Stop),
+        1 => prop_oneof![Just(usize::MAX), 0..8usize].prop_map(Action::Stop),
         4 => Just(Action::Start),
     ]
 }

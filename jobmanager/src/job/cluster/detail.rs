@@ -22,7 +22,7 @@ pub(super) struct Watch {
     spec: JobSpec,
     clock: Clock,
     failures: VecDeque<ExceptionRow>,
-    /// Where the tasks ran last, by the task's number, and in which attempt.
+    /// Where the tasks ran last, by the task's number, and in which attempt the last of them began.
     placed: (Option<u32>, Vec<Option<TaskManagerId>>),
     metrics: BTreeMap<TaskManagerId, Vec<MetricSample>>,
 }
@@ -107,10 +107,12 @@ impl Watch {
     pub(super) fn detail(&self, master: &Master<ClusterTasks>) -> JobDetail {
         let rollout = &master.tasks.rollout;
         let is_deployed = master.is_deployed();
+        let tasks_run = (0..master.scheduler().executions().len()).any(|task| master.runs(task));
         let phase = match master.state() {
             JobState::Created => JobPhase::Created,
             JobState::Running if rollout.is_adopting() => JobPhase::Reconciling,
             JobState::Running if is_deployed => JobPhase::Running,
+            JobState::Running if tasks_run => JobPhase::Restarting,
             JobState::Running => JobPhase::Created,
             JobState::Cancelling => JobPhase::Cancelling,
             JobState::Failing => JobPhase::Failing,
@@ -119,11 +121,11 @@ impl Watch {
             JobState::Cancelled => JobPhase::Canceled,
             JobState::Failed => JobPhase::Failed,
         };
-        let state_of = |state: ExecutionState| match state {
+        let state_of = |task: usize, state: ExecutionState| match state {
             ExecutionState::Finished => JobPhase::Finished,
             ExecutionState::Failed => JobPhase::Failed,
             ExecutionState::Cancelled => JobPhase::Canceled,
-            _ if is_deployed => JobPhase::Running,
+            _ if master.runs(task) => JobPhase::Running,
             _ => JobPhase::Created,
         };
         let graph = &self.spec.submission.start.graph;
@@ -141,7 +143,7 @@ impl Watch {
                     .take(vertex.parallelism)
                     .map(|(task, e)| {
                         let placed = || self.placed.1.get(task).copied().flatten();
-                        (state_of(e.state()), rollout.host_of(task).or_else(placed))
+                        (state_of(task, e.state()), rollout.host_of(task).or_else(placed))
                     })
                     .collect(),
             })

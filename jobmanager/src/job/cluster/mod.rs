@@ -10,8 +10,8 @@ mod rollout;
 
 use super::link::{JobInput, JobSpec, Link};
 use super::{
-    Begin, Checkpoints, Event, Master, NowUs, Participants, Request, Restored, Target, Tasks,
-    local_storage,
+    Adopted, Attempt, Begin, Checkpoints, Event, Events, Master, NowUs, Participants, Request,
+    Target, Tasks, local_storage,
 };
 use crate::clock::Clock;
 use crate::scheduler::{JobState, Scheduler};
@@ -19,9 +19,10 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 use detail::Watch;
 use millstream_model::{CheckpointId, Command, Error, Machine, Result};
 use millstream_proto::message::{
-    self, FromHost, HostRun, HostSpec, JobId, Outcome, TaskManagerId, ToHost, ToTaskManager,
+    self, FromHost, HostRun, HostSpec, JobId, NOWHERE, Outcome, TaskManagerId, ToHost,
+    ToTaskManager,
 };
-use rollout::{Effect, Input, Rollout, Timeouts};
+use rollout::{AdoptedAttempt, Effect, Input, Rollout, Timeouts};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -91,7 +92,6 @@ fn open(
         link: Arc::clone(link),
         rollout: Rollout::new(graph, timeouts, spec.epoch),
         clock,
-        late: Vec::new(),
         finished: None,
     };
     let scheduler = Scheduler::new(graph).with_restarts(job.restart.clone());
@@ -104,22 +104,20 @@ pub(super) struct ClusterTasks {
     link: Arc<dyn Link>,
     rollout: Rollout,
     clock: Clock,
-    /// What was heard of snapshots of earlier attempts.
-    late: Vec<(u32, Event)>,
     /// What accumulated, once the hosts are gone.
     finished: Option<Vec<(String, Vec<Vec<u8>>)>>,
 }
 
 impl ClusterTasks {
     /// Steps the rollout until nothing more comes of it.
-    fn step(&mut self, now_ms: u64, attempt: u32, input: Input) -> Vec<Event> {
+    fn step(&mut self, now_ms: u64, input: Input) -> Events {
         let (mut inputs, mut events) = (VecDeque::from([input]), Vec::new());
         while let Some(input) = inputs.pop_front() {
             let mut effects = Vec::new();
             self.rollout.step(now_ms, input, &mut effects);
             for effect in effects {
                 match effect {
-                    Effect::RequestSlots(n) => self.link.request_slots(n),
+                    Effect::RequestSlots(n, in_use) => self.link.request_slots(n, in_use),
                     Effect::Record(record) => {
                         inputs.push_back(Input::Recorded(self.link.record(&record)));
                     }
@@ -131,19 +129,27 @@ impl ClusterTasks {
                         let job = self.spec.id;
                         self.link.send(id, ToTaskManager::ToHost { job, message });
                     }
-                    Effect::Deployed(hosts) => {
+                    Effect::Deployed(attempt, hosts) => {
                         let participants = self.participants(attempt, hosts);
-                        events.push(Event::Deployed { participants });
+                        events.push((attempt, Event::Deployed { participants }));
                     }
-                    Effect::Failed(error) => events.push(Event::Failed(error)),
-                    Effect::Task(event) => events.push(Event::Task(event)),
-                    Effect::Snapshot(of, event) if of == attempt => {
-                        events.push(Event::Snapshot(event));
+                    Effect::Failed(attempt, tasks, error) => {
+                        events.push((attempt, Event::Failed { tasks, error }));
                     }
-                    Effect::Snapshot(of, event) => self.late.push((of, Event::Snapshot(event))),
-                    Effect::Adopted { hosts, tasks, newest_checkpoint } => {
-                        let participants = self.participants(attempt, hosts);
-                        events.push(Event::Adopted { participants, tasks, newest_checkpoint });
+                    Effect::Task(attempt, event) => events.push((attempt, Event::Task(event))),
+                    Effect::Snapshot(attempt, event) => {
+                        events.push((attempt, Event::Snapshot(event)));
+                    }
+                    Effect::Adopted { attempts, tasks, newest_checkpoint } => {
+                        let newest = attempts.iter().map(|a| a.attempt).max().unwrap_or_default();
+                        let adopted = |a: AdoptedAttempt| Adopted {
+                            attempt: a.attempt,
+                            tasks: a.tasks,
+                            participants: self.participants(a.attempt, a.hosts),
+                        };
+                        let attempts = attempts.into_iter().map(adopted).collect();
+                        events
+                            .push((newest, Event::Adopted { attempts, tasks, newest_checkpoint }));
                     }
                     Effect::Finished(results) => self.finished = Some(results),
                 }
@@ -172,32 +178,27 @@ impl ClusterTasks {
 }
 
 impl Tasks for ClusterTasks {
-    fn deploy(
-        &mut self,
-        now_ms: u64,
-        attempt: u32,
-        begin: Begin,
-        own: Option<Restored>,
-    ) -> Vec<Event> {
-        let begin = match begin {
+    fn deploy(&mut self, now_ms: u64, attempt: Attempt) -> Events {
+        let begin = match attempt.begin {
             Begin::Fresh => message::Begin::Fresh,
             Begin::Anew => message::Begin::Anew,
             Begin::At(restored) => message::Begin::At {
                 target: restored.target,
-                is_own: own.is_some(),
+                is_own: attempt.own.is_some(),
                 allow_non_restored: restored.restore.allow_non_restored,
             },
         };
         let token = draw_token(self.clock);
-        self.step(now_ms, attempt, Input::Deploy { attempt, begin, token })
+        let (attempt, tasks) = (attempt.number, attempt.tasks);
+        self.step(now_ms, Input::Deploy { attempt, tasks, begin, token })
     }
 
-    fn cancel(&mut self, now_ms: u64) -> Vec<Event> {
-        self.step(now_ms, u32::MAX, Input::Cancel)
+    fn cancel(&mut self, now_ms: u64, tasks: &[usize]) -> Events {
+        self.step(now_ms, Input::Cancel { tasks: tasks.to_vec() })
     }
 
-    fn close(&mut self, now_ms: u64) -> Vec<Event> {
-        self.step(now_ms, u32::MAX, Input::Close)
+    fn close(&mut self, now_ms: u64, tasks: &[usize], again: bool) -> Events {
+        self.step(now_ms, Input::Close { tasks: tasks.to_vec(), again })
     }
 }
 
@@ -252,8 +253,14 @@ impl Shell {
         let now_ms = self.now_ms();
         match self.spec.attempt.clone() {
             Some(record) if is_resumed => {
-                let attempt = record.attempt;
-                self.master.resume(now_ms, attempt);
+                let mut of_tasks = vec![record.attempt; self.master.scheduler().executions().len()];
+                for running in &record.running {
+                    let placed = of_tasks.iter_mut().zip(&running.placement);
+                    placed
+                        .filter(|(_, host)| **host != NOWHERE)
+                        .for_each(|(of_task, _)| *of_task = running.attempt);
+                }
+                self.master.resume(now_ms, record.attempt, of_tasks);
                 self.step(now_ms, Input::Adopt { record });
             }
             _ => self.master.start(now_ms),
@@ -288,11 +295,7 @@ impl Shell {
 
     /// Hands something to the rollout, and what comes of it to the master.
     fn step(&mut self, now_ms: u64, input: Input) {
-        let attempt = self.master.scheduler().attempt();
-        for event in self.master.tasks.step(now_ms, attempt, input) {
-            self.master.take(now_ms, attempt, event);
-        }
-        for (attempt, event) in std::mem::take(&mut self.master.tasks.late) {
+        for (attempt, event) in self.master.tasks.step(now_ms, input) {
             self.master.take(now_ms, attempt, event);
         }
     }

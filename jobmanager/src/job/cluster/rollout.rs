@@ -1,23 +1,30 @@
-//! The hosts of a job, and the way of an attempt onto them.
+//! The hosts of a job, and the way of its attempts onto them.
 //!
 //! A pure machine. An attempt goes through fixed stages: slots, host processes, the durable record, what must happen
 //! once, tasks. Whatever breaks it off on the way is one failure; and every task of an attempt answers exactly once,
 //! also one that never ran, whose host is gone, or whose host does not react: so whoever waits for the answers never
 //! waits for ever. Hosts outlive attempts: the next one finds them running.
+//!
+//! An attempt is of all tasks of the job, or of those that have failed: pipelined regions. So several may be there at once, in
+//! the same hosts, each with a number, connections and a secret of its own, and none hears of another. A task that goes on keeps
+//! its slot; splits are found with an attempt of all tasks and dealt out again to what comes back.
 
+mod adopting;
 mod attempt;
+mod ending;
 mod words;
 
-use attempt::{Attempt, Found, Stage};
-use words::FINISH_MS;
-pub(super) use words::{Effect, Input, Timeouts};
+use adopting::Adopting;
+use attempt::{Attempt, Stage};
+use ending::Finishing;
+pub(super) use words::{AdoptedAttempt, Effect, Input, Timeouts};
 
-use super::placement::{place, slots_of};
-use crate::job::link::AttemptRecord;
+use super::placement::{place, settle, slots_of};
+use crate::job::link::{AttemptRecord, RunningAttempt};
 use millstream_model::job_graph::JobGraph;
 use millstream_model::{Error, LeaderEpoch, Machine, Result};
 use millstream_proto::message::{
-    Begin, Deployment, FromHost, HostReport, HostRun, TaskEvent, TaskManagerId, TaskState, ToHost,
+    Deployment, FromHost, HostRun, NOWHERE, TaskEvent, TaskManagerId, ToHost,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -27,11 +34,19 @@ use std::net::SocketAddr;
 pub(super) struct Rollout {
     n_slots: usize,
     slot_of_task: Vec<usize>,
+    region_of_task: Vec<usize>,
     timeouts: Timeouts,
     /// Hosts that run, or are being started.
     hosts: BTreeMap<TaskManagerId, Host>,
     last_run: HostRun,
-    attempt: Option<Attempt>,
+    /// The task manager of each slot, as far as they were ever granted.
+    slots: Vec<TaskManagerId>,
+    /// The attempts of which tasks are not closed, oldest first.
+    attempts: Vec<Attempt>,
+    /// The splits of each source, as they were found with the last attempt of all tasks.
+    splits: Vec<(usize, Vec<u8>)>,
+    /// While the hosts that another leader has started are looked for.
+    adopting: Option<Adopting>,
     n_missing: usize,
     finishing: Option<Finishing>,
 }
@@ -43,13 +58,6 @@ struct Host {
     address: Option<SocketAddr>,
 }
 
-#[derive(Debug)]
-struct Finishing {
-    until_ms: u64,
-    waiting: BTreeSet<TaskManagerId>,
-    results: BTreeMap<String, Vec<Vec<u8>>>,
-}
-
 impl Rollout {
     /// The hosts of a job: none yet. Those that a leader of this epoch starts are counted from there on.
     pub(super) fn new(graph: &JobGraph, timeouts: Timeouts, epoch: LeaderEpoch) -> Self {
@@ -57,10 +65,14 @@ impl Rollout {
         Rollout {
             n_slots,
             slot_of_task,
+            region_of_task: graph.regions(),
             timeouts,
             hosts: BTreeMap::new(),
             last_run: HostRun::before_all_of(epoch),
-            attempt: None,
+            slots: Vec::new(),
+            attempts: Vec::new(),
+            splits: Vec::new(),
+            adopting: None,
             n_missing: 0,
             finishing: None,
         }
@@ -73,7 +85,7 @@ impl Rollout {
 
     /// Whether it waits for the hosts that another leader has started.
     pub(super) fn is_adopting(&self) -> bool {
-        matches!(self.attempt, Some(Attempt { stage: Stage::Adopt { .. }, .. }))
+        self.adopting.is_some()
     }
 
     /// Whether this is the host there that the job has, or is about to have.
@@ -81,117 +93,146 @@ impl Rollout {
         self.hosts.get(&id).is_some_and(|host| host.run == run)
     }
 
-    /// The task manager that a task of the attempt runs on.
+    /// The task manager that a task runs on.
     pub(super) fn host_of(&self, task: usize) -> Option<TaskManagerId> {
-        let attempt = self.attempt.as_ref()?;
+        let attempt = self.attempts.iter().rev().find(|a| a.tasks.contains(&task))?;
         attempt.hosts.get(*attempt.placement.get(task)? as usize).copied()
     }
 
     /// When a `Tick` is due.
     pub(super) fn wake_at_ms(&self) -> Option<u64> {
-        let attempt = self.attempt.as_ref();
-        let adopting = attempt.and_then(|a| match a.stage {
-            Stage::Adopt { until_ms, .. } => Some(until_ms),
-            _ => None,
-        });
-        let cancelled =
-            attempt.filter(|a| a.answered.contains(&false)).and_then(|a| a.cancelled_until_ms);
-        let lost_peer = attempt.and_then(|a| a.lost_peer.as_ref()).map(|(until_ms, _)| *until_ms);
+        let attempts = self.attempts.iter().filter_map(Attempt::wake_at_ms).min();
+        let adopting = self.adopting.as_ref().map(|adopting| adopting.until_ms);
         let finishing = self.finishing.as_ref().map(|f| f.until_ms);
-        [adopting, cancelled, lost_peer, finishing].into_iter().flatten().min()
+        [adopting, attempts, finishing].into_iter().flatten().min()
     }
 
-    fn deploy(&mut self, number: u32, begin: Begin, token: [u8; 16], effects: &mut Vec<Effect>) {
-        self.attempt = Some(Attempt {
-            number,
-            stage: Stage::Slots,
-            begin,
-            token,
-            slots: Vec::new(),
-            hosts: Vec::new(),
-            placement: vec![u32::MAX; self.slot_of_task.len()],
-            told: BTreeSet::new(),
-            answered: vec![false; self.slot_of_task.len()],
-            lost_peer: None,
-            held_back: Vec::new(),
-            cancelled_until_ms: None,
-        });
-        effects.push(Effect::RequestSlots(self.n_slots));
+    /// The attempt of this number, if tasks of it are not closed.
+    fn attempt(&mut self, number: u32) -> Option<&mut Attempt> {
+        self.attempts.iter_mut().find(|attempt| attempt.number == number)
     }
 
-    fn granted(&mut self, slots: Vec<TaskManagerId>, effects: &mut Vec<Effect>) {
+    /// All tasks of the regions that have tasks among these.
+    fn regions_of(&self, tasks: &[usize]) -> BTreeSet<usize> {
+        let regions: BTreeSet<usize> =
+            tasks.iter().map(|task| self.region_of_task[*task]).collect();
+        let all = self.region_of_task.iter().enumerate();
+        all.filter(|(_, region)| regions.contains(region)).map(|(task, _)| task).collect()
+    }
+
+    /// The slots in which tasks run, or are about to.
+    fn slots_in_use(&self) -> BTreeSet<usize> {
+        let placed = self.attempts.iter().filter(|a| !matches!(a.stage, Stage::Slots));
+        placed.flat_map(|a| a.tasks.iter().map(|task| self.slot_of_task[*task])).collect()
+    }
+
+    fn deploy(&mut self, attempt: Attempt, effects: &mut Vec<Effect>) {
+        let in_use = self.slots_in_use();
+        let in_use = in_use.into_iter().filter_map(|slot| self.slots.get(slot).copied()).collect();
+        self.attempts.push(attempt);
+        effects.push(Effect::RequestSlots(self.n_slots, in_use));
+    }
+
+    fn granted(&mut self, granted: Vec<TaskManagerId>, effects: &mut Vec<Effect>) {
         self.n_missing = 0;
-        let Some(attempt) = self.attempt.as_mut().filter(|a| matches!(a.stage, Stage::Slots))
-        else {
+        let in_use = self.slots_in_use();
+        if !self.attempts.iter().any(|a| matches!(a.stage, Stage::Slots)) {
             return;
-        };
-        let Some((hosts, placement)) = place(&slots, &self.slot_of_task) else {
-            attempt.stage = Stage::Broken;
-            effects
-                .push(Effect::Failed(Error::internal("fewer slots were granted than asked for")));
-            return;
-        };
-        (attempt.slots, attempt.hosts, attempt.placement) = (slots, hosts, placement);
-        attempt.stage = Stage::Hosts;
-        // Where the job has no slot any more it needs no host.
+        }
+        self.slots = settle(granted, &self.slots, &in_use);
+        for attempt in self.attempts.iter_mut().filter(|a| matches!(a.stage, Stage::Slots)) {
+            let slot =
+                |(task, slot): (usize, &usize)| attempt.tasks.contains(&task).then_some(*slot);
+            let slot_of_task = self.slot_of_task.iter().enumerate().map(slot);
+            match place(&self.slots, slot_of_task) {
+                Some((hosts, placement)) => {
+                    (attempt.hosts, attempt.placement) = (hosts, placement);
+                    attempt.stage = Stage::Hosts;
+                }
+                None => {
+                    let error = Error::internal("fewer slots were granted than asked for");
+                    effects.push(attempt.break_off(error));
+                }
+            }
+        }
+        self.start_and_stop_hosts(effects);
+        self.record_if_ready(effects);
+    }
+
+    /// Where the job has tasks it needs a host, and nowhere else.
+    fn start_and_stop_hosts(&mut self, effects: &mut Vec<Effect>) {
+        let needed: BTreeSet<TaskManagerId> =
+            self.attempts.iter().flat_map(Attempt::hosts_in_use).collect();
         self.hosts.retain(|id, _| {
-            let is_needed = attempt.hosts.contains(id);
+            let is_needed = needed.contains(id);
             if !is_needed {
                 effects.push(Effect::StopHost(*id));
             }
             is_needed
         });
-        for id in &attempt.hosts {
-            if !self.hosts.contains_key(id) {
-                self.last_run = self.last_run.next();
-                self.hosts.insert(*id, Host { run: self.last_run, address: None });
-                effects.push(Effect::StartHost(*id, self.last_run));
+        for attempt in self.attempts.iter().filter(|a| matches!(a.stage, Stage::Hosts)) {
+            for id in &attempt.hosts {
+                if !self.hosts.contains_key(id) {
+                    self.last_run = self.last_run.next();
+                    self.hosts.insert(*id, Host { run: self.last_run, address: None });
+                    effects.push(Effect::StartHost(*id, self.last_run));
+                }
             }
         }
-        self.record_if_ready(effects);
     }
 
     fn record_if_ready(&mut self, effects: &mut Vec<Effect>) {
-        let Some(attempt) = &mut self.attempt else { return };
-        let is_ready = |id| self.hosts.get(id).is_some_and(|host| host.address.is_some());
-        if matches!(attempt.stage, Stage::Hosts) && attempt.hosts.iter().all(is_ready) {
-            attempt.stage = Stage::Record;
-            effects.push(Effect::Record(AttemptRecord {
-                attempt: attempt.number,
-                slots: attempt.slots.clone(),
-                hosts: attempt.hosts.clone(),
-                placement: attempt.placement.clone(),
-            }));
+        let hosts = &self.hosts;
+        let is_ready = |id: &TaskManagerId| hosts.get(id).is_some_and(|h| h.address.is_some());
+        let mut n_ready = 0;
+        for attempt in self.attempts.iter_mut().filter(|a| matches!(a.stage, Stage::Hosts)) {
+            if attempt.hosts.iter().all(is_ready) {
+                attempt.stage = Stage::Record;
+                n_ready += 1;
+            }
+        }
+        effects.extend((0..n_ready).map(|_| Effect::Record(self.record())));
+    }
+
+    /// What another leader has to know when what is ready is deployed.
+    fn record(&self) -> AttemptRecord {
+        let placed = |a: &&Attempt| !matches!(a.stage, Stage::Slots | Stage::Hosts | Stage::Broken);
+        let running = self.attempts.iter().filter(placed).map(|a| RunningAttempt {
+            attempt: a.number,
+            hosts: a.hosts.clone(),
+            placement: a.placement.clone(),
+        });
+        let attempt = self.attempts.iter().map(|a| a.number).max().unwrap_or_default();
+        AttemptRecord { attempt, slots: self.slots.clone(), running: running.collect() }
+    }
+
+    fn recorded(&mut self, recorded: &Result<()>, effects: &mut Vec<Effect>) {
+        let n_tasks = self.slot_of_task.len();
+        for attempt in self.attempts.iter_mut().filter(|a| matches!(a.stage, Stage::Record)) {
+            match (recorded, attempt.hosts.first()) {
+                (Ok(()), Some(first)) => {
+                    attempt.stage = Stage::Prepare;
+                    let tasks = || attempt.tasks.iter().copied().collect();
+                    let part = (attempt.tasks.len() < n_tasks).then(tasks);
+                    let (attempt, begin) = (attempt.number, attempt.begin.clone());
+                    effects.push(Effect::Tell(*first, ToHost::Prepare { attempt, begin, part }));
+                }
+                (Ok(()), None) => {
+                    attempt.stage = Stage::Running;
+                    effects.push(Effect::Deployed(attempt.number, Vec::new()));
+                }
+                (Err(error), _) => effects.push(attempt.break_off(error.clone())),
+            }
         }
     }
 
-    fn recorded(&mut self, recorded: Result<()>, effects: &mut Vec<Effect>) {
-        let Some(attempt) = self.attempt.as_mut().filter(|a| matches!(a.stage, Stage::Record))
-        else {
-            return;
-        };
-        match (recorded, attempt.hosts.first()) {
-            (Ok(()), Some(first)) => {
-                attempt.stage = Stage::Prepare;
-                let (attempt, begin) = (attempt.number, attempt.begin.clone());
-                effects.push(Effect::Tell(*first, ToHost::Prepare { attempt, begin }));
-            }
-            (Ok(()), None) => {
-                attempt.stage = Stage::Running;
-                effects.push(Effect::Deployed(Vec::new()));
-            }
-            (Err(error), _) => {
-                attempt.stage = Stage::Broken;
-                effects.push(Effect::Failed(error));
-            }
+    fn prepared(&mut self, number: u32, splits: Vec<(usize, Vec<u8>)>, effects: &mut Vec<Effect>) {
+        let n_tasks = self.slot_of_task.len();
+        let found = self.attempts.iter_mut().find(|attempt| attempt.number == number);
+        let Some(attempt) = found.filter(|a| matches!(a.stage, Stage::Prepare)) else { return };
+        if attempt.tasks.len() == n_tasks {
+            self.splits = splits;
         }
-    }
-
-    fn prepared(&mut self, splits: Vec<(usize, Vec<u8>)>, effects: &mut Vec<Effect>) {
-        let Some(attempt) = self.attempt.as_mut().filter(|a| matches!(a.stage, Stage::Prepare))
-        else {
-            return;
-        };
         let addresses: Option<Vec<SocketAddr>> =
             attempt.hosts.iter().map(|id| self.hosts.get(id)?.address).collect();
         let Some(addresses) = addresses else { return };
@@ -205,7 +246,7 @@ impl Rollout {
                 me,
                 placement: attempt.placement.clone(),
                 token: attempt.token,
-                splits: splits.clone(),
+                splits: self.splits.clone(),
             };
             effects.push(Effect::Tell(*id, ToHost::Deploy(deployment)));
         }
@@ -219,7 +260,6 @@ impl Rollout {
         effects: &mut Vec<Effect>,
     ) {
         let Some(host) = self.hosts.get_mut(&id).filter(|host| host.run == run) else { return };
-        let newest = self.attempt.as_ref().map(|a| a.number);
         match message {
             FromHost::Ready { data_address } => {
                 host.address = Some(data_address);
@@ -230,154 +270,80 @@ impl Rollout {
                 effects.push(Effect::StopHost(id));
                 self.host_gone(id, &error.finally(), effects);
             }
-            FromHost::Prepared { attempt, splits } if Some(attempt) == newest => {
-                self.prepared(splits, effects);
-            }
-            FromHost::Deployed { attempt } if Some(attempt) == newest => self.deployed(id, effects),
-            FromHost::DeployFailed { attempt, error } if Some(attempt) == newest => {
-                self.deploy_failed(id, error, effects);
-            }
-            FromHost::Task { attempt, event } if Some(attempt) == newest => {
-                self.answered(now_ms, event, effects);
-            }
-            FromHost::Snapshot { attempt, event } => effects.push(Effect::Snapshot(attempt, event)),
-            FromHost::PeerLost { attempt, error, .. } if Some(attempt) == newest => {
-                if let Some(attempt) = &mut self.attempt {
-                    attempt.wait_for_cause(now_ms, error);
+            FromHost::Prepared { attempt, splits } => self.prepared(attempt, splits, effects),
+            FromHost::Deployed { attempt } => {
+                if let Some(attempt) = self.attempt(attempt) {
+                    attempt.deployed(id, effects);
                 }
+            }
+            FromHost::DeployFailed { attempt, error } => {
+                if let Some(attempt) = self.attempt(attempt) {
+                    attempt.deploy_failed(id, error, effects);
+                }
+            }
+            FromHost::Task { attempt, event } => self.answered(now_ms, attempt, event, effects),
+            FromHost::Snapshot { attempt, event } => effects.push(Effect::Snapshot(attempt, event)),
+            FromHost::PeerLost { attempt, host: peer, error } => {
+                self.peer_lost(now_ms, (id, peer), attempt, error);
             }
             FromHost::Report(report) => self.reported(id, report, effects),
-            FromHost::Results(results) => {
-                if let Some(finishing) = &mut self.finishing {
-                    for (name, mut values) in results {
-                        finishing.results.entry(name).or_default().append(&mut values);
-                    }
-                }
-                self.finished_on(id, effects);
-            }
-            FromHost::Prepared { .. }
-            | FromHost::Deployed { .. }
-            | FromHost::DeployFailed { .. }
-            | FromHost::Task { .. }
-            | FromHost::PeerLost { .. }
-            | FromHost::Metrics(_) => {}
+            FromHost::Results(results) => self.results(id, results, effects),
+            FromHost::Metrics(_) => {}
         }
     }
 
-    fn answered(&mut self, now_ms: u64, event: TaskEvent, effects: &mut Vec<Effect>) {
-        let Some(attempt) = &mut self.attempt else { return };
+    fn answered(&mut self, now_ms: u64, number: u32, event: TaskEvent, effects: &mut Vec<Effect>) {
         let (TaskEvent::Finished { task }
         | TaskEvent::Failed { task, .. }
         | TaskEvent::Cancelled { task }) = &event;
+        if *task >= self.region_of_task.len() {
+            return;
+        }
+        let with_it = self.regions_of(&[*task]);
+        let Some(attempt) = self.attempt(number) else { return };
         if !attempt.answer(*task) {
             return;
         }
         match &event {
-            TaskEvent::Failed { error, .. }
-                if error.is_consequence() && attempt.wait_for_cause(now_ms, error.clone()) =>
+            TaskEvent::Failed { task, error }
+                if error.is_consequence() && !attempt.cancelled.contains_key(task) =>
             {
+                attempt.wait_for_cause(now_ms, with_it, error.clone());
                 attempt.held_back.push(event);
             }
-            _ => effects.push(Effect::Task(event)),
+            _ => effects.push(Effect::Task(number, event)),
         }
     }
 
-    fn deployed(&mut self, id: TaskManagerId, effects: &mut Vec<Effect>) {
-        let Some(attempt) = &mut self.attempt else { return };
-        let number = attempt.number_of(id);
-        if let (Stage::Deploy(waiting), Some(number)) = (&mut attempt.stage, number) {
-            waiting.remove(&number);
-            if waiting.is_empty() {
-                attempt.stage = Stage::Running;
-                if attempt.cancelled_until_ms.is_none() {
-                    effects.push(Effect::Deployed(attempt.hosts.clone()));
-                }
-            }
+    /// A host has lost another. That matters to regions with tasks on both.
+    fn peer_lost(
+        &mut self,
+        now_ms: u64,
+        (id, peer): (TaskManagerId, u32),
+        number: u32,
+        error: Error,
+    ) {
+        let Some(attempt) = self.attempt(number) else { return };
+        let Some(reporter) = attempt.number_of(id) else { return };
+        let (here, there) = (attempt.unanswered(reporter), attempt.tasks_on(peer));
+        let (here, there) = (self.regions_of(&here), self.regions_of(&there));
+        let torn: BTreeSet<usize> = here.intersection(&there).copied().collect();
+        if let Some(attempt) = self.attempt(number) {
+            attempt.wait_for_cause(now_ms, torn, error);
         }
-    }
-
-    fn deploy_failed(&mut self, id: TaskManagerId, error: Error, effects: &mut Vec<Effect>) {
-        let Some(attempt) = &mut self.attempt else { return };
-        if let Some(number) = attempt.number_of(id) {
-            attempt.told.remove(&number);
-            attempt.stage = Stage::Broken;
-            match attempt.cancelled_until_ms {
-                Some(_) => {
-                    let tasks = attempt.unanswered(number);
-                    attempt.answer_for(tasks, &error, effects);
-                }
-                None => effects.push(Effect::Failed(error)),
-            }
-        }
-    }
-
-    /// A host is gone, and does not answer any more.
-    fn host_gone(&mut self, id: TaskManagerId, error: &Error, effects: &mut Vec<Effect>) {
-        self.finished_on(id, effects);
-        let Some(attempt) = &mut self.attempt else { return };
-        let Some(number) = attempt.number_of(id) else { return };
-        if let Stage::Adopt { waiting, found, .. } = &mut attempt.stage {
-            if waiting.remove(&id) {
-                let tasks = attempt.placement.iter().enumerate().filter(|(_, h)| **h == number);
-                let lost = |(task, _)| {
-                    (task, TaskState::Over(TaskEvent::Failed { task, error: error.clone() }))
-                };
-                found.tasks.extend(tasks.map(lost));
-            } else if attempt.told.remove(&number) {
-                // It had reported, and is gone before the others have.
-                for (task, state) in &mut found.tasks {
-                    if attempt.placement[*task] == number && !matches!(state, TaskState::Over(_)) {
-                        let (task, error) = (*task, error.clone());
-                        *state = TaskState::Over(TaskEvent::Failed { task, error });
-                    }
-                }
-            }
-            self.adopt_if_found(effects);
-        } else if attempt.told.remove(&number) {
-            let tasks = attempt.unanswered(number);
-            attempt.answer_for(tasks, error, effects);
-        } else if !matches!(attempt.stage, Stage::Running | Stage::Broken) {
-            attempt.stage = Stage::Broken;
-            effects.push(Effect::Failed(error.clone()));
-        }
-    }
-
-    fn cancel(&mut self, now_ms: u64, effects: &mut Vec<Effect>) {
-        let until_ms = now_ms.saturating_add(self.timeouts.cancel_ms);
-        let Some(attempt) = &mut self.attempt else { return };
-        attempt.cancelled_until_ms.get_or_insert(until_ms);
-        attempt.lost_peer = None;
-        effects.extend(attempt.held_back.drain(..).map(Effect::Task));
-        if matches!(attempt.stage, Stage::Adopt { .. }) {
-            // Whoever is found later is told then.
-            return;
-        }
-        if !matches!(attempt.stage, Stage::Running | Stage::Deploy(_)) {
-            attempt.stage = Stage::Broken;
-        }
-        attempt.tell_cancel(effects);
-        let silent: Vec<usize> = (0..attempt.answered.len())
-            .filter(|t| !attempt.answered[*t] && !attempt.told.contains(&attempt.placement[*t]))
-            .collect();
-        attempt.answer_for(silent, &Error::internal("cancelled"), effects);
     }
 
     fn joined(&mut self, id: TaskManagerId, host: Option<HostRun>, effects: &mut Vec<Effect>) {
-        let waits = match &self.attempt {
-            Some(Attempt { stage: Stage::Adopt { waiting, .. }, .. }) => waiting.contains(&id),
-            _ => false,
-        };
+        let waits = self.adopting.as_ref().is_some_and(|a| a.waiting.contains(&id));
         let known = self.hosts.get(&id).map(|host| host.run);
+        let gone =
+            || Error::external(format!("the process of the job on task manager {id} is gone"));
         match (waits, host) {
             (true, Some(run)) => {
                 self.hosts.insert(id, Host { run, address: None });
                 effects.push(Effect::Tell(id, ToHost::Report));
             }
-            (true, None) => {
-                let error =
-                    Error::external(format!("the process of the job on task manager {id} is gone"));
-                self.host_gone(id, &error, effects);
-            }
+            (true, None) => self.host_gone(id, &gone(), effects),
             // The wish for another went with the connection.
             (false, Some(run)) if known.is_some_and(|known| known != run) => {
                 effects.extend(known.map(|known| Effect::StartHost(id, known)));
@@ -387,9 +353,7 @@ impl Rollout {
             (false, Some(_)) if known.is_none() => effects.push(Effect::StopHost(id)),
             // It was given up without our knowledge.
             (false, None) if self.hosts.remove(&id).is_some() => {
-                let error =
-                    Error::external(format!("the process of the job on task manager {id} is gone"));
-                self.host_gone(id, &error, effects);
+                self.host_gone(id, &gone(), effects);
             }
             _ => {}
         }
@@ -397,137 +361,15 @@ impl Rollout {
 
     /// A host is the one that is counted on, and had no connection for a while: what it was told then, it has not heard.
     fn came_back(&mut self, id: TaskManagerId, effects: &mut Vec<Effect>) {
-        let Some(attempt) = &mut self.attempt else { return };
-        let number = attempt.number_of(id);
-        let is_waited_for = match &attempt.stage {
-            Stage::Prepare => attempt.hosts.first() == Some(&id),
-            Stage::Deploy(waiting) => number.is_some_and(|number| waiting.contains(&number)),
-            _ => false,
-        };
-        if is_waited_for && attempt.cancelled_until_ms.is_none() {
-            effects.push(Effect::Failed(Error::external(format!(
-                "the connection to task manager {id} broke while the job was deployed"
-            ))));
+        for attempt in self.attempts.iter_mut().filter(|a| a.is_wanted() && a.waits_for(id)) {
+            effects.push(Effect::Failed(
+                attempt.number,
+                attempt.tasks.iter().copied().collect(),
+                Error::external(format!(
+                    "the connection to task manager {id} broke while the job was deployed"
+                )),
+            ));
         }
-    }
-
-    fn reported(&mut self, id: TaskManagerId, report: HostReport, effects: &mut Vec<Effect>) {
-        if let Some(host) = self.hosts.get_mut(&id) {
-            host.address = Some(report.data_address);
-        }
-        let Some(attempt) = &mut self.attempt else { return };
-        let Some(number) = attempt.number_of(id) else { return };
-        let is_current = report.attempt == Some(attempt.number);
-        let Stage::Adopt { waiting, found, .. } = &mut attempt.stage else { return };
-        if !is_current {
-            // It never heard of the attempt: the former leader was gone before.
-            let error = Error::external("the job manager ended while it deployed the job");
-            self.host_gone(id, &error, effects);
-            return;
-        }
-        if waiting.remove(&id) {
-            attempt.told.insert(number);
-            found.newest_checkpoint = found.newest_checkpoint.max(report.newest_checkpoint);
-            found.tasks.extend(report.tasks);
-        }
-        self.adopt_if_found(effects);
-    }
-
-    fn adopt_if_found(&mut self, effects: &mut Vec<Effect>) {
-        let Some(attempt) = &mut self.attempt else { return };
-        let Stage::Adopt { waiting, found, .. } = &mut attempt.stage else { return };
-        if !waiting.is_empty() {
-            return;
-        }
-        let Found { tasks, newest_checkpoint } = std::mem::take(found);
-        attempt.stage = Stage::Running;
-        for (task, state) in &tasks {
-            if matches!(state, TaskState::Over(_)) {
-                attempt.answer(*task);
-            }
-        }
-        let hosts = attempt.hosts.clone();
-        effects.push(Effect::Adopted { hosts, tasks, newest_checkpoint });
-        if attempt.cancelled_until_ms.is_some() {
-            attempt.tell_cancel(effects);
-        }
-    }
-
-    fn tick(&mut self, now_ms: u64, effects: &mut Vec<Effect>) {
-        if let Some(attempt) = &self.attempt {
-            if let Stage::Adopt { waiting, until_ms, .. } = &attempt.stage
-                && *until_ms <= now_ms
-            {
-                let after_ms = self.timeouts.reattach_ms;
-                for id in waiting.clone() {
-                    let error = Error::external(format!(
-                        "task manager {id} has not found the new job manager within {after_ms} ms"
-                    ));
-                    self.hosts.remove(&id);
-                    self.host_gone(id, &error, effects);
-                }
-            } else if attempt.cancelled_until_ms.is_some_and(|at| at <= now_ms) {
-                let stuck: Vec<TaskManagerId> = attempt
-                    .told
-                    .iter()
-                    .filter(|number| !attempt.unanswered(**number).is_empty())
-                    .map(|number| attempt.hosts[*number as usize])
-                    .collect();
-                for id in stuck {
-                    effects.push(Effect::StopHost(id));
-                    self.hosts.remove(&id);
-                    self.host_gone(id, &Error::internal("cancelled"), effects);
-                }
-            }
-        }
-        if let Some(attempt) = &mut self.attempt
-            && let Some((_, error)) = attempt.lost_peer.take_if(|(until_ms, _)| *until_ms <= now_ms)
-        {
-            if attempt.held_back.is_empty() {
-                effects.push(Effect::Failed(error));
-            }
-            effects.extend(attempt.held_back.drain(..).map(Effect::Task));
-        }
-        if let Some(finishing) = self.finishing.take_if(|f| f.until_ms <= now_ms) {
-            self.end(finishing, effects);
-        }
-    }
-
-    fn close(&mut self, effects: &mut Vec<Effect>) {
-        if let Some(attempt) = self.attempt.take() {
-            for number in &attempt.told {
-                let id = attempt.hosts[*number as usize];
-                effects.push(Effect::Tell(id, ToHost::Close { attempt: attempt.number }));
-            }
-        }
-    }
-
-    fn finish(&mut self, now_ms: u64, wants_results: bool, effects: &mut Vec<Effect>) {
-        let ready = self.hosts.iter().filter(|(_, host)| wants_results && host.address.is_some());
-        let waiting: BTreeSet<TaskManagerId> = ready.map(|(id, _)| *id).collect();
-        effects.extend(waiting.iter().map(|id| Effect::Tell(*id, ToHost::Finish)));
-        let (until_ms, results) = (now_ms.saturating_add(FINISH_MS), BTreeMap::new());
-        let finishing = Finishing { until_ms, waiting, results };
-        if finishing.waiting.is_empty() {
-            self.end(finishing, effects);
-        } else {
-            self.finishing = Some(finishing);
-        }
-    }
-
-    fn finished_on(&mut self, id: TaskManagerId, effects: &mut Vec<Effect>) {
-        if let Some(finishing) = &mut self.finishing {
-            finishing.waiting.remove(&id);
-        }
-        if let Some(finishing) = self.finishing.take_if(|f| f.waiting.is_empty()) {
-            self.end(finishing, effects);
-        }
-    }
-
-    fn end(&mut self, finishing: Finishing, effects: &mut Vec<Effect>) {
-        let hosts = std::mem::take(&mut self.hosts);
-        effects.extend(hosts.into_keys().map(Effect::StopHost));
-        effects.push(Effect::Finished(finishing.results.into_iter().collect()));
     }
 }
 
@@ -537,35 +379,17 @@ impl Machine for Rollout {
 
     fn step(&mut self, now_ms: u64, input: Input, effects: &mut Vec<Effect>) {
         match input {
-            Input::Deploy { attempt, begin, token } => self.deploy(attempt, begin, token, effects),
-            Input::Adopt { record } => {
-                let n_tasks = self.slot_of_task.len();
-                self.attempt = Some(Attempt {
-                    number: record.attempt,
-                    stage: Stage::Adopt {
-                        waiting: record.hosts.iter().copied().collect(),
-                        until_ms: now_ms.saturating_add(self.timeouts.reattach_ms),
-                        found: Found::default(),
-                    },
-                    begin: Begin::Anew,
-                    token: [0; 16],
-                    slots: record.slots,
-                    hosts: record.hosts,
-                    placement: record.placement,
-                    told: BTreeSet::new(),
-                    answered: vec![false; n_tasks],
-                    lost_peer: None,
-                    held_back: Vec::new(),
-                    cancelled_until_ms: None,
-                });
-                self.adopt_if_found(effects);
+            Input::Deploy { attempt, tasks, begin, token } => {
+                let placement = vec![NOWHERE; self.slot_of_task.len()];
+                self.deploy(Attempt::new(attempt, tasks, begin, token, placement), effects);
             }
-            Input::Cancel => self.cancel(now_ms, effects),
-            Input::Close => self.close(effects),
+            Input::Adopt { record } => self.adopt(now_ms, record, effects),
+            Input::Cancel { tasks } => self.cancel(now_ms, &tasks, effects),
+            Input::Close { tasks, again } => self.close(&tasks, again, effects),
             Input::Finish { wants_results } => self.finish(now_ms, wants_results, effects),
             Input::Granted(slots) => self.granted(slots, effects),
             Input::Missing(n) => self.n_missing = n,
-            Input::Recorded(recorded) => self.recorded(recorded, effects),
+            Input::Recorded(recorded) => self.recorded(&recorded, effects),
             Input::Joined { id, host } => self.joined(id, host, effects),
             Input::Lost { id, error } => {
                 if self.hosts.remove(&id).is_some() {

@@ -174,7 +174,7 @@ fn a_master_that_is_gone_without_a_word_is_a_failed_job() {
     let cluster = Cluster::start();
     let master = cluster.run(1);
     let session = cluster.attach(5, 1, &[]);
-    master.link.request_slots(1);
+    master.link.request_slots(1, Vec::new());
     master.granted();
     master.start_host(session.id);
     session.hears(|_, message| matches!(message, ToTaskManager::StartHost(_)).then_some(()));
@@ -186,7 +186,7 @@ fn a_master_that_is_gone_without_a_word_is_a_failed_job() {
     session.hears(|_, message| matches!(message, ToTaskManager::StopHost { .. }).then_some(()));
     // Its slot is free again.
     let next = cluster.run(2);
-    next.link.request_slots(1);
+    next.link.request_slots(1, Vec::new());
     assert_eq!(next.granted(), [session.id]);
 }
 

@@ -18,8 +18,8 @@ use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use millstream_ha::{Election, Standalone};
 use millstream_model::{Error, LeaderEpoch};
 use millstream_proto::message::{
-    ClientReply, ClientRequest, FromHost, FromTaskManager, Hello, HostReport, HostRun, HostSpec,
-    JobId, ProgramId, TaskManagerId, ToTaskManager,
+    AttemptReport, ClientReply, ClientRequest, FromHost, FromTaskManager, Hello, HostReport,
+    HostRun, HostSpec, JobId, ProgramId, TaskManagerId, ToTaskManager,
 };
 use millstream_proto::wire::{Envelope, JobsClient, ProgramChunk, TaskManagersClient};
 use sha2::{Digest, Sha256};
@@ -366,16 +366,20 @@ impl Session {
 pub(crate) fn report(number: u32) -> FromHost {
     FromHost::Report(HostReport {
         data_address: SocketAddr::from(([127, 0, 0, 1], 9)),
-        attempt: Some(number),
-        tasks: Vec::new(),
-        newest_checkpoint: None,
+        attempts: vec![AttemptReport {
+            attempt: number,
+            tasks: Vec::new(),
+            newest_checkpoint: None,
+        }],
     })
 }
 
 /// The number of such a message.
 pub(crate) fn reported(input: &JobInput) -> Option<u32> {
     match input {
-        JobInput::FromHost { message: FromHost::Report(report), .. } => report.attempt,
+        JobInput::FromHost { message: FromHost::Report(report), .. } => {
+            report.attempts.first().map(|report| report.attempt)
+        }
         _ => None,
     }
 }

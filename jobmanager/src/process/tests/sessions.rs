@@ -8,7 +8,7 @@ fn a_task_manager_that_comes_gives_its_slots_to_who_waits() {
     let cluster = Cluster::start();
     let master = cluster.run(1);
     let job = JobId(1);
-    master.link.request_slots(2);
+    master.link.request_slots(2, Vec::new());
     let n_missing = master.hears(|input| match input {
         JobInput::Missing(n) => Some(n),
         _ => None,
@@ -60,7 +60,7 @@ fn a_session_that_breaks_is_a_task_manager_lost_at_once() {
     });
     assert!(error.contains("connection"), "{error}");
     // Its slots went with it.
-    master.link.request_slots(1);
+    master.link.request_slots(1, Vec::new());
     master.hears(|input| matches!(input, JobInput::Missing(1)).then_some(()));
 }
 

@@ -1,11 +1,12 @@
 //! A job manager that ends and comes back in the same folder.
 
 use super::*;
-use crate::job::link::AttemptRecord;
+use crate::job::link::{AttemptRecord, RunningAttempt};
 use millstream_proto::message::{ExceptionRow, HostRun, JobDetail, JobPhase, VertexRow};
 
 fn attempt(on: TaskManagerId) -> AttemptRecord {
-    AttemptRecord { attempt: 4, slots: vec![on, on], hosts: vec![on], placement: vec![0, 0] }
+    let running = RunningAttempt { attempt: 4, hosts: vec![on], placement: vec![0, 0] };
+    AttemptRecord { attempt: 4, slots: vec![on, on], running: vec![running] }
 }
 
 fn is_told_to_abandon(master: Master) {
@@ -18,7 +19,7 @@ fn jobs_are_left_alone_and_taken_over_with_their_slots() {
     let master = cluster.run(1);
     let session = cluster.attach(5, 2, &[]);
     let id = session.id;
-    master.link.request_slots(2);
+    master.link.request_slots(2, Vec::new());
     assert_eq!(master.granted(), [id, id]);
     master.link.record(&attempt(id)).unwrap();
     master.start_host(id);
@@ -39,7 +40,7 @@ fn jobs_are_left_alone_and_taken_over_with_their_slots() {
     assert_eq!(master.spec.attempt, Some(attempt(id)));
     // A job that comes later is not given what the other has.
     let later = cluster.run(2);
-    later.link.request_slots(1);
+    later.link.request_slots(1, Vec::new());
     let session = cluster.attach(5, 2, &[JobId(1)]);
     assert_eq!(session.epoch, LeaderEpoch(2));
     master.hears(|input| match input {
@@ -49,7 +50,7 @@ fn jobs_are_left_alone_and_taken_over_with_their_slots() {
         }
         _ => None,
     });
-    master.link.request_slots(2);
+    master.link.request_slots(2, Vec::new());
     assert_eq!(master.granted(), [id, id]);
     later.hears(|input| matches!(input, JobInput::Missing(1)).then_some(()));
     // What was not confirmed before has its old number.

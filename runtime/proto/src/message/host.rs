@@ -1,8 +1,9 @@
 //! Between the job manager and a task host, through the host's task manager.
 //!
 //! A host is a process of one job. It is told what it needs to become the program that was submitted
-//! ([`HostStart`]), and then, attempt by attempt, which tasks to run. Words for an attempt that the host does not
-//! run are passed over: attempts only grow.
+//! ([`HostStart`]), and then, attempt by attempt, which tasks to run. Attempts only grow, but a task stays in the one that
+//! it was deployed with until its region fails; so a host may run tasks of several. Words for an attempt that it does not run
+//! are passed over.
 
 use super::status::MetricSample;
 use super::{JobId, SnapshotEvent, TaskEvent};
@@ -60,6 +61,9 @@ pub struct TargetFolder {
     pub folder: String,
 }
 
+/// Where [`Deployment::placement`] says that a task is not of the attempt.
+pub const NOWHERE: u32 = u32::MAX;
+
 /// The tasks of an attempt, over all hosts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Deployment {
@@ -71,11 +75,11 @@ pub struct Deployment {
     pub hosts: Vec<SocketAddr>,
     /// Which of them is told.
     pub me: u32,
-    /// For each task, by its number, the host that runs it.
+    /// For each task of the job, by its number, the host that runs it; [`NOWHERE`] if it is not of this attempt.
     pub placement: Vec<u32>,
     /// What hosts of this attempt show each other.
     pub token: [u8; 16],
-    /// The splits of each source, by operator number, as the first host found them.
+    /// The splits of each source, by operator number, as one host found them for all tasks.
     pub splits: Vec<(usize, Vec<u8>)>,
 }
 
@@ -89,18 +93,26 @@ pub enum ToHost {
         attempt: u32,
         /// Where it begins.
         begin: Begin,
+        /// Its tasks, if it is not of all: the others go on, and splits were found before.
+        part: Option<Vec<usize>>,
     },
     /// Run the tasks that are placed here; the answer is `Deployed` or `DeployFailed`.
     Deploy(Deployment),
-    /// End the tasks; each answers with its event.
+    /// End tasks; each answers with its event.
     Cancel {
-        /// The attempt.
+        /// Their attempt.
         attempt: u32,
+        /// Their numbers, those of tasks elsewhere included.
+        tasks: Vec<usize>,
     },
-    /// Every task of the attempt has answered, or is given up: forget it.
+    /// Tasks have answered, or are given up: forget them; with the last of them, the attempt.
     Close {
-        /// The attempt.
+        /// Their attempt.
         attempt: u32,
+        /// Their numbers, those of tasks elsewhere included.
+        tasks: Vec<usize>,
+        /// Whether they are to run again, here or elsewhere: what they have accumulated does not count.
+        again: bool,
     },
     /// Where the files of a checkpoint go; before its barrier.
     Aim {
@@ -140,11 +152,18 @@ pub enum TaskState {
 pub struct HostReport {
     /// Where it listens for records.
     pub data_address: SocketAddr,
-    /// The newest attempt it was told to run; `None` before the first.
-    pub attempt: Option<u32>,
-    /// The tasks of that attempt that run here, by number.
+    /// The attempts of which tasks are here.
+    pub attempts: Vec<AttemptReport>,
+}
+
+/// How things are with an attempt on a host.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct AttemptReport {
+    /// Its number.
+    pub attempt: u32,
+    /// Those of its tasks that are here, by number.
     pub tasks: Vec<(usize, TaskState)>,
-    /// The newest checkpoint whose barrier it was told.
+    /// The newest checkpoint whose barrier they were told.
     pub newest_checkpoint: Option<CheckpointId>,
 }
 

@@ -10,7 +10,8 @@ pub mod task_manager;
 pub use client::{ClientReply, ClientRequest, Drain, Outcome, Submission};
 pub use events::{SnapshotEvent, TaskEvent};
 pub use host::{
-    Begin, Deployment, FromHost, HostReport, HostStart, TargetFolder, TaskState, ToHost,
+    AttemptReport, Begin, Deployment, FromHost, HostReport, HostStart, NOWHERE, TargetFolder,
+    TaskState, ToHost,
 };
 pub use id::{JobId, LeaderEpoch, ProgramId, RequestId, TaskManagerId};
 pub use status::{

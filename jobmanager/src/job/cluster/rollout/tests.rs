@@ -1,26 +1,31 @@
 //! The ways of attempts, as stories: what a rollout is told, and what it wants done, in a few words.
 
 use super::words::CAUSE_MS;
+use super::words::FINISH_MS;
 use super::*;
 use millstream_model::CheckpointId;
-use millstream_model::job_graph::{Guarantee, JobVertex};
+use millstream_model::job_graph::{Guarantee, JobEdge, JobVertex, Ship};
+use millstream_proto::message::{AttemptReport, Begin, HostReport, TaskState};
 
 const A: TaskManagerId = TaskManagerId(0xa);
 const B: TaskManagerId = TaskManagerId(0xb);
 const C: TaskManagerId = TaskManagerId(0xc);
 
-/// Two vertices of two subtasks: tasks 0 and 2 in the first slot, 1 and 3 in the second.
-fn graph() -> JobGraph {
+/// Two vertices of two subtasks: tasks 0 and 2 in the first slot, 1 and 3 in the second. They are of one region, or of two
+/// (`Forward`): that of each slot.
+fn graph(ship: Ship) -> JobGraph {
     let vertex = || JobVertex {
         operators: Vec::new(),
         parallelism: 2,
         max_parallelism: 128,
         slot_sharing_group: "default".into(),
+        recovers_apart: true,
     };
+    let edge = JobEdge { from: 0, from_node: 0, tag: None, to: 1, input: 0, ship };
     JobGraph {
         name: "test".into(),
         vertices: vec![vertex(), vertex()],
-        edges: Vec::new(),
+        edges: vec![edge],
         bounded: true,
         guarantee: Guarantee::OncePerRun,
     }
@@ -40,26 +45,50 @@ fn words(effect: &Effect) -> String {
         TaskEvent::Cancelled { task } => format!("task {task} cancelled"),
     };
     match effect {
-        Effect::RequestSlots(n) => format!("request {n} slots"),
+        Effect::RequestSlots(n, in_use) if in_use.is_empty() => format!("request {n} slots"),
+        Effect::RequestSlots(n, in_use) => {
+            let in_use: String = in_use.iter().map(|id| name(*id)).collect();
+            format!("request {n} slots, uses {in_use}")
+        }
         Effect::Record(record) => {
-            let hosts: String = record.hosts.iter().map(|id| name(*id)).collect();
-            format!("record attempt {} on {hosts} {:?}", record.attempt, record.placement)
+            let running = record.running.iter().map(|running| {
+                let hosts: String = running.hosts.iter().map(|id| name(*id)).collect();
+                let placement = running.placement.iter();
+                let placement = placement.map(|n| match *n {
+                    NOWHERE => "-".to_owned(),
+                    number => number.to_string(),
+                });
+                let placement = placement.collect::<Vec<_>>().join(", ");
+                format!("attempt {} on {hosts} [{placement}]", running.attempt)
+            });
+            format!("record {}", running.collect::<Vec<_>>().join(" and "))
         }
         Effect::StartHost(id, _) => format!("start {}", name(*id)),
         Effect::StopHost(id) => format!("stop {}", name(*id)),
         Effect::Tell(id, message) => {
             let message = match message {
-                ToHost::Prepare { attempt, .. } => format!("prepare {attempt}"),
+                ToHost::Prepare { attempt, part: None, .. } => format!("prepare {attempt}"),
+                ToHost::Prepare { attempt, part: Some(part), .. } => {
+                    format!("prepare {part:?} of {attempt}")
+                }
                 ToHost::Deploy(d) => format!("deploy {} as host {}", d.attempt, d.me),
-                ToHost::Cancel { attempt } => format!("cancel {attempt}"),
-                ToHost::Close { attempt } => format!("close {attempt}"),
+                ToHost::Cancel { attempt, tasks } if tasks.len() == 4 => {
+                    format!("cancel {attempt}")
+                }
+                ToHost::Cancel { attempt, tasks } => format!("cancel {tasks:?} of {attempt}"),
+                ToHost::Close { attempt, tasks, .. } if tasks.len() == 4 => {
+                    format!("close {attempt}")
+                }
+                ToHost::Close { attempt, tasks, .. } => format!("close {tasks:?} of {attempt}"),
                 other => format!("{other:?}").to_lowercase(),
             };
             format!("tell {}: {message}", name(*id))
         }
-        Effect::Deployed(_) => "deployed".into(),
-        Effect::Failed(error) => format!("failed: {error}"),
-        Effect::Task(event) => task(event),
+        Effect::Deployed(0, _) => "deployed".into(),
+        Effect::Deployed(attempt, _) => format!("deployed {attempt}"),
+        Effect::Failed(_, tasks, error) if tasks.len() == 4 => format!("failed: {error}"),
+        Effect::Failed(_, tasks, error) => format!("{tasks:?} failed: {error}"),
+        Effect::Task(_, event) => task(event),
         Effect::Snapshot(attempt, _) => format!("snapshot of attempt {attempt}"),
         Effect::Adopted { tasks, newest_checkpoint, .. } => {
             let state = |(number, state): &(usize, TaskState)| match state {
@@ -75,8 +104,12 @@ fn words(effect: &Effect) -> String {
 
 impl Story {
     fn new() -> Self {
+        Story::of(Ship::Hash)
+    }
+
+    fn of(ship: Ship) -> Self {
         let timeouts = Timeouts { cancel_ms: 100, reattach_ms: 1000 };
-        Story(Rollout::new(&graph(), timeouts, LeaderEpoch(3)))
+        Story(Rollout::new(&graph(ship), timeouts, LeaderEpoch(3)))
     }
 
     fn at(&mut self, now_ms: u64, input: Input) -> Vec<String> {
@@ -105,7 +138,12 @@ impl Story {
     }
 
     fn deploy(&mut self, attempt: u32) -> Vec<String> {
-        self.on(Input::Deploy { attempt, begin: Begin::Fresh, token: [7; 16] })
+        self.deploy_some(attempt, &[0, 1, 2, 3])
+    }
+
+    fn deploy_some(&mut self, attempt: u32, tasks: &[usize]) -> Vec<String> {
+        let (tasks, begin) = (tasks.to_vec(), Begin::Fresh);
+        self.on(Input::Deploy { attempt, tasks, begin, token: [7; 16] })
     }
 
     fn ready(&mut self, id: TaskManagerId) -> Vec<String> {
@@ -114,7 +152,11 @@ impl Story {
 
     /// Attempt 0 runs on A and B.
     fn running() -> Self {
-        let mut story = Story::new();
+        Story::running_as(Ship::Hash)
+    }
+
+    fn running_as(ship: Ship) -> Self {
+        let mut story = Story::of(ship);
         story.deploy(0);
         story.on(Input::Granted(vec![A, B]));
         story.ready(A);
@@ -129,6 +171,14 @@ impl Story {
     fn task(&mut self, id: TaskManagerId, attempt: u32, event: TaskEvent) -> Vec<String> {
         self.host(id, FromHost::Task { attempt, event })
     }
+}
+
+fn cancel() -> Input {
+    Input::Cancel { tasks: vec![0, 1, 2, 3] }
+}
+
+fn close() -> Input {
+    Input::Close { tasks: vec![0, 1, 2, 3], again: true }
 }
 
 fn gone() -> Error {
@@ -160,11 +210,11 @@ fn the_tasks_of_a_lost_host_fail_and_the_next_attempt_finds_the_other_running() 
     story.task(B, 0, TaskEvent::Finished { task: 3 });
     let lost = story.on(Input::Lost { id: B, error: gone() });
     assert_eq!(lost, ["task 1 failed: gone"]);
-    assert_eq!(story.on(Input::Cancel), ["tell a: cancel 0"]);
+    assert_eq!(story.on(cancel()), ["tell a: cancel 0"]);
     assert_eq!(story.task(A, 0, TaskEvent::Cancelled { task: 0 }), ["task 0 cancelled"]);
     assert_eq!(story.task(A, 0, TaskEvent::Cancelled { task: 0 }), [""; 0], "once is enough");
     assert_eq!(story.task(A, 0, TaskEvent::Cancelled { task: 2 }), ["task 2 cancelled"]);
-    assert_eq!(story.on(Input::Close), ["tell a: close 0"]);
+    assert_eq!(story.on(close()), ["tell a: close 0"]);
     story.deploy(1);
     assert_eq!(story.on(Input::Granted(vec![A, C])), ["start c"]);
     assert_eq!(story.ready(C), ["record attempt 1 on ac [0, 1, 0, 1]"]);
@@ -175,7 +225,7 @@ fn the_tasks_of_a_lost_host_fail_and_the_next_attempt_finds_the_other_running() 
 #[test]
 fn a_host_that_does_not_react_is_ended_and_answered_for() {
     let mut story = Story::running();
-    story.at(50, Input::Cancel);
+    story.at(50, cancel());
     story.task(A, 0, TaskEvent::Cancelled { task: 0 });
     story.task(A, 0, TaskEvent::Cancelled { task: 2 });
     assert_eq!(story.0.wake_at_ms(), Some(150));
@@ -190,7 +240,7 @@ fn tasks_that_never_ran_are_cancelled_at_once() {
     let mut story = Story::new();
     story.deploy(0);
     let all = ["task 0 cancelled", "task 1 cancelled", "task 2 cancelled", "task 3 cancelled"];
-    assert_eq!(story.on(Input::Cancel), all);
+    assert_eq!(story.on(cancel()), all);
     assert_eq!(story.on(Input::Granted(vec![A, B])), [""; 0], "too late");
 }
 
@@ -222,7 +272,7 @@ fn a_lost_peer_is_a_reason_only_if_no_better_one_is_heard() {
         story.ended(A, Error::external("SIGABRT")),
         ["task 0 failed: SIGABRT", "task 2 failed: SIGABRT"]
     );
-    story.on(Input::Cancel);
+    story.on(cancel());
     assert_eq!(story.at(CAUSE_MS, Input::Tick)[0], "stop b", "nothing more of the peer");
 
     let mut story = Story::running();
@@ -242,7 +292,7 @@ fn a_task_that_cannot_send_waits_for_word_of_what_it_lost() {
         story.ended(A, Error::external("SIGABRT")),
         ["task 0 failed: SIGABRT", "task 2 failed: SIGABRT"]
     );
-    let cancelled = story.on(Input::Cancel);
+    let cancelled = story.on(cancel());
     assert_eq!(cancelled[0], "task 1 failed: host 0 is lost", "every task answers: {cancelled:?}");
     assert_eq!(story.task(B, 0, failed(3)), ["task 3 failed: host 0 is lost"]);
 
@@ -267,18 +317,20 @@ fn a_deployment_that_fails_on_one_host_is_cancelled_on_the_other() {
     let failed = FromHost::DeployFailed { attempt: 0, error: gone() };
     assert_eq!(story.host(B, failed), ["failed: gone"]);
     let cancelled = ["tell a: cancel 0", "task 1 cancelled", "task 3 cancelled"];
-    assert_eq!(story.on(Input::Cancel), cancelled);
+    assert_eq!(story.on(cancel()), cancelled);
     assert_eq!(story.host(A, FromHost::Deployed { attempt: 0 }), [""; 0]);
 }
 
 fn record() -> AttemptRecord {
-    AttemptRecord { attempt: 4, slots: vec![A, B], hosts: vec![A, B], placement: vec![0, 1, 0, 1] }
+    let running = RunningAttempt { attempt: 4, hosts: vec![A, B], placement: vec![0, 1, 0, 1] };
+    AttemptRecord { attempt: 4, slots: vec![A, B], running: vec![running] }
 }
 
 fn report(id: TaskManagerId, attempt: Option<u32>, tasks: Vec<(usize, TaskState)>) -> Input {
     let data_address = ([127, 0, 0, 1], id.0 as u16).into();
     let newest_checkpoint = Some(CheckpointId(9));
-    let report = HostReport { data_address, attempt, tasks, newest_checkpoint };
+    let attempts = attempt.map(|attempt| AttemptReport { attempt, tasks, newest_checkpoint });
+    let report = HostReport { data_address, attempts: attempts.into_iter().collect() };
     Input::FromHost { id, run: HostRun(5), message: FromHost::Report(report) }
 }
 
@@ -293,11 +345,11 @@ fn a_new_leader_finds_the_tasks_that_run() {
     let tasks = vec![(0, TaskState::Running), (2, TaskState::Ended)];
     assert_eq!(story.on(report(A, Some(4), tasks)), [""; 0]);
     let tasks = vec![(1, TaskState::Running), (3, TaskState::Running)];
-    let adopted = "adopted (task 0 running, task 2 ended, task 1 running, task 3 running), \
+    let adopted = "adopted (task 0 running, task 1 running, task 2 ended, task 3 running), \
                    newest Some(9)";
     assert_eq!(story.on(report(B, Some(4), tasks)), [adopted]);
     assert!(!story.0.is_adopting());
-    assert_eq!(story.on(Input::Cancel), ["tell a: cancel 4", "tell b: cancel 4"]);
+    assert_eq!(story.on(cancel()), ["tell a: cancel 4", "tell b: cancel 4"]);
 }
 
 #[test]
@@ -309,11 +361,11 @@ fn a_host_that_never_heard_of_the_attempt_has_lost_its_tasks_but_runs_the_next()
     story.on(report(A, Some(4), vec![(0, TaskState::Running), (2, TaskState::Running)]));
     let why = "the job manager ended while it deployed the job";
     let adopted = format!(
-        "adopted (task 0 running, task 2 running, task 1 failed: {why}, task 3 failed: {why}), newest Some(9)"
+        "adopted (task 0 running, task 1 failed: {why}, task 2 running, task 3 failed: {why}), newest Some(9)"
     );
     assert_eq!(story.on(report(B, Some(3), Vec::new())), [adopted]);
-    assert_eq!(story.on(Input::Cancel), ["tell a: cancel 4"]);
-    story.on(Input::Close);
+    assert_eq!(story.on(cancel()), ["tell a: cancel 4"]);
+    story.on(close());
     story.deploy(5);
     let granted = story.on(Input::Granted(vec![A, B]));
     assert_eq!(granted, ["record attempt 5 on ab [0, 1, 0, 1]"], "both hosts are there");
@@ -335,7 +387,7 @@ fn a_task_manager_that_stays_away_is_given_up_after_a_while() {
 #[test]
 fn results_are_gathered_before_hosts_are_stopped() {
     let mut story = Story::running();
-    story.on(Input::Close);
+    story.on(close());
     let finish = story.on(Input::Finish { wants_results: true });
     assert_eq!(finish, ["tell a: finish", "tell b: finish"]);
     let results = |byte| FromHost::Results(vec![("n".into(), vec![vec![byte]])]);
@@ -356,10 +408,10 @@ fn an_earlier_host_is_not_taken_for_the_present_one() {
     let mut story = Story::running();
     let earlier = story.run(A);
     story.on(Input::Lost { id: A, error: gone() });
-    story.on(Input::Cancel);
+    story.on(cancel());
     story.task(B, 0, TaskEvent::Cancelled { task: 1 });
     story.task(B, 0, TaskEvent::Cancelled { task: 3 });
-    story.on(Input::Close);
+    story.on(close());
     // It was cut off and ran on.
     assert_eq!(story.on(Input::Joined { id: A, host: Some(earlier) }), ["stop a"]);
     story.deploy(1);
@@ -382,7 +434,7 @@ fn a_host_that_is_gone_after_its_report_is_answered_for() {
     let running = |tasks: [usize; 2]| tasks.map(|task| (task, TaskState::Running)).to_vec();
     assert_eq!(story.on(report(A, Some(4), running([0, 2]))), [""; 0]);
     assert_eq!(story.ended(A, gone()), [""; 0]);
-    let adopted = "adopted (task 0 failed: gone, task 2 failed: gone, task 1 running, task 3 running), newest Some(9)";
+    let adopted = "adopted (task 0 failed: gone, task 1 running, task 2 failed: gone, task 3 running), newest Some(9)";
     assert_eq!(story.on(report(B, Some(4), running([1, 3]))), [adopted]);
 }
 
@@ -405,4 +457,141 @@ fn what_a_host_was_told_without_a_connection_is_made_up_for() {
     assert_eq!(story.on(input), [""; 0], "only the first prepares");
     let input = back(&story, A);
     assert_eq!(story.on(input), [broke]);
+}
+
+/// Two regions, that of each slot: tasks 0 and 2 on A, 1 and 3 on B.
+fn with_regions() -> Story {
+    Story::running_as(Ship::Forward)
+}
+
+#[test]
+fn what_failed_comes_back_as_an_attempt_of_its_own_and_the_rest_goes_on() {
+    let mut story = with_regions();
+    let lost = story.on(Input::Lost { id: B, error: gone() });
+    assert_eq!(lost, ["task 1 failed: gone", "task 3 failed: gone"]);
+    assert_eq!(story.on(Input::Cancel { tasks: vec![1, 3] }), ["tell a: cancel [1, 3] of 0"]);
+    let closed = story.on(Input::Close { tasks: vec![1, 3], again: true });
+    assert_eq!(closed, ["tell a: close [1, 3] of 0"]);
+    assert_eq!(story.deploy_some(1, &[1, 3]), ["request 2 slots, uses a"]);
+    // In whatever order they are granted, the slot in use stays where it is.
+    assert_eq!(story.on(Input::Granted(vec![C, A])), ["start c"]);
+    let record = "record attempt 0 on ab [0, -, 0, -] and attempt 1 on c [-, 0, -, 0]";
+    assert_eq!(story.ready(C), [record]);
+    assert_eq!(story.on(Input::Recorded(Ok(()))), ["tell c: prepare [1, 3] of 1"]);
+    let prepared = FromHost::Prepared { attempt: 1, splits: Vec::new() };
+    assert_eq!(story.host(C, prepared), ["tell c: deploy 1 as host 0"]);
+    assert_eq!(story.host(C, FromHost::Deployed { attempt: 1 }), ["deployed 1"]);
+    assert_eq!((story.0.host_of(0), story.0.host_of(3)), (Some(A), Some(C)));
+    assert_eq!(story.task(A, 0, TaskEvent::Finished { task: 0 }), ["task 0 finished"]);
+    assert_eq!(story.task(C, 1, TaskEvent::Finished { task: 3 }), ["task 3 finished"]);
+    assert_eq!(story.task(A, 0, TaskEvent::Finished { task: 3 }), [""; 0], "it is not there");
+    let all = ["tell a: close [0, 2] of 0", "tell c: close [1, 3] of 1"];
+    assert_eq!(story.on(close()), all);
+}
+
+#[test]
+fn splits_are_those_of_the_attempt_that_found_them() {
+    let mut story = Story::of(Ship::Forward);
+    story.deploy(0);
+    story.on(Input::Granted(vec![A, A]));
+    story.ready(A);
+    story.on(Input::Recorded(Ok(())));
+    story.host(A, FromHost::Prepared { attempt: 0, splits: vec![(0, vec![7])] });
+    story.host(A, FromHost::Deployed { attempt: 0 });
+    story.task(A, 0, TaskEvent::Failed { task: 1, error: gone() });
+    story.on(Input::Cancel { tasks: vec![1, 3] });
+    story.task(A, 0, TaskEvent::Cancelled { task: 3 });
+    story.on(Input::Close { tasks: vec![1, 3], again: true });
+    story.deploy_some(1, &[1, 3]);
+    story.on(Input::Granted(vec![A, A]));
+    story.on(Input::Recorded(Ok(())));
+    let prepared = FromHost::Prepared { attempt: 1, splits: Vec::new() };
+    let (run, mut effects) = (story.run(A), Vec::new());
+    story.0.step(0, Input::FromHost { id: A, run, message: prepared }, &mut effects);
+    let [Effect::Tell(_, ToHost::Deploy(deployment))] = &effects[..] else {
+        panic!("{effects:?}");
+    };
+    assert_eq!(deployment.splits, [(0, vec![7])]);
+    assert_eq!(deployment.placement, [NOWHERE, 0, NOWHERE, 0]);
+}
+
+#[test]
+fn a_lost_peer_matters_to_regions_on_both_sides_only() {
+    let lost = || FromHost::PeerLost { attempt: 0, host: 0, error: Error::external("reset") };
+    let mut story = with_regions();
+    assert_eq!(story.host(B, lost()), [""; 0]);
+    assert_eq!(story.0.wake_at_ms(), None, "no region is on both");
+
+    // Both regions are on both: one slot each, and a task each.
+    let mut story = Story::running();
+    assert_eq!(story.host(B, lost()), [""; 0]);
+    story.on(Input::Cancel { tasks: vec![0, 1, 2, 3] });
+    assert_eq!(story.0.wake_at_ms(), Some(100), "they are to end: no cause is waited for");
+}
+
+#[test]
+fn a_host_ended_for_a_stuck_task_takes_its_others_along() {
+    let mut story = Story::of(Ship::Forward);
+    story.deploy(0);
+    story.on(Input::Granted(vec![A, A]));
+    story.ready(A);
+    story.on(Input::Recorded(Ok(())));
+    story.host(A, FromHost::Prepared { attempt: 0, splits: Vec::new() });
+    story.host(A, FromHost::Deployed { attempt: 0 });
+    story.task(A, 0, TaskEvent::Failed { task: 1, error: gone() });
+    assert_eq!(story.at(50, Input::Cancel { tasks: vec![1, 3] }), ["tell a: cancel [1, 3] of 0"]);
+    let ended = story.at(150, Input::Tick);
+    assert_eq!(ended[0], "stop a");
+    assert!(ended[1].starts_with("task 0 failed: the process of the job on"), "{ended:?}");
+    assert!(ended[2].starts_with("task 2 failed"), "{ended:?}");
+    assert_eq!(ended[3..], ["task 3 cancelled"]);
+}
+
+#[test]
+fn a_host_lost_while_tasks_are_deployed_is_not_waited_for() {
+    let mut story = Story::of(Ship::Forward);
+    story.deploy(0);
+    story.on(Input::Granted(vec![A, B]));
+    story.ready(A);
+    story.ready(B);
+    story.on(Input::Recorded(Ok(())));
+    story.host(A, FromHost::Prepared { attempt: 0, splits: Vec::new() });
+    assert_eq!(story.host(A, FromHost::Deployed { attempt: 0 }), [""; 0]);
+    let lost = story.on(Input::Lost { id: B, error: gone() });
+    assert_eq!(lost, ["task 1 failed: gone", "task 3 failed: gone", "deployed"]);
+}
+
+#[test]
+fn a_new_leader_finds_the_tasks_of_several_attempts() {
+    let part = |attempt, host, placement: [u32; 4]| RunningAttempt {
+        attempt,
+        hosts: vec![host],
+        placement: placement.to_vec(),
+    };
+    let record = AttemptRecord {
+        attempt: 2,
+        slots: vec![A, B],
+        running: vec![part(0, A, [0, NOWHERE, 0, NOWHERE]), part(2, B, [NOWHERE, 0, NOWHERE, 0])],
+    };
+    let mut story = Story::of(Ship::Forward);
+    story.on(Input::Adopt { record: record.clone() });
+    story.on(Input::Joined { id: A, host: Some(HostRun(5)) });
+    story.on(Input::Joined { id: B, host: Some(HostRun(5)) });
+    let running = |tasks: [usize; 2]| tasks.map(|task| (task, TaskState::Running)).to_vec();
+    assert_eq!(story.on(report(A, Some(0), running([0, 2]))), [""; 0]);
+    let adopted =
+        "adopted (task 0 running, task 1 running, task 2 running, task 3 running), newest Some(9)";
+    assert_eq!(story.on(report(B, Some(2), running([1, 3]))), [adopted]);
+
+    // The former leader was restarting a part of the job, and had closed what was left of it.
+    let mut story = Story::of(Ship::Forward);
+    story.on(Input::Adopt {
+        record: AttemptRecord { running: vec![record.running[0].clone()], ..record },
+    });
+    story.on(Input::Joined { id: A, host: Some(HostRun(5)) });
+    let told = story.on(report(A, Some(0), running([0, 2])));
+    assert!(
+        told[0].contains("task 1 failed: the job manager ended while it restarted a part"),
+        "{told:?}"
+    );
 }

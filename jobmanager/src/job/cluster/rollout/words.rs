@@ -16,13 +16,13 @@ pub(super) const CAUSE_MS: u64 = 1_500;
 #[derive(Debug)]
 pub(in crate::job::cluster) enum Input {
     /// Tasks are to run. The token is drawn by whoever asks.
-    Deploy { attempt: u32, begin: Begin, token: [u8; 16] },
+    Deploy { attempt: u32, tasks: Vec<usize>, begin: Begin, token: [u8; 16] },
     /// They run already: another leader has deployed them. Hosts report until the deadline.
     Adopt { record: AttemptRecord },
     /// They are to end.
-    Cancel,
-    /// Every task has answered.
-    Close,
+    Cancel { tasks: Vec<usize> },
+    /// All of them have answered. Whether they are to run again.
+    Close { tasks: Vec<usize>, again: bool },
     /// The job is over. Whether it matters what accumulated.
     Finish { wants_results: bool },
     /// Slots are there.
@@ -46,8 +46,8 @@ pub(in crate::job::cluster) enum Input {
 /// What is to be done.
 #[derive(Debug)]
 pub(in crate::job::cluster) enum Effect {
-    /// Ask for so many slots in all.
-    RequestSlots(usize),
+    /// Ask for so many slots in all; tasks run in these.
+    RequestSlots(usize, Vec<TaskManagerId>),
     /// Make this durable, and say `Recorded`.
     Record(AttemptRecord),
     /// A host should run on this task manager.
@@ -56,22 +56,30 @@ pub(in crate::job::cluster) enum Effect {
     StopHost(TaskManagerId),
     /// Tell a host.
     Tell(TaskManagerId, ToHost),
-    /// All tasks run, on these hosts.
-    Deployed(Vec<TaskManagerId>),
-    /// The attempt has failed as a whole.
-    Failed(Error),
-    /// What became of a task.
-    Task(TaskEvent),
-    /// What became of a snapshot.
+    /// All tasks of the attempt run, on these hosts.
+    Deployed(u32, Vec<TaskManagerId>),
+    /// These tasks of the attempt have failed together.
+    Failed(u32, Vec<usize>, Error),
+    /// What became of a task of the attempt.
+    Task(u32, TaskEvent),
+    /// What became of a snapshot, of whatever attempt.
     Snapshot(u32, SnapshotEvent),
-    /// The tasks of the former leader were found, on these hosts.
+    /// The tasks of the former leader were found.
     Adopted {
-        hosts: Vec<TaskManagerId>,
+        attempts: Vec<AdoptedAttempt>,
         tasks: Vec<(usize, TaskState)>,
         newest_checkpoint: Option<CheckpointId>,
     },
     /// The hosts are gone; what accumulated on all of them.
     Finished(Vec<(String, Vec<Vec<u8>>)>),
+}
+
+/// An attempt that was found running.
+#[derive(Debug)]
+pub(in crate::job::cluster) struct AdoptedAttempt {
+    pub(in crate::job::cluster) attempt: u32,
+    pub(in crate::job::cluster) hosts: Vec<TaskManagerId>,
+    pub(in crate::job::cluster) tasks: Vec<usize>,
 }
 
 /// How long things may take, in ms.

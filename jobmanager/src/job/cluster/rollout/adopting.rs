@@ -1,0 +1,139 @@
+//! Hosts that another leader has started, and the tasks in them.
+//!
+//! Every host of the record reports, or is given up after a while. What a report lacks has ended, or was never begun: to
+//! whoever decides that is a failure like any other.
+
+use super::Rollout;
+use super::attempt::{Attempt, Stage};
+use super::words::{AdoptedAttempt, Effect};
+use crate::job::link::AttemptRecord;
+use millstream_model::{CheckpointId, Error};
+use millstream_proto::message::{Begin, HostReport, NOWHERE, TaskEvent, TaskManagerId, TaskState};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// See the module's text.
+#[derive(Debug)]
+pub(super) struct Adopting {
+    pub(super) waiting: BTreeSet<TaskManagerId>,
+    pub(super) until_ms: u64,
+    /// How things are with each task, as far as that is known.
+    found: BTreeMap<usize, TaskState>,
+    newest_checkpoint: Option<CheckpointId>,
+}
+
+impl Adopting {
+    /// These tasks are lost, unless they were over.
+    fn lose(&mut self, tasks: impl IntoIterator<Item = usize>, error: &Error) {
+        for task in tasks {
+            if !matches!(self.found.get(&task), Some(TaskState::Over(_))) {
+                let failed = TaskEvent::Failed { task, error: error.clone() };
+                self.found.insert(task, TaskState::Over(failed));
+            }
+        }
+    }
+}
+
+impl Rollout {
+    pub(super) fn adopt(&mut self, now_ms: u64, record: AttemptRecord, effects: &mut Vec<Effect>) {
+        let n_tasks = self.slot_of_task.len();
+        self.slots = record.slots;
+        let mut found = BTreeMap::new();
+        let mut in_attempts = BTreeSet::new();
+        for running in record.running {
+            let placement = running.placement;
+            let is_here = |task: &usize| placement.get(*task).is_some_and(|host| *host != NOWHERE);
+            let tasks: Vec<usize> = (0..n_tasks).filter(is_here).collect();
+            in_attempts.extend(tasks.iter().copied());
+            let mut attempt = Attempt::new(running.attempt, tasks, Begin::Anew, [0; 16], placement);
+            (attempt.stage, attempt.hosts) = (Stage::Running, running.hosts);
+            self.attempts.push(attempt);
+        }
+        for task in (0..n_tasks).filter(|task| !in_attempts.contains(task)) {
+            let error =
+                Error::external("the job manager ended while it restarted a part of the job");
+            found.insert(task, TaskState::Over(TaskEvent::Failed { task, error }));
+        }
+        self.adopting = Some(Adopting {
+            waiting: self.attempts.iter().flat_map(|a| a.hosts.iter().copied()).collect(),
+            until_ms: now_ms.saturating_add(self.timeouts.reattach_ms),
+            found,
+            newest_checkpoint: None,
+        });
+        self.adopt_if_found(effects);
+    }
+
+    pub(super) fn reported(
+        &mut self,
+        id: TaskManagerId,
+        report: HostReport,
+        effects: &mut Vec<Effect>,
+    ) {
+        if let Some(host) = self.hosts.get_mut(&id) {
+            host.address = Some(report.data_address);
+        }
+        let Some(adopting) = &mut self.adopting else { return };
+        if !adopting.waiting.remove(&id) {
+            return;
+        }
+        for attempt in &mut self.attempts {
+            let Some(number) = attempt.number_of(id) else { continue };
+            let reported = report.attempts.iter().find(|r| r.attempt == attempt.number);
+            let Some(reported) = reported else {
+                // It never heard of the attempt: the former leader was gone before.
+                let error = Error::external("the job manager ended while it deployed the job");
+                adopting.lose(attempt.tasks_on(number), &error);
+                continue;
+            };
+            attempt.told.insert(number);
+            adopting.newest_checkpoint = adopting.newest_checkpoint.max(reported.newest_checkpoint);
+            adopting.found.extend(reported.tasks.iter().cloned());
+            let is_missing = |task: &usize| !reported.tasks.iter().any(|(found, _)| found == task);
+            let error =
+                Error::external("the job manager ended while it restarted a part of the job");
+            adopting.lose(attempt.tasks_on(number).into_iter().filter(is_missing), &error);
+        }
+        self.adopt_if_found(effects);
+    }
+
+    /// A host is gone, before or after it has reported.
+    pub(super) fn lost_while_adopting(
+        &mut self,
+        id: TaskManagerId,
+        error: &Error,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(adopting) = &mut self.adopting else { return };
+        adopting.waiting.remove(&id);
+        for attempt in &mut self.attempts {
+            if let Some(number) = attempt.number_of(id) {
+                attempt.told.remove(&number);
+                adopting.lose(attempt.tasks_on(number), error);
+            }
+        }
+        self.adopt_if_found(effects);
+    }
+
+    fn adopt_if_found(&mut self, effects: &mut Vec<Effect>) {
+        let Some(adopting) = self.adopting.take_if(|a| a.waiting.is_empty()) else { return };
+        let Adopting { found, newest_checkpoint, .. } = adopting;
+        let mut attempts = Vec::new();
+        for attempt in &mut self.attempts {
+            for task in
+                found.iter().filter(|(_, s)| matches!(s, TaskState::Over(_))).map(|(t, _)| t)
+            {
+                attempt.answer(*task);
+            }
+            attempts.push(AdoptedAttempt {
+                attempt: attempt.number,
+                hosts: attempt.hosts.clone(),
+                tasks: attempt.tasks.iter().copied().collect(),
+            });
+        }
+        let tasks = found.into_iter().collect();
+        effects.push(Effect::Adopted { attempts, tasks, newest_checkpoint });
+        for attempt in self.attempts.iter().filter(|a| !a.cancelled.is_empty()) {
+            let cancelled: Vec<usize> = attempt.cancelled.keys().copied().collect();
+            attempt.tell_cancel(&cancelled, effects);
+        }
+    }
+}
