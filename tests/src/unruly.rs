@@ -127,6 +127,14 @@ impl Unruly {
         self.args(&["--apart", "--opened", &opened])
     }
 
+    /// What it counts it counts once more, beside that and without a part in anything unruly.
+    #[must_use]
+    pub fn doubled(self) -> Unruly {
+        let opened = self.opened().display().to_string();
+        let beside = beside(&self.out).display().to_string();
+        self.args(&["--beside", &beside, "--opened", &opened])
+    }
+
     fn opened(&self) -> PathBuf {
         self.out.with_file_name("opened")
     }
@@ -151,6 +159,11 @@ impl Unruly {
     pub fn submit(self, cluster: &Cluster) -> UnrulyJob {
         UnrulyJob { id: cluster.submit(self.command), out: self.out, n: self.n }
     }
+}
+
+/// Where a job that is doubled writes what it counts beside.
+fn beside(out: &Path) -> PathBuf {
+    out.with_file_name("beside")
 }
 
 /// The program's job on a cluster.
@@ -191,15 +204,20 @@ impl UnrulyJob {
         assert_eq!(overview.n_restarts, n_restarts, "{exceptions:#?}");
     }
 
-    /// The attempts in which a subtask of a job whose subtasks are [apart](Unruly::apart) was opened.
+    /// The attempts in which a subtask of a job that is [apart](Unruly::apart) or [doubled](Unruly::doubled) was opened.
     pub fn attempts_of(&self, subtask: usize) -> Vec<u32> {
-        let opened = std::fs::read_dir(self.out.with_file_name("opened")).into_iter().flatten();
-        let names = opened.flatten().filter_map(|entry| entry.file_name().into_string().ok());
-        let prefix = format!("{subtask}-");
-        let mut attempts: Vec<u32> =
-            names.filter_map(|name| name.strip_prefix(&prefix)?.parse().ok()).collect();
-        attempts.sort_unstable();
-        attempts
+        attempts_in(&self.out.with_file_name("opened"), subtask)
+    }
+
+    /// The same for what is counted beside, whose output is right.
+    ///
+    /// # Panics
+    /// When it is not.
+    #[track_caller]
+    pub fn attempts_beside(&self, subtask: usize) -> Vec<u32> {
+        let beside = beside(&self.out);
+        check(&beside, self.n).unwrap_or_else(|problem| panic!("beside it: {problem}"));
+        attempts_in(&beside.with_extension("opened"), subtask)
     }
 
     /// The processes that run it.
@@ -207,6 +225,17 @@ impl UnrulyJob {
         let hosts = cluster.hosts_with(&self.out.display().to_string());
         hosts.into_iter().map(|host| host.pid).collect()
     }
+}
+
+/// The attempts of a subtask, by the files that it has left.
+fn attempts_in(dir: &Path, subtask: usize) -> Vec<u32> {
+    let names = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let names = names.filter_map(|entry| entry.file_name().into_string().ok());
+    let prefix = format!("{subtask}-");
+    let attempts = names.filter_map(|name| name.strip_prefix(&prefix)?.parse().ok());
+    let mut attempts: Vec<u32> = attempts.collect();
+    attempts.sort_unstable();
+    attempts
 }
 
 /// Compares the output in `dir` with what `n` records give.

@@ -17,7 +17,7 @@ use millstream_runtime::SystemClock;
 use millstream_runtime::exchange::net::{AttemptSpec, Exchange, NetAttempt, NetConfig, TlsConfig};
 use millstream_runtime::metrics;
 use millstream_state::snapshot::{LocalStorage, Manifest, Restore, read_manifest};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -56,16 +56,14 @@ struct Serving<'a> {
     address: SocketAddr,
     /// Connections that are gone: the attempt, and the other host's number.
     lost: (Sender<(u32, u32, Error)>, Receiver<(u32, u32, Error)>),
-    /// Those of which tasks are not closed, anywhere.
+    /// Those of which tasks are here that are not closed.
     attempts: BTreeMap<u32, Attempt>,
-    /// The newest that was to run here.
-    newest: Option<u32>,
+    /// The newest attempt of each task that was to run, here or elsewhere.
+    newest: BTreeMap<usize, u32>,
 }
 
 /// An attempt with tasks here.
 struct Attempt {
-    /// Its tasks that are not closed, here and elsewhere: as long as there are any, the others' connections must not end.
-    open: BTreeSet<usize>,
     tasks: LocalTasks,
     net: Arc<NetAttempt>,
     states: BTreeMap<usize, TaskState>,
@@ -86,7 +84,7 @@ impl<'a> Serving<'a> {
             address,
             lost: unbounded(),
             attempts: BTreeMap::new(),
-            newest: None,
+            newest: BTreeMap::new(),
         })
     }
 
@@ -198,13 +196,14 @@ impl<'a> Serving<'a> {
 
     fn deploy(&mut self, deployment: Deployment) -> Result<()> {
         let number = deployment.attempt;
-        if self.newest >= Some(number) {
+        let mut tasks: Vec<usize> = (0..deployment.placement.len()).collect();
+        tasks.retain(|task| deployment.placement[*task] != NOWHERE);
+        // Of other tasks a newer one may be here already: each waits for hosts of its own.
+        if tasks.iter().any(|task| self.newest.get(task).is_some_and(|newest| *newest >= number)) {
             return Err(Error::internal("an attempt was deployed that is not newer than the last"));
         }
-        self.newest = Some(number);
-        let mut open: BTreeSet<usize> = (0..deployment.placement.len()).collect();
-        open.retain(|task| deployment.placement[*task] != NOWHERE);
-        self.replace(&open);
+        self.newest.extend(tasks.iter().map(|task| (*task, number)));
+        self.replace(&tasks);
         let (begin, own) = self.begin_at(deployment.begin)?;
         let lost = self.lost.0.clone();
         let net = self.exchange.attempt(AttemptSpec {
@@ -231,28 +230,27 @@ impl<'a> Serving<'a> {
         };
         let here = neighbours.here().iter();
         let states = here.map(|task| (*task, TaskState::Running)).collect();
-        let attempt = Attempt { open, tasks, net, states, newest_checkpoint: None };
+        let attempt = Attempt { tasks, net, states, newest_checkpoint: None };
         self.attempts.insert(number, attempt);
         Ok(())
     }
 
     /// These tasks begin again: whatever they were told before, they are not any more what they were. Whoever has not
     /// been told so by a `Close` had no connection then.
-    fn replace(&mut self, tasks: &BTreeSet<usize>) {
-        let tasks: Vec<usize> = tasks.iter().copied().collect();
+    fn replace(&mut self, tasks: &[usize]) {
         for attempt in self.attempts.keys().copied().collect::<Vec<u32>>() {
-            self.runner.cancel(&tasks);
-            self.close(attempt, &tasks, true);
+            self.runner.cancel(tasks);
+            self.close(attempt, tasks, true);
         }
     }
 
-    /// Tasks have answered.
+    /// Tasks have answered. With the last of them here the attempt's connections end, which matters to nobody: who exchanged
+    /// records with them is closed, too.
     fn close(&mut self, number: u32, tasks: &[usize], again: bool) {
         let Some(attempt) = self.attempts.get_mut(&number) else { return };
         self.runner.close(tasks, again);
-        attempt.open.retain(|task| !tasks.contains(task));
         attempt.states.retain(|task, _| !tasks.contains(task));
-        if attempt.open.is_empty()
+        if attempt.states.is_empty()
             && let Some(attempt) = self.attempts.remove(&number)
         {
             attempt.net.close();

@@ -88,14 +88,15 @@ impl Runner {
     ) -> Result<LocalTasks> {
         let n_tasks = self.program.compiled.graph.n_tasks();
         let open = neighbours.here().clone();
-        let host = TaskHost::new(self.program.config.driver(), n_tasks);
+        let host = TaskHost::new(self.program.config.driver(), n_tasks, &open);
         let mut local = LocalTasks { uploads: None, controls: Vec::new() };
         if self.job.checkpoints.is_some() {
             let control = |task| (task, Arc::new(Control::new(host.waker(task))));
             local.controls = open.iter().copied().map(control).collect();
             let wakers = (0..n_tasks).map(|t| host.waker(t)).collect();
             let (backend, events) = (self.backend.as_ref(), self.snapshots.0.clone());
-            local.uploads = Some(Arc::new(Uploads::start(wakers, attempt, backend, own, events)?));
+            let uploads = Uploads::start(wakers, open.len(), attempt, backend, own, events)?;
+            local.uploads = Some(Arc::new(uploads));
         }
         let uploads = local.uploads.as_ref();
         let controls = local.controls.clone();

@@ -419,13 +419,16 @@ impl<A> Machine for Coordinator<A> {
                 self.wake_at_ms = None;
                 self.expire(now_ms, effects);
             }
-            Input::TriggerSavepoint { request, kind } => {
-                if self.is_running() {
+            Input::TriggerSavepoint { request, kind } => match &self.phase {
+                Phase::Running(run) if run.is_whole() => {
                     self.requests.push_back((request, kind));
-                } else {
-                    refuse(Some(request), "the job is not running", effects);
                 }
-            }
+                Phase::Running(_) => {
+                    let why = "a part of the job has failed and is being restarted: ask again";
+                    refuse(Some(request), why, effects);
+                }
+                _ => refuse(Some(request), "the job is not running", effects),
+            },
             Input::Acked { task, checkpoint, attempt, snapshot, ended } => {
                 if self.is_current(checkpoint, task, attempt) {
                     let pending = self.pending.as_mut();

@@ -266,7 +266,15 @@ impl<T: Tasks> Master<T> {
                 };
                 for (task, state) in tasks {
                     let attempt = self.scheduler.executions().get(task).map_or(0, |e| e.attempt());
+                    let is_ending = self.scheduler.state() == JobState::Cancelling;
                     match (state, &mut self.checkpoints) {
+                        // The former leader ended it because something had failed, and nobody may know of that any more.
+                        (TaskState::Over(TaskEvent::Cancelled { task }), _) if !is_ending => {
+                            inputs.push(Input::TaskFailed(
+                                task,
+                                Error::external("the job manager ended while it restarted the job"),
+                            ));
+                        }
                         (TaskState::Over(event), _) => inputs.push(as_input(event)),
                         (TaskState::Ended, Some(checkpoints)) if !is_released => {
                             let ended = SnapshotEvent::Ended { task };
@@ -303,6 +311,10 @@ impl<T: Tasks> Master<T> {
                 self.translate_all(now_ms, events, inputs);
             }
             Effect::CloseTasks(tasks) => self.close(now_ms, tasks, true, inputs),
+            Effect::AlsoFailed(error) => {
+                tracing::warn!(%error, "more of the job failed and will run again");
+                self.failures.push(error);
+            }
             Effect::RestartAfter { delay_ms, error } => {
                 tracing::warn!(%error, delay_ms, "the job failed and will run again");
                 self.failures.push(error);

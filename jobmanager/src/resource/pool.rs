@@ -197,18 +197,20 @@ impl SlotPool {
                 (before, true)
             }
         };
+        // Nobody keeps what it did not have. What it uses it keeps as long as that is not lost, also without a session.
+        kept.retain(|id| {
+            let had = slots.iter().position(|slot| slot == id);
+            had.map(|index| slots.remove(index)).is_some()
+                && self.members.values().any(|member| member.id == *id)
+        });
+        kept.truncate(n_slots);
         slots.retain(|id| self.is_here(*id));
-        let (standing, effect) = if !waits && slots.len() >= n_slots {
+        let (standing, effect) = if !waits && kept.len() + slots.len() >= n_slots {
+            slots.splice(0..0, kept);
             slots.truncate(n_slots);
             let effect = Effect::Granted { job, slots: slots.clone() };
             (Standing::Holds(slots), Some(effect))
         } else {
-            // Nobody keeps what it did not have.
-            kept.retain(|id| {
-                let had = slots.iter().position(|slot| slot == id);
-                had.map(|index| slots.remove(index)).is_some()
-            });
-            kept.truncate(n_slots);
             (Standing::Waits { n_slots, kept, before: slots, told: None }, None)
         };
         self.jobs.insert(place, Claim { job, standing });

@@ -113,6 +113,8 @@ pub enum Effect {
     CancelTasks(Vec<usize>),
     /// All of these tasks have answered: what is left of them may go.
     CloseTasks(Vec<usize>),
+    /// While tasks are down others have failed, for this, and joined them.
+    AlsoFailed(Error),
     /// In so many ms they are to run again: send [`Input::Restart`] then.
     RestartAfter {
         /// The time.
@@ -237,11 +239,18 @@ impl Scheduler {
         retry: bool,
         effects: &mut Vec<Effect>,
     ) {
+        // A number the shell made up changes nothing.
+        if tasks.is_empty() {
+            return;
+        }
         let restart_after_ms = match self.state {
             JobState::Running if retry => self.restarts.failed(now_ms),
             // They join those that are down already.
             JobState::Restarting if retry => {
-                self.take_down(tasks, effects);
+                if !tasks.is_subset(&self.down) {
+                    effects.push(Effect::AlsoFailed(error));
+                    self.take_down(tasks, effects);
+                }
                 return;
             }
             // What no attempt can heal comes before what the next one could.
@@ -380,6 +389,7 @@ impl Machine for Scheduler {
                 let retry = !error.is_final();
                 self.fail(now_ms, self.regions_of(&[task]), error, retry, effects);
                 self.settle(task, ExecutionState::Failed, effects);
+                self.go_on(effects);
             }
             (Input::TaskFinished(task), _) => self.settle(task, ExecutionState::Finished, effects),
             (Input::TaskCancelled(task), _) => {

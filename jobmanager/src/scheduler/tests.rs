@@ -91,6 +91,7 @@ fn describe(effect: Effect) -> String {
         Effect::RestartAfter { delay_ms, error } => format!("restart after {delay_ms}: {error}"),
         Effect::CancelTasks(tasks) => format!("cancel {tasks:?}"),
         Effect::CloseTasks(tasks) => format!("close {tasks:?}"),
+        Effect::AlsoFailed(error) => format!("also failed: {error}"),
         Effect::JobEnded(state, None) => format!("ended: {state:?}"),
         Effect::JobEnded(state, Some(error)) => format!("ended: {state:?}: {error}"),
     }
@@ -171,6 +172,7 @@ impl Host {
                         assert!(self.cancelled.remove(&task), "task {task} was not to end");
                     }
                 }
+                Effect::AlsoFailed(_) => {}
                 Effect::RestartAfter { .. } => {
                     assert!(!std::mem::replace(&mut self.may_restart, true), "asked for twice");
                 }

@@ -76,7 +76,9 @@ pub trait Remote<T>: Send {
 
 /// What all senders share with a gate.
 pub(super) struct Shared {
-    pub(super) memory: Arc<MemoryPool>,
+    memory: Arc<MemoryPool>,
+    /// Bytes that were taken for this gate and not given back.
+    n_taken: AtomicUsize,
     /// Batches in the queue, or about to be.
     pub(super) queued: AtomicUsize,
     /// Channels that are waited for.
@@ -87,7 +89,47 @@ pub(super) struct Shared {
     pub(super) receiver: Waker,
 }
 
+/// What was under way when its tasks went: nobody takes it any more.
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.memory.give_back(*self.n_taken.get_mut());
+    }
+}
+
 impl Shared {
+    pub(super) fn new(memory: &Arc<MemoryPool>, receiver: Waker) -> Self {
+        Shared {
+            memory: Arc::clone(memory),
+            n_taken: AtomicUsize::new(0),
+            queued: AtomicUsize::new(0),
+            n_waited_for: AtomicUsize::new(0),
+            urgent: Mutex::default(),
+            has_urgent: AtomicBool::new(false),
+            receiver,
+        }
+    }
+
+    /// Takes memory for a batch whether there is room or not.
+    fn take(&self, bytes: usize) {
+        self.memory.take(bytes);
+        self.n_taken.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Takes memory for a batch if there is room.
+    fn try_take(&self, bytes: usize) -> bool {
+        let is_taken = self.memory.try_take(bytes);
+        if is_taken {
+            self.n_taken.fetch_add(bytes, Ordering::Relaxed);
+        }
+        is_taken
+    }
+
+    /// Gives the memory of a batch back.
+    pub(super) fn give_back(&self, bytes: usize) {
+        self.n_taken.fetch_sub(bytes, Ordering::Relaxed);
+        self.memory.give_back(bytes);
+    }
+
     /// Notes that a channel is waited for.
     fn wait(&self, channel: &Channel) {
         // Counted first: the count may be seen too high for a moment, but never too low.
@@ -231,13 +273,13 @@ impl<T> Inlet<T> {
     /// # Errors
     /// If the far sender had no credit.
     pub fn put(&self, batch: Batch<T>, bytes: usize) -> Result<bool> {
-        let Shared { memory, queued, .. } = &*self.local.shared;
+        let shared = &self.local.shared;
         self.claim(CREDIT_BATCHES)?;
-        queued.fetch_add(1, Ordering::SeqCst);
-        memory.take(bytes);
+        shared.queued.fetch_add(1, Ordering::SeqCst);
+        shared.take(bytes);
         let is_there = self.local.put(Message::Batch(batch, bytes)).is_ok();
         if !is_there {
-            memory.give_back(bytes);
+            shared.give_back(bytes);
         }
         Ok(is_there)
     }
@@ -316,10 +358,10 @@ impl<T> Local<T> {
         }
         // Not counted before it is certain: two senders that count for a moment would each take the other's
         // count for a batch, and wait for it to be taken out.
-        let Shared { memory, queued, .. } = &*self.shared;
+        let queued = &self.shared.queued;
         if queued.compare_exchange(0, 1, Ordering::SeqCst, Ordering::SeqCst).is_ok() {
-            memory.take(bytes);
-        } else if memory.try_take(bytes) {
+            self.shared.take(bytes);
+        } else if self.shared.try_take(bytes) {
             queued.fetch_add(1, Ordering::SeqCst);
         } else {
             return false;

@@ -26,7 +26,7 @@ use millstream_state::schema::Shape;
 use millstream_state::snapshot::PartKind;
 use millstream_state::{Part, Visitor};
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// All channels into one subtask. See the module's text.
@@ -75,14 +75,7 @@ pub fn connect<T: Data>(
     let (queue_in, queue) = bounded(n * (CREDIT_BATCHES + 2));
     let spare =
         Arc::new(Spare { buffers: Mutex::default(), capacity: (2 * n).max(CREDIT_BATCHES) });
-    let shared = Arc::new(Shared {
-        memory: Arc::clone(memory),
-        queued: AtomicUsize::new(0),
-        n_waited_for: AtomicUsize::new(0),
-        urgent: Mutex::default(),
-        has_urgent: AtomicBool::new(false),
-        receiver,
-    });
+    let shared = Arc::new(Shared::new(memory, receiver));
     let channels: Vec<_> = senders.iter().map(|sender| Arc::new(Channel::new(sender))).collect();
     let ends = channels
         .iter()
@@ -156,7 +149,7 @@ impl<T: Data> Gate<T> {
         self.in_flight.take(&mut held);
         let (arrival, bytes) = match held.message {
             Message::Batch(batch, bytes) => {
-                self.shared.memory.give_back(bytes);
+                self.shared.give_back(bytes);
                 (self.arrive(channel, batch), bytes)
             }
             Message::Signal(signal) => {

@@ -54,6 +54,24 @@ fn try_send(sender: &Sender<u32>, value: u32) -> bool {
     sender.try_send(&mut Batch::of(vec![value]), 10).unwrap()
 }
 
+/// A task that failed has left batches in its queues: their memory must not be gone for those that go on.
+#[test]
+fn what_is_under_way_when_its_tasks_go_gives_its_memory_back() {
+    let memory = Arc::new(MemoryPool::new(25));
+    let wakers: [Waker; 2] = [Arc::new(NoWake), Arc::new(NoWake)];
+    let connected = connect(&memory, &wakers, Arc::new(NoWake), CheckpointMode::default());
+    let (senders, mut gate): (Vec<Sender<u32>>, Gate<u32>) = connected;
+    assert!(try_send(&senders[0], 1) && try_send(&senders[1], 2));
+    assert!(!try_send(&senders[1], 3), "there is no room");
+    assert_eq!(memory.used(), 20);
+    assert!(matches!(gate.poll().unwrap(), Arrival::Batch(_)));
+    assert_eq!(memory.used(), 10);
+    drop(gate);
+    assert!(senders[0].try_send(&mut Batch::of(vec![4]), 10).is_err(), "nobody is there");
+    drop(senders);
+    assert_eq!(memory.used(), 0);
+}
+
 #[test]
 fn what_could_not_be_flushed_is_sent_when_there_is_credit_again() {
     let (mut senders, mut gate) = channel(1 << 20, &[Arc::new(NoWake)]);

@@ -17,6 +17,7 @@ use crossbeam_channel::Sender;
 pub use millstream_proto::message::TaskEvent;
 use millstream_runtime::context::Clock;
 use millstream_runtime::task::{Task, Wake, Waker};
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{JoinHandle, Thread};
@@ -62,9 +63,15 @@ pub struct TaskHost {
 }
 
 impl TaskHost {
-    /// A host with room for `n_tasks`.
-    pub fn new(driver: Driver, n_tasks: usize) -> Self {
-        TaskHost { cells: (0..n_tasks).map(|_| Arc::default()).collect(), driver }
+    /// A host for these tasks of a job with `n_tasks`.
+    pub fn new(driver: Driver, n_tasks: usize, here: &BTreeSet<usize>) -> Self {
+        // All others share one place.
+        let elsewhere: Arc<Cell> = Arc::default();
+        let cell = |task| match here.contains(&task) {
+            true => Arc::default(),
+            false => Arc::clone(&elsewhere),
+        };
+        TaskHost { cells: (0..n_tasks).map(cell).collect(), driver }
     }
 
     /// The waker of a task to be.

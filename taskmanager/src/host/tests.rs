@@ -82,7 +82,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 impl Fixture {
     fn start(driver: Driver, n_tasks: usize) -> Self {
-        let host = TaskHost::new(driver, n_tasks);
+        let host = TaskHost::new(driver, n_tasks, &(0..n_tasks).collect());
         let job = Arc::new(JobContext {
             name: "test".into(),
             parameters: Default::default(),

@@ -119,19 +119,20 @@ impl Drop for Uploads {
 }
 
 impl Uploads {
-    /// Starts the threads. Events carry the attempt. `own` is the checkpoint the attempt was restored from, if
+    /// Starts the threads, for so many tasks of those that the wakers are of. Events carry the attempt. `own` is the checkpoint the attempt was restored from, if
     /// it is the job's own, so that its files may be named again.
     ///
     /// # Errors
     /// If the system refuses a thread.
     pub fn start(
         wakers: Vec<Waker>,
+        n_tasks: usize,
         attempt: u32,
         backend: Option<&Backend>,
         own: Option<&Manifest>,
         events: Sender<(u32, SnapshotEvent)>,
     ) -> Result<Self> {
-        let n_threads = N_THREADS.min(wakers.len());
+        let n_threads = N_THREADS.min(n_tasks);
         let (mut uploads, writers) =
             Uploads::by_hand(wakers, n_threads, attempt, backend, own, events);
         for (index, mut writer) in writers.into_iter().enumerate() {

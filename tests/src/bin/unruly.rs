@@ -4,6 +4,7 @@
 //! its output. `--do WHAT --at I` says what happens at record I, where it is read or, with `--where behind`, where it is counted; with `--once FILE` it happens once in the life of
 //! the job, however often it is restarted: who gets there first makes the file. `--apart` numbers what would be counted, so that
 //! no subtask sends to another; the output is the same. `--opened DIR` leaves a file there for each time a subtask is opened.
+//! `--beside DIR` counts the same once more, beside it and well-behaved, into another folder.
 
 use std::fmt::Write;
 use std::fs::OpenOptions;
@@ -87,6 +88,13 @@ fn run() -> Result<()> {
     });
     let show = |(key, n): &(u64, u64), line: &mut String| write!(line, "{key},{n}");
     let sink = FileSink::formatted(out, show).overwrite();
+    if let Some(beside) = env.arg_opt("beside").map(PathBuf::from) {
+        let opened = Opened(Some(beside.with_extension("opened")));
+        let numbers = env.source(Generator::new(n, |i| i).rate(rate), Watermarks::none());
+        let numbers = numbers.uid("numbers beside").map_with(opened);
+        let counts = numbers.key_by(|i| *i % N_KEYS).count().uid("counts beside");
+        counts.sink(FileSink::formatted(beside, show).overwrite()).uid("out beside");
+    }
     if env.args().iter().any(|arg| arg == "--apart") {
         numbers.map(|i| (i % N_KEYS, i / N_KEYS + 1)).sink(sink).name("out").uid("out");
         env.execute("unruly")?;

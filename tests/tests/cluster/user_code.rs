@@ -25,6 +25,17 @@ fn a_panic_and_an_abort_cost_a_restart_each_and_nothing_for_the_job_beside() {
     beside.finishes(&cluster, 0);
 }
 
+/// Both are on both hosts, and records of both cross the network.
+#[test]
+fn a_pipeline_that_fails_does_not_disturb_the_one_beside_it() {
+    let cluster = Cluster::start(2, 1);
+    let job = Unruly::new(&cluster.dir().join("two"), N).doubled().does(What::Panic);
+    let job = job.submit(&cluster);
+    job.finishes(&cluster, 1);
+    assert_eq!([0, 1].map(|subtask| job.attempts_of(subtask)), [vec![0, 1], vec![0, 1]]);
+    assert_eq!([0, 1].map(|subtask| job.attempts_beside(subtask)), [vec![0], vec![0]]);
+}
+
 #[test]
 fn a_loop_without_end_is_ended_when_the_job_is_cancelled() {
     let cluster = Cluster::start(2, 1);

@@ -296,20 +296,21 @@ impl Rollout {
         let (TaskEvent::Finished { task }
         | TaskEvent::Failed { task, .. }
         | TaskEvent::Cancelled { task }) = &event;
-        if *task >= self.region_of_task.len() {
+        let task = *task;
+        let Some(attempt) = self.attempt(number).filter(|attempt| attempt.is_of(task)) else {
+            return;
+        };
+        if !attempt.answer(task) {
             return;
         }
-        let with_it = self.regions_of(&[*task]);
-        let Some(attempt) = self.attempt(number) else { return };
-        if !attempt.answer(*task) {
-            return;
-        }
+        let is_cancelled = attempt.cancelled.contains_key(&task);
         match &event {
-            TaskEvent::Failed { task, error }
-                if error.is_consequence() && !attempt.cancelled.contains_key(task) =>
-            {
-                attempt.wait_for_cause(now_ms, with_it, error.clone());
-                attempt.held_back.push(event);
+            TaskEvent::Failed { error, .. } if error.is_consequence() && !is_cancelled => {
+                let (with_it, error) = (self.regions_of(&[task]), error.clone());
+                if let Some(attempt) = self.attempt(number) {
+                    attempt.wait_for_cause(now_ms, with_it, error);
+                    attempt.held_back.push(event);
+                }
             }
             _ => effects.push(Effect::Task(number, event)),
         }
@@ -361,6 +362,7 @@ impl Rollout {
 
     /// A host is the one that is counted on, and had no connection for a while: what it was told then, it has not heard.
     fn came_back(&mut self, id: TaskManagerId, effects: &mut Vec<Effect>) {
+        effects.push(Effect::Tell(id, ToHost::Report));
         for attempt in self.attempts.iter_mut().filter(|a| a.is_wanted() && a.waits_for(id)) {
             effects.push(Effect::Failed(
                 attempt.number,

@@ -143,7 +143,7 @@ impl NetAttempt {
     /// Begins, with the channels there are: makes connections, and lets in those that others make.
     ///
     /// # Errors
-    /// If it was started before, or has been replaced by a newer attempt.
+    /// If it was started before, or has ended.
     pub fn start(self: &Arc<Self>) -> Result<()> {
         let mut state = self.state();
         let State::New(channels) = std::mem::replace(&mut *state, State::Closed) else {

@@ -113,10 +113,10 @@ impl Exchange {
         self.address
     }
 
-    /// A new attempt of a job. It replaces an older one, which is closed and refused from now on.
+    /// A new attempt of a job. Others of it may be here, too, of other tasks.
     ///
     /// # Errors
-    /// If a newer one was here before.
+    /// If it was here before.
     pub fn attempt(&self, spec: AttemptSpec) -> Result<Arc<NetAttempt>> {
         if spec.token.len() > MAX_TOKEN {
             return Err(Error::internal("the secret of a job is too long"));

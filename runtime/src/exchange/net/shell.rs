@@ -50,13 +50,11 @@ impl Shell {
         self.admission.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A new attempt, which replaces an older one of its job.
+    /// A new attempt.
     pub(super) fn begin(&self, attempt: &Arc<NetAttempt>) -> Result<()> {
         let NetAttempt { job, number, token, me, .. } = &**attempt;
-        let replaced = self.admission().begin(*job, *number, token, *me, Arc::clone(attempt));
-        if let Some(old) = replaced.map_err(Error::external)? {
-            old.close();
-        }
+        let begun = self.admission().begin(*job, *number, token, *me, Arc::clone(attempt));
+        begun.map_err(Error::internal)?;
         self.changed.notify_waiters();
         Ok(())
     }

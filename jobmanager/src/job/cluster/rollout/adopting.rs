@@ -1,14 +1,17 @@
 //! Hosts that another leader has started, and the tasks in them.
 //!
 //! Every host of the record reports, or is given up after a while. What a report lacks has ended, or was never begun: to
-//! whoever decides that is a failure like any other.
+//! whoever decides that is a failure like any other. A host that had no connection for a while reports, too: what it has and
+//! should not have any more is ended then.
 
 use super::Rollout;
 use super::attempt::{Attempt, Stage};
 use super::words::{AdoptedAttempt, Effect};
 use crate::job::link::AttemptRecord;
 use millstream_model::{CheckpointId, Error};
-use millstream_proto::message::{Begin, HostReport, NOWHERE, TaskEvent, TaskManagerId, TaskState};
+use millstream_proto::message::{
+    AttemptReport, Begin, HostReport, NOWHERE, TaskEvent, TaskManagerId, TaskState, ToHost,
+};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// See the module's text.
@@ -54,7 +57,7 @@ impl Rollout {
             found.insert(task, TaskState::Over(TaskEvent::Failed { task, error }));
         }
         self.adopting = Some(Adopting {
-            waiting: self.attempts.iter().flat_map(|a| a.hosts.iter().copied()).collect(),
+            waiting: self.attempts.iter().flat_map(Attempt::hosts_in_use).collect(),
             until_ms: now_ms.saturating_add(self.timeouts.reattach_ms),
             found,
             newest_checkpoint: None,
@@ -71,7 +74,10 @@ impl Rollout {
         if let Some(host) = self.hosts.get_mut(&id) {
             host.address = Some(report.data_address);
         }
-        let Some(adopting) = &mut self.adopting else { return };
+        let Some(adopting) = &mut self.adopting else {
+            self.heal(id, report, effects);
+            return;
+        };
         if !adopting.waiting.remove(&id) {
             return;
         }
@@ -93,6 +99,26 @@ impl Rollout {
             adopting.lose(attempt.tasks_on(number).into_iter().filter(is_missing), &error);
         }
         self.adopt_if_found(effects);
+    }
+
+    /// What a host was told while it had no connection, it has not heard: says again what is to end there, and what is over.
+    fn heal(&self, id: TaskManagerId, report: HostReport, effects: &mut Vec<Effect>) {
+        for AttemptReport { attempt, tasks, .. } in report.attempts {
+            let known = self.attempts.iter().find(|known| known.number == attempt);
+            let is_known = |task: &usize| known.is_some_and(|known| known.tasks.contains(task));
+            let (known_tasks, over): (Vec<usize>, Vec<usize>) =
+                tasks.iter().map(|(task, _)| *task).partition(is_known);
+            let mut to_end = known_tasks;
+            to_end.retain(|task| known.is_some_and(|known| known.cancelled.contains_key(task)));
+            to_end.extend(&over);
+            if !to_end.is_empty() {
+                effects.push(Effect::Tell(id, ToHost::Cancel { attempt, tasks: to_end }));
+            }
+            if !over.is_empty() {
+                let close = ToHost::Close { attempt, tasks: over, again: true };
+                effects.push(Effect::Tell(id, close));
+            }
+        }
     }
 
     /// A host is gone, before or after it has reported.

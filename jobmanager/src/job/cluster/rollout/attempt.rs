@@ -118,9 +118,14 @@ impl Attempt {
         }
     }
 
+    /// Whether a task is one of these, and not closed.
+    pub(super) fn is_of(&self, task: usize) -> bool {
+        self.tasks.contains(&task)
+    }
+
     /// Notes that a task has answered; false if it had, or is not one of these.
     pub(super) fn answer(&mut self, task: usize) -> bool {
-        self.tasks.contains(&task) && self.answered.insert(task)
+        self.is_of(task) && self.answered.insert(task)
     }
 
     /// It fails before its tasks run.
@@ -199,20 +204,25 @@ impl Attempt {
         effects.extend(said.map(|event| Effect::Task(self.number, event)));
     }
 
-    /// If nobody has said better by now, it is what was noticed.
-    pub(super) fn give_up_cause(&mut self, now_ms: u64, effects: &mut Vec<Effect>) {
-        if let Some(lost) = self.lost.take_if(|lost| lost.until_ms <= now_ms) {
-            let has_said = |task: &usize| {
-                self.held_back
-                    .iter()
-                    .any(|e| matches!(e, TaskEvent::Failed { task: t, .. } if t == task))
-            };
-            if !lost.tasks.iter().any(has_said) {
-                let tasks = lost.tasks.iter().copied().collect();
-                effects.push(Effect::Failed(self.number, tasks, lost.error));
-            }
-            self.know_cause(&lost.tasks, effects);
+    /// If nobody has said better by now, it is what was noticed: the regions of which no task has said so itself fail for it.
+    pub(super) fn give_up_cause(
+        &mut self,
+        now_ms: u64,
+        region_of_task: &[usize],
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(lost) = self.lost.take_if(|lost| lost.until_ms <= now_ms) else { return };
+        let has_said = self.held_back.iter().filter_map(|event| match event {
+            TaskEvent::Failed { task, .. } => Some(region_of_task[*task]),
+            _ => None,
+        });
+        let have_said: BTreeSet<usize> = has_said.collect();
+        let is_silent = |task: &&usize| !have_said.contains(&region_of_task[**task]);
+        let silent: Vec<usize> = lost.tasks.iter().filter(is_silent).copied().collect();
+        if !silent.is_empty() {
+            effects.push(Effect::Failed(self.number, silent, lost.error));
         }
+        self.know_cause(&lost.tasks, effects);
     }
 
     pub(super) fn tell_cancel(&self, tasks: &[usize], effects: &mut Vec<Effect>) {

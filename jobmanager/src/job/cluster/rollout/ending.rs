@@ -83,7 +83,7 @@ impl Rollout {
             self.end_the_stuck(now_ms, effects);
         }
         for attempt in &mut self.attempts {
-            attempt.give_up_cause(now_ms, effects);
+            attempt.give_up_cause(now_ms, &self.region_of_task, effects);
         }
         if let Some(finishing) = self.finishing.take_if(|f| f.until_ms <= now_ms) {
             self.end(finishing, effects);
@@ -131,6 +131,10 @@ impl Rollout {
             }
         }
         self.attempts.retain(|attempt| !attempt.tasks.is_empty());
+        if !self.attempts.iter().any(|attempt| matches!(attempt.stage, Stage::Slots)) {
+            // Nobody waits any more.
+            self.n_missing = 0;
+        }
     }
 
     pub(super) fn finish(&mut self, now_ms: u64, wants_results: bool, effects: &mut Vec<Effect>) {

@@ -85,37 +85,39 @@ fn who_does_not_know_the_secret_is_refused() {
 }
 
 #[test]
-fn an_attempt_that_was_replaced_is_refused() {
+fn an_attempt_that_has_ended_is_refused() {
     let hosts = hosts(2);
     let (old_sender, _old_gate) = hosts.channel(CheckpointMode::ExactlyOnce);
     let peers: Vec<_> = hosts.exchanges.iter().map(Exchange::address).collect();
-    let (spec, new_losses) = spec(1, 1, &peers, &hosts.memories[1]);
-    let newer = hosts.exchanges[1].attempt(spec).unwrap();
-    // The old one was closed there, and may not begin any more.
-    assert!(hosts.attempts[1].start().is_err());
+    hosts.attempts[1].close();
+    assert!(hosts.attempts[1].start().is_err(), "it may not begin any more");
     hosts.attempts[0].start().unwrap();
     until("the loss is told", || !hosts.losses(0).is_empty());
     let (host, cause) = hosts.losses(0).remove(0);
     assert_eq!(host, 1);
-    assert!(cause.contains("it refuses") && cause.contains("attempt 1 has begun"), "{cause}");
+    assert!(cause.contains("it refuses") && cause.contains("attempt 0 has ended"), "{cause}");
     assert!(old_sender.try_send(&mut Batch::of(vec![1]), 8).is_err());
-    assert_eq!((hosts.losses(1), new_losses.lock().unwrap().clone()), (vec![], vec![]));
-    newer.close();
+    assert_eq!(hosts.losses(1), []);
     let (spec, _) = self::spec(0, 1, &peers, &hosts.memories[1]);
     assert!(hosts.exchanges[1].attempt(spec).is_err(), "nor may it begin anew");
 }
 
 #[test]
-fn a_replaced_attempt_that_is_at_work_is_cut_off() {
+fn an_attempt_that_is_at_work_goes_on_beside_another_until_it_ends() {
     let hosts = hosts(2);
     let (sender, mut gate) = hosts.channel(CheckpointMode::ExactlyOnce);
     hosts.start();
     assert_works(&hosts, &sender, &mut gate);
     let peers: Vec<_> = hosts.exchanges.iter().map(Exchange::address).collect();
-    let (spec, _) = spec(1, 1, &peers, &hosts.memories[1]);
-    let _newer = hosts.exchanges[1].attempt(spec).unwrap();
+    let (spec, new_losses) = spec(1, 1, &peers, &hosts.memories[1]);
+    let newer = hosts.exchanges[1].attempt(spec).unwrap();
+    newer.start().unwrap();
+    assert_works(&hosts, &sender, &mut gate);
+    assert_eq!((hosts.losses(0), hosts.losses(1)), (vec![], vec![]));
+    hosts.attempts[1].close();
     until("the loss is told", || !hosts.losses(0).is_empty());
-    assert_eq!(hosts.losses(1), [], "whoever replaced it knows");
+    assert_eq!(hosts.losses(1), [], "whoever ended it knows");
+    assert_eq!(new_losses.lock().unwrap().clone(), []);
 }
 
 #[test]
