@@ -66,7 +66,7 @@ fn checkpoint_of(name: &str) -> Option<u64> {
 
 /// A complete file that nobody sees yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Pending {
+pub(super) struct Pending {
     /// The name it gets.
     name: String,
     size_bytes: u64,
@@ -81,7 +81,7 @@ fn encode(checkpoint: CheckpointId, files: &[Pending]) -> Staged {
     text.into_bytes()
 }
 
-fn decode(staged: &[u8]) -> Result<(u64, Vec<Pending>)> {
+pub(super) fn decode(staged: &[u8]) -> Result<(u64, Vec<Pending>)> {
     let file = |line: &str| {
         let (size, name) = line.split_once(' ')?;
         checkpoint_of(name)?;
