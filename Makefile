@@ -1,7 +1,7 @@
 # The commands of this repository; `make` alone lists them. What they need from the system is in ci/packages.txt.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo cluster-demo test check fmt doc bench bench-flink bench-cluster crash soak rocksdb rocksdb-env packages rust
+.PHONY: help demo cluster-demo test check fmt doc bench bench-flink bench-cluster crash soak fuzz rocksdb rocksdb-env packages rust
 
 help: ## this list
 	@echo "Millstream: streaming jobs in Rust."
@@ -13,6 +13,7 @@ help: ## this list
 	@echo "  SEEDS=n FIRST_SEED=m  for soak: how many histories, and from which seed on"
 	@echo "  CHAOS=n               for soak: so many trials with clusters of real processes instead, from FIRST_SEED on;"
 	@echo "                        HURT=KillJobManager: all hurt by the same (\`HURT=?\` tells what there is)"
+	@echo "  SECONDS=n             for fuzz: so long for each target; TARGETS=\"frames csv\": only these"
 	@echo "  ROWS=w2,q5  QUICK=1   for the benchmarks: only these rows; small inputs"
 	@echo "  N=100  SEED=7         for crash: so many runs; the first is told by this number"
 
@@ -27,6 +28,9 @@ test: rust ## format, lints, all tests, documentation examples
 
 soak: packages rust ## SEEDS=10000 random histories of the simulated world, and all transcripts; or CHAOS=n hurt clusters
 	@ci/soak
+
+fuzz: packages rust ## run the fuzz target of every decoder for SECONDS=60 each; needs a nightly compiler
+	@FUZZ_SECONDS=$(or $(SECONDS),60) ci/fuzz
 
 check: rust ## compile everything without running it (fast)
 	cargo check --workspace --all-targets

@@ -14,6 +14,8 @@ mod lines;
 pub mod log;
 pub mod malformed;
 pub mod paced;
+#[cfg(feature = "fuzzing")]
+pub mod received;
 pub mod sink;
 pub mod socket;
 #[cfg(test)]

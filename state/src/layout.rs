@@ -6,7 +6,7 @@
 //! all of them, and a state may begin or cease to expire as its type may change.
 
 use crate::codec;
-use crate::schema::{Reader, Schema, Shape};
+use crate::schema::{MAX_EMPTY, Reader, Schema, Shape};
 use crate::table::KeyedTable;
 use crate::ttl::{Forever, Lifetime, Ttl, as_timed, is_over_in};
 use millstream_model::{Data, Error, EventTime, Key, Result, hash_key};
@@ -309,8 +309,14 @@ impl<MK: Key, MV: Data, L: Lifetime> Layout for Mapped<MK, MV, L> {
 /// Goes through the items of a list: `read` is given the bytes from each on, and says how many it takes.
 fn read_items(bytes: &[u8], mut read: impl FnMut(&[u8]) -> Result<usize>) -> Result<usize> {
     let (n_items, mut taken) = codec::decode::<u64>(bytes)?;
-    for _ in 0..n_items {
-        taken += read(&bytes[taken..])?;
+    for number in 0..n_items {
+        let n_bytes = read(&bytes[taken..])?;
+        if n_bytes == 0 && number >= MAX_EMPTY {
+            return Err(Error::external(format!(
+                "stored bytes are damaged: a length says {n_items}"
+            )));
+        }
+        taken += n_bytes;
     }
     Ok(taken)
 }

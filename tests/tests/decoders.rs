@@ -8,9 +8,13 @@ use millstream_tests::decoders::trial::{Random, changed};
 use millstream_tests::decoders::{DECODERS, Decoder};
 use std::path::PathBuf;
 
-/// Changes of each decoder's samples. Records are files, and slow.
+/// Changes of each decoder's samples. What lies in folders, and is synced there, is slow.
 fn n_changes(decoder: &Decoder) -> u64 {
-    if decoder.name == "record" { 300 } else { 5_000 }
+    match decoder.name {
+        "record" | "attempt-record" | "outcome-record" | "fence" | "epoch" => 300,
+        "log-meta" | "log-commit" | "log-segment" | "lines" | "json-lines" | "csv" => 1_000,
+        _ => 5_000,
+    }
 }
 
 fn folder(decoder: &Decoder) -> PathBuf {

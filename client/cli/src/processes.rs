@@ -28,6 +28,7 @@ pub(crate) fn job_manager(settings: &Settings, flags: &args::JobManager) -> Outc
     let mut config = JobManagerConfig::new(&flags.dir);
     config.listen = flags.listen;
     config.rest_listen = flags.rest_listen.0;
+    config.rest_tls = flags.rest_tls;
     config.security = settings.security.clone();
     set! { config:
         heartbeat_ms = flags.heartbeat;
@@ -54,6 +55,7 @@ pub(crate) fn task_manager(settings: &Settings, flags: &args::TaskManager) -> Ou
     config.job_managers = cluster::addresses(&settings.cluster).map_err(Failure::usage)?;
     config.data_bind = flags.data_listen;
     config.metrics_listen = flags.metrics_listen.0;
+    config.metrics_tls = flags.metrics_tls;
     config.security = settings.security.clone();
     let limits = HostLimits { memory_bytes: flags.host_memory, open_files: flags.host_files };
     config.host_limits = limits;

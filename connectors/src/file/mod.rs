@@ -12,6 +12,8 @@ mod source;
 pub use self::csv::{AsCsv, CsvRecords};
 pub use crate::lines::{AsJson, AsString, AsText, LineFormat};
 pub use sink::FileSink;
+#[cfg(feature = "fuzzing")]
+pub(crate) use sink::n_staged;
 pub use source::{
     Fields, FileFormat, FileInput, FileResults, FileSource, FileSplit, LineRecords, Position,
     Records,

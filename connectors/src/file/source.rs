@@ -231,6 +231,15 @@ pub struct FileInput {
     pub(super) skip_lines: u64,
 }
 
+#[cfg(feature = "fuzzing")]
+impl FileInput {
+    /// Opens a file.
+    pub(crate) fn open(path: &std::path::Path, position: Position) -> Result<Self> {
+        let (origin, input) = Input::open(path, position.offset, None)?;
+        Ok(FileInput { origin, input, position, skip_lines: 0 })
+    }
+}
+
 /// What a file's bytes mean.
 pub trait FileFormat: Clone + Send + Sync + 'static {
     /// A record.

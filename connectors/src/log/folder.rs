@@ -216,7 +216,12 @@ impl Folder {
             _ => {}
         }
         // The epoch first: from here on nobody else can commit.
-        let epoch = before.map_or(0, |meta| meta.epoch) + 1;
+        let epoch = before.map_or(0, |meta| meta.epoch).checked_add(1).ok_or_else(|| {
+            Error::external(format!(
+                "the number in `{}` cannot grow: it is damaged",
+                self.dir.join("meta").display()
+            ))
+        })?;
         failpoint::hit("log.before-epoch");
         let meta = Meta { version: VERSION, n_partitions: had, epoch };
         write_whole(&self.dir.join("meta"), &seal(META_MAGIC, &meta)?)?;
@@ -267,7 +272,7 @@ impl Folder {
         let path = self.staged().join(name);
         let n_commits = self.n_commits()?;
         let Some(bytes) = read(&path)? else { return self.find(staged, name, n_commits) };
-        let transaction: Transaction = unseal(&path, COMMIT_MAGIC, &bytes)?;
+        let transaction = Transaction::unsealed(&path, &bytes)?;
         for segment in &transaction.segments {
             let from = self.staged().join(&segment.name);
             // It is there already if whoever began this did not get to its end.
@@ -336,13 +341,26 @@ impl Folder {
     pub(super) fn commit(&self, number: u64) -> Result<Option<Transaction>> {
         let path = self.commit_path(number);
         match read(&path)? {
-            Some(bytes) => unseal(&path, COMMIT_MAGIC, &bytes).map(Some),
+            Some(bytes) => Transaction::unsealed(&path, &bytes).map(Some),
             None => Ok(None),
         }
     }
 }
 
 impl Transaction {
+    fn unsealed(path: &Path, bytes: &[u8]) -> Result<Self> {
+        let transaction: Transaction = unseal(path, COMMIT_MAGIC, bytes)?;
+        match transaction.segments.iter().find(|segment| !is_name(&segment.name)) {
+            // It would be looked for outside of the log.
+            Some(segment) => Err(Error::external(format!(
+                "`{}` is damaged: it names a segment `{}`, which no log would; restore the log from a copy",
+                path.display(),
+                segment.name
+            ))),
+            None => Ok(transaction),
+        }
+    }
+
     fn is_called(&self, name: &str) -> bool {
         self.segments.iter().any(|s| s.name == segment_name(name, s.partition))
     }
@@ -351,6 +369,11 @@ impl Transaction {
 /// The name of a transaction: no other ever has it, because no two attempts have an epoch in common.
 pub(super) fn transaction_name(epoch: u64, subtask: usize, k: u64) -> String {
     format!("{epoch}-{subtask}-{k}")
+}
+
+/// Whether a transaction or a segment can be called that. Names come from checkpoints and files, and become parts of paths.
+pub(super) fn is_name(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'-' | b'p'))
 }
 
 /// The name of its segment in a partition.

@@ -21,6 +21,8 @@
 //! are not finite, which JSON does not have.
 
 mod folder;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod received;
 mod segment;
 mod sink;
 mod source;

@@ -1,7 +1,7 @@
 //! The log as a sink: a transaction per subtask and checkpoint.
 
 use super::folder::{
-    Folder, Moment, StagedTransaction, Transaction, segment_name, transaction_name,
+    Folder, Moment, StagedTransaction, Transaction, is_name, segment_name, transaction_name,
 };
 use super::segment::SegmentWriter;
 use millstream_model::{Batch, CheckpointId, Error, Key, Result, hash_key};
@@ -107,14 +107,20 @@ fn encode(staged: &StagedTransaction) -> Result<Staged> {
         .map_err(|e| Error::internal("what a log stages is JSON").caused_by(e))
 }
 
-fn decode(staged: &[Staged]) -> Result<Vec<StagedTransaction>> {
+pub(super) fn decode(staged: &[Staged]) -> Result<Vec<StagedTransaction>> {
     let decode = |staged: &Staged| {
-        serde_json::from_slice(staged).map_err(|e| {
+        let staged: StagedTransaction = serde_json::from_slice(staged).map_err(|e| {
             Error::external(
                 "what the checkpoint holds for a log was not staged by one: another sink had the uid of this one",
             )
             .caused_by(e)
-        })
+        })?;
+        match &staged.name {
+            Some(name) if !is_name(name) => Err(Error::external(format!(
+                "a checkpoint names a transaction of a log `{name}`, which no log would: it is damaged"
+            ))),
+            _ => Ok(staged),
+        }
     };
     staged.iter().map(decode).collect()
 }

@@ -16,6 +16,8 @@ pub struct JobManagerConfig {
     pub listen: SocketAddr,
     /// Where the REST interface listens; `None`: nowhere.
     pub rest_listen: Option<SocketAddr>,
+    /// Whether it wants TLS at an address of this machine, too, where others may have accounts.
+    pub rest_tls: bool,
     /// The folder in which the job manager keeps what must outlive it.
     pub dir: PathBuf,
     /// How often job manager and task managers say something, at least, in ms.
@@ -53,6 +55,7 @@ impl JobManagerConfig {
         JobManagerConfig {
             listen: SocketAddr::from(([127, 0, 0, 1], 7455)),
             rest_listen: Some(SocketAddr::from(([127, 0, 0, 1], 7456))),
+            rest_tls: false,
             dir: dir.into(),
             heartbeat_ms: 1000,
             timeout_ms: 5000,
@@ -77,7 +80,8 @@ impl JobManagerConfig {
     pub fn check(&self) -> Result<()> {
         self.security.check_listen("the job manager", self.listen)?;
         if let Some(address) = self.rest_listen {
-            self.security.check_listen_plain("the job manager's REST interface", address)?;
+            self.security.check_listen("the job manager's REST interface", address)?;
+            self.security.page_files(address, self.rest_tls)?;
         }
         if self.heartbeat_ms == 0 || self.timeout_ms < 2 * self.heartbeat_ms {
             return Err(Error::user(format!(
@@ -97,6 +101,9 @@ impl JobManagerConfig {
     pub fn entries(&self) -> Vec<(&'static str, String)> {
         let rest = self.rest_listen.map_or("none".into(), |address| address.to_string());
         let tls = if self.security.cert.is_some() { "mutual" } else { "none" };
+        let page_files = |address| self.security.page_files(address, self.rest_tls).ok().flatten();
+        let rest_tls =
+            if self.rest_listen.and_then(page_files).is_some() { "mutual" } else { "none" };
         let token = if self.security.token.is_some() { "required" } else { "none" };
         vec![
             ("listen", self.listen.to_string()),
@@ -115,6 +122,7 @@ impl JobManagerConfig {
             ("max-connections", self.max_connections.to_string()),
             ("max-outbox-bytes", self.max_outbox_bytes.to_string()),
             ("tls", tls.into()),
+            ("rest-tls", rest_tls.into()),
             ("token", token.into()),
             ("insecure", self.security.insecure.to_string()),
         ]
@@ -169,6 +177,25 @@ mod tests {
         refused(|c| c.max_connections = 0, "`max-connections`");
         refused(|c| c.listen = "0.0.0.0:1".parse().unwrap(), "--insecure");
         refused(|c| c.rest_listen = Some("0.0.0.0:1".parse().unwrap()), "REST");
+        refused(|c| c.rest_tls = true, "there are no certificates");
+        refused(|c| c.security.ca = Some("ca.pem".into()), "`tls-cert` and `tls-key`");
+    }
+
+    #[test]
+    fn certificates_let_it_listen_elsewhere_and_are_used_there() {
+        let file = |name: &str| Some(name.into());
+        let mut config = JobManagerConfig::new("dir");
+        let (ca, cert, key) = (file("ca.pem"), file("cert.pem"), file("key.pem"));
+        config.security = Security { ca, cert, key, ..Security::default() };
+        let rest_tls = |config: &JobManagerConfig| {
+            config.check().unwrap();
+            config.entries().into_iter().find(|(name, _)| *name == "rest-tls").unwrap().1
+        };
+        assert_eq!(rest_tls(&config), "none", "on this machine");
+        config.rest_tls = true;
+        assert_eq!(rest_tls(&config), "mutual");
+        (config.rest_tls, config.rest_listen) = (false, Some("0.0.0.0:1".parse().unwrap()));
+        assert_eq!(rest_tls(&config), "mutual");
     }
 
     #[test]

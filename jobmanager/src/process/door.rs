@@ -91,44 +91,6 @@ pub(super) fn open(
     ReceiverStream::new(receiver)
 }
 
-/// Lets anybody in, but only so many at a time: for an interface that has no sessions.
-pub(crate) struct Hall {
-    listener: TcpListener,
-    permits: Arc<Semaphore>,
-}
-
-impl Hall {
-    pub(super) fn new(listener: TcpListener, max_connections: usize) -> Self {
-        Hall { listener, permits: Arc::new(Semaphore::new(max_connections)) }
-    }
-}
-
-impl axum::serve::Listener for Hall {
-    type Io = Connection;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (Connection, SocketAddr) {
-        loop {
-            let permit = self.permits.clone().acquire_owned().await;
-            match (self.listener.accept().await, permit) {
-                (Ok((stream, peer)), Ok(permit)) => {
-                    return (Connection::new(stream, peer, Vec::new(), permit), peer);
-                }
-                (Err(error), _) => {
-                    tracing::warn!(%error, "no connection can be accepted");
-                    tokio::time::sleep(PAUSE).await;
-                }
-                // Nobody closes it.
-                (Ok(_), Err(_)) => std::future::pending().await,
-            }
-        }
-    }
-
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
-    }
-}
-
 /// Reads how a connection begins, if that is how ours do.
 async fn examine(stream: &mut TcpStream, is_tls: bool) -> Result<Vec<u8>, String> {
     let expected: &[u8] = if is_tls { HANDSHAKE } else { PREFACE };

@@ -27,7 +27,6 @@ pub(crate) mod tests;
 pub use config::JobManagerConfig;
 pub(crate) use describe::phase;
 pub(crate) use desk::Desk;
-pub(crate) use door::Hall;
 pub use server::JobManager;
 
 use crate::job::link::{JobInput, JobSpec, Link};

@@ -20,6 +20,7 @@ use axum::response::Response;
 use crossbeam_channel::{Receiver, unbounded};
 use millstream_ha::Leadership;
 use millstream_model::{Error, Result};
+use millstream_proto::security::Hall;
 use millstream_proto::wire::{JobsServer, MAX_MESSAGE_BYTES, TaskManagersServer};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -102,10 +103,7 @@ impl JobManager {
         };
         serve_rpc(&runtime, listener, &shared, desk.clone())?;
         if let Some(rest) = rest {
-            let guard = shared.config.security.guard()?;
-            let has_token = shared.config.security.token.is_some();
-            let rest = door::Hall::new(rest, shared.config.max_connections);
-            runtime.spawn(rest::serve(rest, rest::Rest::new(desk.clone(), guard, has_token)));
+            serve_rest(&runtime, rest, &shared, desk.clone())?;
         }
         runtime.spawn(survey(desk));
         tracing::info!(%address, ?rest_address, %epoch, "the job manager leads");
@@ -204,6 +202,32 @@ fn serve_rpc(
             tracing::error!(%error, "the RPC server has ended");
         }
     });
+    Ok(())
+}
+
+fn serve_rest(
+    runtime: &Runtime,
+    listener: TcpListener,
+    shared: &Arc<Shared>,
+    desk: Desk,
+) -> Result<()> {
+    let (config, metrics) = (&shared.config, shared.metrics.clone());
+    let gone = |e| Error::external("a socket is gone").caused_by(e);
+    let address = listener.local_addr().map_err(gone)?;
+    let tls = config
+        .security
+        .page_files(address, config.rest_tls)?
+        .map(|files| files.pages())
+        .transpose()?;
+    let caller = match (&config.security.token, &tls) {
+        (None, None) => rest::Caller::Anybody,
+        _ => rest::Caller::Known,
+    };
+    let refused = Arc::new(move || metrics.connections_refused.add(1));
+    let inside = runtime.enter();
+    let hall = Hall::open(listener, config.max_connections, tls, refused).map_err(gone)?;
+    drop(inside);
+    runtime.spawn(rest::serve(hall, rest::Rest::new(desk, config.security.guard()?, caller)));
     Ok(())
 }
 

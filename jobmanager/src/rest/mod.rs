@@ -2,8 +2,9 @@
 //! is the same to tell.
 //!
 //! It shows and asks what any client can, through the same desk. `docs/openapi.json` describes it; the table of
-//! routes below is held to that file, and every answer to its schema, by a test. It speaks plain HTTP: beyond this
-//! machine it needs a proxy with TLS.
+//! routes below is held to that file, and every answer to its schema, by a test. On this machine it speaks plain HTTP,
+//! beyond it HTTPS with a certificate on both sides, as everything of a cluster ([`Hall`]); either way a token, if there is
+//! one, is wanted with every request, whether it changes something or not: that is how it is for other clients, too.
 
 mod jobs;
 mod prometheus;
@@ -13,7 +14,7 @@ mod views;
 #[cfg(test)]
 pub(crate) mod tests;
 
-use crate::process::{Desk, Hall};
+use crate::process::Desk;
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
@@ -23,7 +24,7 @@ use axum::routing::{MethodRouter, get, patch, post};
 use axum::{Json, extract::Path};
 use millstream_model::{Domain, Error};
 use millstream_proto::message::{JobId, TaskManagerId};
-use millstream_proto::security::Guard;
+use millstream_proto::security::{Guard, Hall};
 use savepoints::Triggers;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -56,19 +57,28 @@ const ROUTES: [Route; 19] = [
     ("get", "/openapi.json", || get(openapi)),
 ];
 
+/// Who asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Caller {
+    /// Whoever reaches the address.
+    Anybody,
+    /// Only who shows a token or a certificate, which no web page can make somebody's browser do.
+    Known,
+}
+
 /// What answers requests.
 #[derive(Clone)]
 pub(crate) struct Rest {
     desk: Desk,
     guard: Guard,
-    has_token: bool,
+    caller: Caller,
     triggers: Arc<Triggers>,
 }
 
 impl Rest {
-    pub(crate) fn new(desk: Desk, guard: Guard, has_token: bool) -> Self {
+    pub(crate) fn new(desk: Desk, guard: Guard, caller: Caller) -> Self {
         let triggers = Arc::new(Triggers::new(desk.epoch()));
-        Rest { desk, guard, has_token, triggers }
+        Rest { desk, guard, caller, triggers }
     }
 }
 
@@ -87,7 +97,7 @@ fn router(rest: Rest) -> Router {
     all.fallback(unknown).layer(from_fn_with_state(rest.clone(), admit)).with_state(rest)
 }
 
-/// Lets those in who show the token. Where there is none, only requests that a person or program on this machine
+/// Lets those in who show the token. Where neither that nor a certificate is wanted, only requests that a person or program on this machine
 /// meant for it: a web page that was given a name for this address cannot ask in somebody's browser.
 async fn admit(State(mut rest): State<Rest>, request: Request, next: Next) -> Response {
     let headers = request.headers();
@@ -97,8 +107,8 @@ async fn admit(State(mut rest): State<Rest>, request: Request, next: Next) -> Re
         return Refusal::new(StatusCode::UNAUTHORIZED, status.message()).into_response();
     }
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
-    if !rest.has_token && !host.is_some_and(is_address) {
-        let why = "without a token the interface is asked under `localhost` or a number, not under a name";
+    if rest.caller == Caller::Anybody && !host.is_some_and(is_address) {
+        let why = "without a token or TLS the interface is asked under `localhost` or a number, not under a name";
         return Refusal::new(StatusCode::FORBIDDEN, why).into_response();
     }
     next.run(request).await

@@ -110,7 +110,10 @@ impl MetadataStore for FileStore {
         if self.read(key)?.map(|stored| stored.version) != replaces {
             return Err(StoreError::Changed(key));
         }
-        let version = replaces.unwrap_or(0) + 1;
+        let version = replaces.unwrap_or(0).checked_add(1).ok_or_else(|| {
+            let message = format!("the number in the record `{key}` cannot grow: it is damaged");
+            StoreError::Failed(Error::external(message).finally())
+        })?;
         let body = [&version.to_le_bytes(), bytes].concat();
         durable::write(&self.place(key), RECORD, &body).map_err(StoreError::Failed)?;
         Ok(version)

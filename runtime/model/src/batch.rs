@@ -80,6 +80,17 @@ impl<T> Batch<T> {
         self.values.is_empty() && self.marks.is_empty()
     }
 
+    /// Whether the columns fit together, as they always do but in bytes from outside: the records have times or none, hashes
+    /// or none, and watermarks stand in order and between them.
+    pub fn is_whole(&self) -> bool {
+        let n = self.values.len();
+        let is_column = |len: usize| len == 0 || len == n;
+        self.times.len() <= n
+            && is_column(self.hashes.len())
+            && self.marks.is_sorted_by(|a, b| a.at < b.at)
+            && self.marks.last().is_none_or(|mark| mark.at as usize <= n)
+    }
+
     /// Forgets the content, keeps the buffers.
     #[inline]
     pub fn clear(&mut self) {

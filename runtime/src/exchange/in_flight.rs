@@ -249,6 +249,9 @@ impl<T: Data> InFlight<T> {
                     replay.messages.push_back((input, Replayed::Status(signal)))
                 }
                 Entry::Batch(batch) => {
+                    if !batch.is_whole() {
+                        return Err(Error::external("stored channel state is damaged"));
+                    }
                     let batch =
                         if is_same { batch } else { owned(batch, assignment, index as usize) };
                     if !batch.is_blank() {

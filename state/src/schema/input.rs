@@ -6,7 +6,7 @@ use super::fault::Fault;
 use super::shape::{Place, Shape};
 
 /// Most values of a type without bytes that are believed: no byte vouches for their number.
-const MAX_EMPTY: u64 = 1 << 20;
+pub(crate) const MAX_EMPTY: u64 = 1 << 20;
 
 /// What is left to read.
 pub(super) struct Input<'de> {
@@ -157,6 +157,23 @@ pub(super) fn min_size(shape: &Shape) -> usize {
         Shape::Enum { .. } => 4,
         Shape::Tuple(_) | Shape::Struct { .. } => shape.inner().map(min_size).sum(),
     }
+}
+
+/// Whether there are collections of values without bytes in it, whose lengths no byte vouches for: the codec believes those.
+pub(super) fn counts_empty(shape: &Shape) -> bool {
+    fn is_empty(shape: &Shape) -> bool {
+        match shape {
+            Shape::Unit => true,
+            Shape::Tuple(_) | Shape::Struct { .. } => shape.inner().all(is_empty),
+            _ => false,
+        }
+    }
+    let here = match shape {
+        Shape::List(item) => is_empty(item),
+        Shape::Map(key, value) => is_empty(key) && is_empty(value),
+        _ => false,
+    };
+    here || shape.inner().any(counts_empty)
 }
 
 pub(super) fn no_variant(name: &str, index: usize) -> Fault {

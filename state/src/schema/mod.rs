@@ -21,6 +21,8 @@ mod stored;
 mod tests;
 
 pub use compatible::{Compatibility, compatible};
+pub(crate) use input::MAX_EMPTY;
+
 pub use decode::{decode_as, encoded_len};
 pub use shape::{Field, Shape, Variant};
 pub use stored::{Migration, Reader, Schema, StateSchema, Stored};

@@ -8,6 +8,7 @@
 
 use super::compatible::{Compatibility, compatible};
 use super::decode::{decode_as, encoded_len};
+use super::input::counts_empty;
 use super::shape::Shape;
 use crate::codec;
 use millstream_model::{Error, Result};
@@ -100,6 +101,9 @@ impl<V> Schema<V> {
         let current = self.shape()?;
         let way = match (self.migration, compatible(written, &current)) {
             (Some(migration), _) if version != self.version => Way::Migrated(migration),
+            (_, Compatibility::Same) if counts_empty(written) && !written.has_opaque() => {
+                Way::ByName
+            }
             (_, Compatibility::Same) => Way::Same,
             (_, Compatibility::Migrates) => Way::ByName,
             (Some(migration), Compatibility::Refused(_)) => Way::Migrated(migration),

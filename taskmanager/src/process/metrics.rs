@@ -11,6 +11,7 @@ use axum::response::IntoResponse;
 use axum::routing::get;
 use millstream_model::{Error, Result};
 use millstream_proto::message::{JobId, MetricSample, MetricValue};
+use millstream_proto::security::{Hall, TlsFiles};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::net::SocketAddr;
@@ -18,11 +19,15 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::net::TcpListener;
 
+/// The most that read them at a time.
+const MAX_CONNECTIONS: usize = 100;
+
 /// See the module's text.
 pub(super) struct Metrics {
     programs: Arc<Programs>,
     n_starts: AtomicU64,
     n_sessions: AtomicU64,
+    n_refused: AtomicU64,
     is_connected: AtomicBool,
     hosts: Mutex<BTreeMap<JobId, HostMetrics>>,
 }
@@ -39,6 +44,7 @@ impl Metrics {
             programs,
             n_starts: AtomicU64::new(0),
             n_sessions: AtomicU64::new(0),
+            n_refused: AtomicU64::new(0),
             is_connected: AtomicBool::new(false),
             hosts: Mutex::default(),
         }
@@ -94,6 +100,7 @@ impl Metrics {
         own("hosts", "gauge", hosts.len() as u64);
         own("host_starts_total", "counter", self.n_starts.load(Ordering::Relaxed));
         own("sessions_total", "counter", self.n_sessions.load(Ordering::Relaxed));
+        own("connections_refused_total", "counter", self.n_refused.load(Ordering::Relaxed));
         own("connected", "gauge", self.is_connected.load(Ordering::Relaxed).into());
         own("program_bytes", "gauge", self.programs.n_bytes());
         if let Some(bytes) = resident_bytes() {
@@ -178,20 +185,30 @@ fn resident_bytes() -> Option<u64> {
 }
 
 /// Begins to serve them; where.
-pub(super) async fn serve(address: SocketAddr, metrics: Arc<Metrics>) -> Result<SocketAddr> {
+pub(super) async fn serve(
+    address: SocketAddr,
+    tls: Option<TlsFiles>,
+    metrics: Arc<Metrics>,
+) -> Result<SocketAddr> {
     let failed = |e| {
         Error::external(format!("metrics cannot be served at {address}: name another address"))
             .caused_by(e)
     };
     let listener = TcpListener::bind(address).await.map_err(failed)?;
     let bound = listener.local_addr().map_err(failed)?;
+    let tls = tls.map(|files| files.pages()).transpose()?;
+    let counted = Arc::clone(&metrics);
+    let refused = Arc::new(move || {
+        counted.n_refused.fetch_add(1, Ordering::Relaxed);
+    });
+    let hall = Hall::open(listener, MAX_CONNECTIONS, tls, refused).map_err(failed)?;
     let answer = move || {
         let text = metrics.text();
         async move { ([(CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response() }
     };
     let router = Router::new().route("/metrics", get(answer));
     tokio::spawn(async move {
-        if let Err(error) = axum::serve(listener, router).await {
+        if let Err(error) = axum::serve(hall, router).await {
             tracing::error!(%error, "metrics are not served any more");
         }
     });

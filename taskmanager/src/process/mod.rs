@@ -44,6 +44,8 @@ pub struct TaskManagerConfig {
     pub data_bind: IpAddr,
     /// Where metrics can be read, if at all; port 0 is any that is free.
     pub metrics_listen: Option<SocketAddr>,
+    /// Whether they want TLS at an address of this machine, too, where others may have accounts.
+    pub metrics_tls: bool,
     /// How connections are secured.
     pub security: Security,
     /// What each host may use.
@@ -63,6 +65,7 @@ impl TaskManagerConfig {
             n_slots: std::thread::available_parallelism().map_or(1, usize::from),
             dir,
             data_bind: localhost,
+            metrics_tls: false,
             metrics_listen: Some(SocketAddr::new(localhost, 0)),
             security: Security::default(),
             host_limits: HostLimits::default(),
@@ -100,8 +103,9 @@ async fn serve(config: TaskManagerConfig) -> Result<()> {
     let metrics = Arc::new(Metrics::new(Arc::clone(&programs)));
     let metrics_address = match config.metrics_listen {
         Some(address) => {
-            security.check_listen_plain("the task manager's metrics", address)?;
-            Some(metrics::serve(address, Arc::clone(&metrics)).await?)
+            security.check_listen("the task manager's metrics", address)?;
+            let tls = security.page_files(address, config.metrics_tls)?;
+            Some(metrics::serve(address, tls, Arc::clone(&metrics)).await?)
         }
         None => None,
     };

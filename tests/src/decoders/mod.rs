@@ -5,11 +5,15 @@
 //! are given; they must not panic, hang, or take memory for what is only claimed.
 
 mod cluster;
+mod connectors;
 mod network;
+mod snapshots;
 mod store;
 pub mod trial;
+mod values;
 
-mod snapshots;
+use std::path::Path;
+use tempfile::TempDir;
 
 /// A decoder.
 #[derive(Clone, Copy)]
@@ -25,16 +29,36 @@ pub struct Decoder {
 }
 
 /// All of them.
-pub const DECODERS: [Decoder; 9] = [
+pub const DECODERS: [Decoder; 29] = [
     cluster::TO_TASK_MANAGER,
     cluster::FROM_TASK_MANAGER,
     cluster::CLIENT,
+    cluster::CLIENT_REPLY,
+    cluster::HOST_START,
+    cluster::TO_HOST,
+    cluster::FROM_HOST,
     network::FRAMES,
     network::HELLO,
     network::ANSWER,
     snapshots::MANIFEST,
     snapshots::STATE_FILE,
+    snapshots::STOP_MARK,
+    values::STORED_VALUE,
+    values::ENTRIES,
+    values::CHANNEL_STATE,
     store::RECORD,
+    store::ATTEMPT,
+    store::OUTCOME,
+    store::FENCE,
+    store::EPOCH_FILE,
+    connectors::LINES,
+    connectors::JSON_LINES,
+    connectors::CSV,
+    connectors::LOG_META,
+    connectors::LOG_COMMIT,
+    connectors::LOG_SEGMENT,
+    connectors::STAGED_FILES,
+    connectors::STAGED_LOG,
 ];
 
 impl Decoder {
@@ -54,6 +78,13 @@ impl Decoder {
 pub fn find(name: &str) -> Decoder {
     let found = DECODERS.into_iter().find(|decoder| decoder.name == name);
     found.unwrap_or_else(|| panic!("there is no decoder `{name}`"))
+}
+
+/// A folder for what has to lie in one: in memory, if there is such a place, because much of it is synced.
+fn folder() -> TempDir {
+    let memory = Path::new("/dev/shm");
+    let made = if memory.is_dir() { TempDir::new_in(memory) } else { TempDir::new() };
+    made.expect("there is room for a folder")
 }
 
 /// For what has neither lengths nor checksums.

@@ -1,7 +1,9 @@
 //! Checkpoints and savepoints at rest.
 
-use super::Decoder;
-use millstream_model::{CheckpointId, SnapshotKind};
+use super::{Decoder, cluster, nothing_to_mend};
+use millstream_jobmanager::job::{Checkpoints, NowUs, OpenStorage};
+use millstream_model::{CheckpointId, LeaderEpoch, SnapshotKind, hash_key};
+use millstream_proto::message::Submission;
 use millstream_state::part::Written;
 use millstream_state::schema::Shape;
 use millstream_state::snapshot::memory::MemoryStorage;
@@ -9,6 +11,7 @@ use millstream_state::snapshot::{
     CheckpointStorage, FileRef, Manifest, OperatorSnapshot, PartKind, PartSnapshot,
     StateFileReader, StateFileWriter, TaskSnapshot, VertexSnapshot, read_manifest, write_manifest,
 };
+use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_128;
 
 /// The manifest of a checkpoint.
@@ -35,6 +38,40 @@ pub(super) const STATE_FILE: Decoder = Decoder {
     },
     mend: mend_state_file,
 };
+
+/// What a stop with a savepoint leaves among a job's checkpoints.
+pub(super) const STOP_MARK: Decoder = Decoder {
+    name: "stop-mark",
+    // The path, and a hash over it and the number of the checkpoint.
+    samples: || vec![stop_mark(&format!("x {SAVEPOINT}")).expect("there is a blank")],
+    takes: |bytes| {
+        // Any text is a path: with a hash that is right there is nothing to be refused.
+        std::str::from_utf8(bytes).ok().and_then(stop_mark).into_iter().for_each(|mended| {
+            assert!(is_stop_mark(&mended));
+        });
+        is_stop_mark(bytes)
+    },
+    mend: nothing_to_mend,
+};
+
+/// Whether a job that begins anew is told that there is one.
+fn is_stop_mark(bytes: &[u8]) -> bool {
+    let storage: Arc<dyn CheckpointStorage> = Arc::new(holding("stopped-3", bytes));
+    let open: OpenStorage = Arc::new(move |_| Ok(storage.clone()));
+    let Submission { settings, start, .. } = cluster::submission();
+    let now_us: NowUs = Arc::new(|| 0);
+    let opened = Checkpoints::open(&settings, &start.graph, LeaderEpoch(1), &open, &now_us);
+    let told = opened.err().map(|error| error.to_string());
+    told.is_some_and(|told| told.starts_with("an earlier run was stopped with the savepoint"))
+}
+
+const SAVEPOINT: &str = "/savepoints/savepoint-3";
+
+fn stop_mark(text: &str) -> Option<Vec<u8>> {
+    let (_, path) = text.split_once(' ')?;
+    let hash = hash_key(&(3u64, path)).ok()?;
+    Some(format!("{hash:016x} {path}").into_bytes())
+}
 
 /// Before a manifest's payload: magic, version, length.
 const MANIFEST_HEADER: usize = 18;

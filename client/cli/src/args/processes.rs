@@ -13,9 +13,12 @@ pub(crate) struct JobManager {
     /// Where clients and task managers connect to; port 0 is a free one
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:7455")]
     pub(crate) listen: SocketAddr,
-    /// Where the REST interface listens, without TLS; or `none`
+    /// Where the REST interface listens, with TLS beyond this machine; or `none`
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:7456", value_parser = address_or_none)]
     pub(crate) rest_listen: AddressOrNone,
+    /// REST wants TLS, and a certificate of the cluster, on this machine, too
+    #[arg(long)]
+    pub(crate) rest_tls: bool,
     /// How often job manager and task managers say something, in ms
     #[arg(long, value_name = "MS")]
     pub(crate) heartbeat: Option<u64>,
@@ -62,9 +65,12 @@ pub(crate) struct TaskManager {
     /// The address of this machine at which task hosts listen for records
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1")]
     pub(crate) data_listen: IpAddr,
-    /// Where metrics can be read, without TLS; or `none`
+    /// Where metrics can be read, with TLS beyond this machine; or `none`
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:0", value_parser = address_or_none)]
     pub(crate) metrics_listen: AddressOrNone,
+    /// Metrics want TLS, and a certificate of the cluster, on this machine, too
+    #[arg(long)]
+    pub(crate) metrics_tls: bool,
     /// Memory that a task host may allocate, in bytes [default: as much as there is]
     #[arg(long, value_name = "BYTES")]
     pub(crate) host_memory: Option<u64>,

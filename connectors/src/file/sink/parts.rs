@@ -76,7 +76,7 @@ fn subtask_of(name: &str) -> Option<usize> {
 
 /// A complete file that nobody sees yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Pending {
+pub(super) struct Pending {
     /// The name it gets.
     name: String,
     size_bytes: u64,
@@ -91,7 +91,7 @@ fn encode(checkpoint: CheckpointId, files: &[Pending]) -> Staged {
     text.into_bytes()
 }
 
-fn decode(staged: &[u8]) -> Result<(u64, Vec<Pending>)> {
+pub(super) fn decode(staged: &[u8]) -> Result<(u64, Vec<Pending>)> {
     let file = |line: &str| {
         let (size, name) = line.split_once(' ')?;
         checkpoint_of(name)?;

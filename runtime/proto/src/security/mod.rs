@@ -9,8 +9,13 @@
 //! too. Certificates say what a process *is* ([`JOB_MANAGER_NAME`]), not where it runs: addresses change, and
 //! whoever has been given a certificate for a client cannot pose as the job manager.
 
+#[cfg(feature = "pages")]
+mod hall;
 #[cfg(feature = "wire")]
 mod transport;
+
+#[cfg(feature = "pages")]
+pub use hall::{Hall, Refused, Visitor};
 
 #[cfg(feature = "wire")]
 pub use transport::{Bearer, Guard, use_ring};
@@ -95,28 +100,29 @@ impl Security {
     /// # Errors
     /// If other machines could reach it without TLS and nobody said that this is meant.
     pub fn check_listen(&self, what: &str, address: SocketAddr) -> Result<()> {
-        if self.tls()?.is_some() {
-            return Ok(());
-        }
-        self.check_plain(what, address, "make certificates (`millstream certs DIR`) and name them")
-    }
-
-    /// Whether an interface that cannot do TLS may listen at this address.
-    ///
-    /// # Errors
-    /// If other machines could reach it and nobody said that this is meant.
-    pub fn check_listen_plain(&self, what: &str, address: SocketAddr) -> Result<()> {
-        self.check_plain(what, address, "put a proxy with TLS before it")
-    }
-
-    fn check_plain(&self, what: &str, address: SocketAddr, remedy: &str) -> Result<()> {
-        if address.ip().is_loopback() || self.insecure {
+        if self.tls()?.is_some() || address.ip().is_loopback() || self.insecure {
             return Ok(());
         }
         Err(Error::user(format!(
             "{what} would listen at {address}, where other machines reach it, without TLS: listen at 127.0.0.1, \
-             {remedy}, or say `--insecure` if everybody in that network is trusted"
+             make certificates (`millstream certs DIR`) and name them, or say `--insecure` if everybody in that \
+             network is trusted"
         )))
+    }
+
+    /// The files for TLS of an interface for people, scripts and monitoring at this address. On this machine it does without
+    /// unless that `is_wanted`: what reads it there need not have a certificate.
+    ///
+    /// # Errors
+    /// As [`tls`](Self::tls), and if it is wanted and there are none.
+    pub fn page_files(&self, address: SocketAddr, is_wanted: bool) -> Result<Option<TlsFiles>> {
+        match self.tls()? {
+            None if is_wanted => Err(Error::user(format!(
+                "TLS is wanted at {address}, and there are no certificates: make them (`millstream certs DIR`) and \
+                 name them (`tls-ca`, `tls-cert`, `tls-key`)"
+            ))),
+            files => Ok(files.filter(|_| is_wanted || !address.ip().is_loopback())),
+        }
     }
 
     /// Whether `HOST:PORT` may be connected to, with TLS if that is configured.
@@ -244,9 +250,14 @@ mod tests {
                 && refused.contains("--insecure"),
             "{refused}"
         );
-        // Certificates do not help what cannot use them.
-        with_files(3).check_listen_plain("the REST interface", everywhere).unwrap_err();
-        trusted.check_listen_plain("the REST interface", everywhere).unwrap();
+        // What only people and scripts read has TLS where it is needed.
+        assert!(with_files(3).page_files(everywhere, false).unwrap().is_some());
+        assert!(with_files(3).page_files(here, true).unwrap().is_some());
+        assert_eq!(with_files(3).page_files(here, false).unwrap(), None);
+        assert_eq!(trusted.page_files(everywhere, false).unwrap(), None);
+        with_files(2).page_files(everywhere, false).unwrap_err();
+        let refused = trusted.page_files(here, true).unwrap_err().to_string();
+        assert!(refused.contains("millstream certs DIR"), "{refused}");
     }
 
     #[test]

@@ -6,9 +6,10 @@
 use super::{JOB_MANAGER_NAME, Security, TlsFiles};
 use crate::wire::{TOKEN_HEADER, reasons};
 use millstream_model::{Error, Result};
-use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig};
 use std::path::Path;
 use std::sync::{Arc, Once};
 use std::time::Duration;
@@ -29,10 +30,14 @@ pub fn use_ring() {
 }
 
 impl TlsFiles {
-    fn read(&self) -> Result<(Certificate, Identity)> {
+    fn read_all(&self) -> Result<(Vec<u8>, Vec<u8>, Vec<u8>)> {
         let ca = read(&self.ca, "the authority's certificate")?;
         let cert = read(&self.cert, "the certificate")?;
-        let key = read(&self.key, "the private key")?;
+        Ok((ca, cert, read(&self.key, "the private key")?))
+    }
+
+    fn read(&self) -> Result<(Certificate, Identity)> {
+        let (ca, cert, key) = self.read_all()?;
         let mut authorities = RootCertStore::empty();
         for authority in certificates(&self.ca, &ca)? {
             authorities
@@ -45,12 +50,41 @@ impl TlsFiles {
         Ok((Certificate::from_pem(ca), Identity::from_pem(cert, key)))
     }
 
-    fn refused(&self, error: tonic::transport::Error) -> Error {
+    /// A server of HTTP/1.1 that only those may connect to who show a certificate of the cluster's authority.
+    ///
+    /// # Errors
+    /// If a file cannot be read or is not what it should be.
+    pub fn pages(&self) -> Result<Arc<ServerConfig>> {
+        let (ca, cert, key) = self.read_all()?;
+        let mut authorities = RootCertStore::empty();
+        for authority in certificates(&self.ca, &ca)? {
+            authorities.add(authority).map_err(|e| not_pem(&self.ca, "a certificate", e))?;
+        }
+        let key = PrivateKeyDer::from_pem_slice(&key)
+            .map_err(|e| not_pem(&self.key, "a private key", e))?;
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let verifier = WebPkiClientVerifier::builder_with_provider(
+            Arc::new(authorities),
+            Arc::clone(&provider),
+        )
+        .build()
+        .map_err(|e| not_pem(&self.ca, "a certificate", e))?;
+        let mut server = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|e| self.refused(&e))?
+            .with_client_cert_verifier(verifier)
+            .with_single_cert(certificates(&self.cert, &cert)?, key)
+            .map_err(|e| self.refused(&e))?;
+        server.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(Arc::new(server))
+    }
+
+    fn refused(&self, error: &dyn std::error::Error) -> Error {
         Error::user(format!(
             "the certificate {} and the key {} cannot be used: {}",
             self.cert.display(),
             self.key.display(),
-            reasons(&error)
+            reasons(error)
         ))
     }
 }
@@ -86,7 +120,7 @@ impl Security {
         use_ring();
         let (ca, identity) = files.read()?;
         let tls = ServerTlsConfig::new().identity(identity).client_ca_root(ca);
-        server.tls_config(tls.timeout(CONNECT_TIMEOUT)).map_err(|error| files.refused(error))
+        server.tls_config(tls.timeout(CONNECT_TIMEOUT)).map_err(|error| files.refused(&error))
     }
 
     /// Where a job manager is, `HOST:PORT`, to be connected to as these settings want it.
@@ -109,7 +143,7 @@ impl Security {
             .identity(identity)
             .domain_name(JOB_MANAGER_NAME)
             .timeout(CONNECT_TIMEOUT);
-        endpoint.tls_config(tls).map_err(|error| files.refused(error))
+        endpoint.tls_config(tls).map_err(|error| files.refused(&error))
     }
 
     /// What stands before a server's services and checks the token.

@@ -81,8 +81,8 @@ pub(super) fn decode<T: Data>(mut bytes: &[u8], batch: &mut Batch<T>) -> Result<
         if n <= MAX_RECORDS { Ok(n) } else { Err(damaged("too many records")) }
     };
     let (n, n_times, n_hashes, n_marks) = (count()?, count()?, count()?, count()?);
-    if n_times > n || n_hashes > n {
-        return Err(damaged("columns longer than the records"));
+    if n_times > n || n_hashes > 0 && n_hashes != n {
+        return Err(damaged("columns that do not fit the records"));
     }
     decode_times(n_times, bytes, &mut batch.times)?;
     decode_column(n_hashes, bytes, &mut batch.hashes, u64::from_le_bytes)?;
@@ -230,7 +230,8 @@ mod tests {
         let header = |counts: [u32; 4]| counts.iter().flat_map(|n| n.to_le_bytes()).collect();
         let refused = |bytes: Vec<u8>| decoded::<String>(&bytes).unwrap_err().to_string();
         assert!(refused(header([u32::MAX, 0, 0, 0])).contains("too many records"));
-        assert!(refused(header([1, 2, 0, 0])).contains("columns longer"));
+        assert!(refused(header([1, 2, 0, 0])).contains("columns that do not fit"));
+        assert!(refused(header([2, 0, 1, 0])).contains("columns that do not fit"));
         assert!(refused(header([1, 0, 0, 1 << 20])).contains("cut off"));
         // A text of so many bytes.
         let mut bytes: Vec<u8> = header([1, 0, 0, 0]);

@@ -6,7 +6,11 @@
 use super::frame::{Arriving, ChannelId, Frame, Kind, begin, finish};
 use super::hello::{ANSWER_BYTES, Answer, HELLO_BYTES, Hello};
 use super::{columns, compress, wire};
+use crate::exchange::in_flight::{Held, InFlight, Message};
+use crate::watermark::Valve;
 use millstream_model::{Barrier, Batch, CheckpointId, Error, Mark, Result, Signal, SnapshotKind};
+use millstream_state::part::{Entries, Written};
+use millstream_state::snapshot::Assignment;
 
 /// Records of some variety.
 type Record = (u64, String, Option<Vec<i32>>);
@@ -41,7 +45,12 @@ fn content(frame: &Frame<'_>) -> Result<()> {
         false => frame.payload,
     };
     match frame.kind {
-        Kind::Batch => columns::decode::<Record>(payload, &mut Batch::default()),
+        Kind::Batch => {
+            let mut batch = Batch::<Record>::default();
+            columns::decode(payload, &mut batch)?;
+            assert!(batch.is_whole(), "a batch whose columns do not fit goes into a gate");
+            Ok(())
+        }
         Kind::Signal => wire::decode_all::<Signal>(payload).map(drop),
         Kind::Barrier => wire::decode_all::<(Barrier, u64)>(payload).map(drop),
         Kind::Credit => wire::decode_all::<(u32, u64)>(payload).map(drop),
@@ -69,6 +78,23 @@ pub fn mended_frames(mut bytes: &[u8]) -> Option<Vec<u8>> {
         bytes = later;
     }
     (!mended.is_empty()).then_some(mended)
+}
+
+/// Takes the channel state of a gate, as its task restores and replays it; how many records it has.
+///
+/// # Errors
+/// If it is not what a gate writes.
+pub fn channel_state(bytes: &[u8], assignment: &Assignment) -> Result<usize> {
+    let mut in_flight = InFlight::<Record>::new();
+    let shape = InFlight::<Record>::shape()?;
+    in_flight.restore(&Entries { bytes, assignment, shape: &shape, version: 0, first: 0 })?;
+    let mut n_records = 0;
+    let mut replay = in_flight.replay.unwrap_or_default();
+    while let Some(batch) = replay.next() {
+        assert!(batch.is_whole(), "a batch whose columns do not fit goes into a task");
+        n_records += batch.len();
+    }
+    Ok(n_records)
 }
 
 /// Takes what a host says first.
@@ -140,6 +166,32 @@ pub fn frame_samples() -> Result<Vec<Vec<u8>>> {
         finish(&mut out, kind, is_compressed, CHANNEL).map(|()| out)
     });
     sealed.collect()
+}
+
+/// Channel state of all kinds.
+///
+/// # Errors
+/// None of it is too long.
+pub fn channel_state_samples() -> Result<Vec<Vec<u8>>> {
+    let mut in_flight = InFlight::<Record>::new();
+    let checkpoint = CheckpointId(3);
+    in_flight.record(checkpoint, vec![Some(9), None], &Valve::new(2));
+    let batch = Batch {
+        values: vec![(7, "word".into(), None), (8, "other".into(), Some(vec![1, -1]))],
+        times: vec![5, 9],
+        hashes: vec![1, u64::MAX],
+        marks: vec![Mark { at: 1, watermark: 5 }],
+    };
+    for (number, message) in
+        [Message::Batch(batch, 99), Message::Signal(Signal::Idle), Message::Signal(Signal::End)]
+            .into_iter()
+            .enumerate()
+    {
+        in_flight.take(&mut Held::new(number % 2, number as u64, message));
+    }
+    let mut written = Written::default();
+    in_flight.write(&mut written, usize::MAX)?;
+    Ok(vec![written.bytes])
 }
 
 /// What hosts say first.
