@@ -173,8 +173,8 @@ impl Environment {
     }
 
     /// The lines of a file, of the files of a folder, or of those that a pattern (`*`, `?`) names; files
-    /// compressed with gzip too. One subtask reads them unless `.parallelism(…)` says otherwise. More is in
-    /// [`FileSource`].
+    /// compressed with gzip too. One subtask reads them unless `.parallelism(…)` says otherwise. [`FileSource`] can do
+    /// more, also read the files that come later ([`monitor_continuously`](FileSource::monitor_continuously)).
     ///
     /// ```
     /// # use millstream::prelude::*;

@@ -23,7 +23,7 @@ pub(super) fn written(dir: &Path) -> Vec<u64> {
 
 /// Every number below `n`, and each of them once.
 #[track_caller]
-fn assert_each_once(mut numbers: Vec<u64>, n: u64, what: impl std::fmt::Debug) {
+pub(super) fn assert_each_once(mut numbers: Vec<u64>, n: u64, what: impl std::fmt::Debug) {
     numbers.sort_unstable();
     let wrong = (0..n).zip(&numbers).find(|(expected, found)| expected != *found);
     assert_eq!((numbers.len() as u64, wrong), (n, None), "{what:?}");
