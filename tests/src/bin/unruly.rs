@@ -2,7 +2,8 @@
 //!
 //! It numbers records, counts them by key and writes every count, so any record that is lost or counted twice shows in
 //! its output. `--do WHAT --at I` says what happens at record I, where it is read or, with `--where behind`, where it is counted; with `--once FILE` it happens once in the life of
-//! the job, however often it is restarted: who gets there first makes the file.
+//! the job, however often it is restarted: who gets there first makes the file. With `--watch DIR` the numbers are not made but
+//! read, from the lines of the files in that folder and of those that come later.
 
 use std::fmt::Write;
 use std::fs::OpenOptions;
@@ -43,7 +44,13 @@ fn run() -> Result<()> {
         return Ok(());
     }
     let name = if what == Some(What::Drift) && is_host { "others" } else { "numbers" };
-    let numbers = env.source(Generator::new(n, |i| i).rate(rate), Watermarks::none());
+    let numbers = match env.arg_opt("watch") {
+        None => env.source(Generator::new(n, |i| i).rate(rate), Watermarks::none()),
+        Some(dir) => {
+            let files = FileSource::json_lines(dir).monitor_continuously(millis(20));
+            env.source(Paced::new(files, rate), Watermarks::none())
+        }
+    };
     let is_behind = env.arg_opt("where").is_some_and(|place| place == "behind");
     let passes = move |i: u64| {
         if let Some(what) = what.filter(|_| i == at)
