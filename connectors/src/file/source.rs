@@ -150,6 +150,9 @@ impl<F: FileFormat> FileSource<F> {
     /// file system, and move it to where it is looked for. What is appended to it later may be read or not. A folder must be
     /// there when the job starts; a pattern may match nothing yet.
     ///
+    /// With watermarks, every file has its own, as always. A subtask that has no file holds event time back until it counts
+    /// as idle (`idle_after`), and a file that comes when event time has moved on may bring records that are late.
+    ///
     /// Every path that was found is remembered in the job's checkpoints, so a folder that gets thousands of files a day for
     /// years is better read by a job per month. To be restored, a job must name the folder as it did before: `data` and
     /// `./data` are two paths.

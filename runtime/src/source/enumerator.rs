@@ -54,6 +54,9 @@ pub enum Enumeration {
 /// task. A split that was assigned is never given back; what a reader has not read of it is in the reader's state, and is
 /// dealt out to all readers when their number changes.
 ///
+/// A reader that has no split is idle after the time after which a quiet split would be, unless the source is bounded; until
+/// then it holds event time where it is. A split that is assigned when event time has moved on may bring late records.
+///
 /// ```
 /// use millstream_model::Result;
 /// use millstream_runtime::source::{Assignments, Enumeration, EnumeratorContext, SplitEnumerator};
