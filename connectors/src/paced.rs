@@ -7,7 +7,10 @@
 use crate::generator::pace::{Pace, Schedule};
 use millstream_model::{Batch, Data, EventTime, Result};
 use millstream_runtime::context::OperatorContext;
-use millstream_runtime::source::{ReadStatus, Source, SplitContext, SplitReader};
+use millstream_runtime::source::{
+    Assignments, Enumeration, EnumeratorContext, OperatorStateSet, ReadStatus, Source,
+    SplitContext, SplitEnumerator, SplitReader,
+};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -47,7 +50,12 @@ impl<S: Source> Source for Paced<S> {
         self.pace.reset()?;
         self.taken.store(0, Ordering::Relaxed);
         let splits = self.source.discover(parallelism)?;
-        Ok(splits.into_iter().map(|split| PacedSplit { split, n_passed: 0 }).collect())
+        Ok(splits.into_iter().map(PacedSplit::whole).collect())
+    }
+
+    fn enumerator(&self) -> Option<Box<dyn SplitEnumerator<PacedSplit<S::Split>>>> {
+        let enumerator = self.source.enumerator()?;
+        Some(Box::new(PacedEnumerator { enumerator }))
     }
 
     fn open(
@@ -55,6 +63,7 @@ impl<S: Source> Source for Paced<S> {
         split: PacedSplit<S::Split>,
         context: &SplitContext,
     ) -> Result<Box<dyn SplitReader<S::Out, PacedSplit<S::Split>>>> {
+        self.pace.check()?;
         Ok(Box::new(PacedReader {
             reader: self.source.open(split.split.clone(), context)?,
             n_to_pass: split.n_passed,
@@ -88,6 +97,40 @@ pub struct PacedSplit<S> {
     pub split: S,
     /// Records of that batch, and those before the split's end, that were handed out.
     pub n_passed: u64,
+}
+
+impl<S> PacedSplit<S> {
+    fn whole(split: S) -> Self {
+        PacedSplit { split, n_passed: 0 }
+    }
+}
+
+/// Assigns what the source's own enumerator does.
+struct PacedEnumerator<S> {
+    enumerator: Box<dyn SplitEnumerator<S>>,
+}
+
+impl<S: Send> SplitEnumerator<PacedSplit<S>> for PacedEnumerator<S> {
+    fn states(&self) -> OperatorStateSet {
+        self.enumerator.states()
+    }
+
+    fn open(&mut self, context: &EnumeratorContext<'_>) -> Result<()> {
+        self.enumerator.open(context)
+    }
+
+    fn poll(
+        &mut self,
+        context: &EnumeratorContext<'_>,
+        out: &mut Assignments<PacedSplit<S>>,
+    ) -> Result<Enumeration> {
+        let mut assigned = Assignments::new(out.n_readers());
+        let found = self.enumerator.poll(context, &mut assigned)?;
+        for assignment in assigned.take() {
+            out.assign_to(assignment.reader as usize, PacedSplit::whole(assignment.split));
+        }
+        Ok(found)
+    }
 }
 
 struct PacedReader<T, S> {

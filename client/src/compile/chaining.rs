@@ -21,10 +21,11 @@ fn unfused_because(
     id: usize,
 ) -> Option<String> {
     let node = &program.nodes[id];
+    if node.is_source() {
+        return Some("it is a source".into());
+    }
     let [input] = &node.inputs[..] else {
-        return Some(
-            if node.inputs.is_empty() { "it is a source" } else { "it has two inputs" }.into(),
-        );
+        return Some("it has two inputs".into());
     };
     let [edge] = &input.edges[..] else {
         return Some(format!("it unites {} streams", input.edges.len()));

@@ -58,7 +58,7 @@ fn text(program: &Graph, compiled: &Compiled, out: &mut String) -> std::fmt::Res
                 write!(out, ", state: {}", operator.states.join(", "))?;
             }
             match &operator.unfused_because {
-                None if node.inputs.is_empty() => {}
+                None if node.is_source() => {}
                 None => write!(out, ", fused")?,
                 Some(reason) => write!(out, ", not fused: {reason}")?,
             }

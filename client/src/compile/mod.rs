@@ -67,7 +67,7 @@ pub(crate) fn compile(program: &Graph, config: &Config, name: &str) -> Result<Co
             uid: node.uid.clone(),
             kind: node.kind.to_string(),
             states: node.states.clone(),
-            unfused_because: unfused[id].clone().filter(|_| !node.inputs.is_empty()),
+            unfused_because: unfused[id].clone().filter(|_| !node.is_source()),
         });
     }
 

@@ -76,6 +76,10 @@ type Discover = Box<dyn Fn(usize) -> Result<Vec<u8>> + Send + Sync>;
 /// Deals the splits out to so many subtasks.
 type DealSplits = Box<dyn Fn(&[u8], usize) -> Result<BuildSource> + Send + Sync>;
 type MakeLink = Box<dyn Fn(&OpContext, RawOuts) -> Result<AnyPush> + Send + Sync>;
+/// The head of an enumerator, for so many readers.
+type MakeEnumerator =
+    Box<dyn Fn(&OpContext, RawOuts, usize) -> Result<Box<dyn Head>> + Send + Sync>;
+type MakeReader = Box<dyn Fn(&OpContext, RawOuts, AnyGate) -> Result<Box<dyn Head>> + Send + Sync>;
 type MakeTwoHead =
     Box<dyn Fn(&OpContext, RawOuts, AnyGate, AnyGate) -> Result<Box<dyn Head>> + Send + Sync>;
 
@@ -83,6 +87,10 @@ type MakeTwoHead =
 pub(crate) enum Make {
     /// Finds the splits, once for the whole job, then builds the heads wherever subtasks are.
     Source { discover: Discover, build: DealSplits },
+    /// Finds the splits of another node while the job runs.
+    Enumerator(MakeEnumerator),
+    /// Reads what an enumerator assigns to it: always the first of its chain.
+    Reader(MakeReader),
     /// A link, and the head for when the node is the first of its chain.
     One { link: MakeLink, head: fn(AnyGate, AnyPush, &OpContext) -> Result<Box<dyn Head>> },
     /// Always the first of its chain.
@@ -121,6 +129,8 @@ pub(crate) struct Node {
     /// In words, how the node assigns event times, if it does.
     pub(crate) watermarks: Option<String>,
     pub(crate) source: Option<SourceTraits>,
+    /// Of a source whose splits are not all known at the start: what finds them.
+    pub(crate) enumerator: Option<NodeId>,
     /// Of a sink: whether what it writes is seen only when it is committed.
     pub(crate) commits: Option<bool>,
     /// Runs once before the job starts.
@@ -155,11 +165,17 @@ impl Node {
             needs_time: false,
             watermarks: None,
             source: None,
+            enumerator: None,
             commits: None,
             prepare: None,
             make,
             location,
         }
+    }
+
+    /// Whether records enter the job here.
+    pub(crate) fn is_source(&self) -> bool {
+        self.inputs.is_empty() || self.enumerator.is_some()
     }
 
     /// For messages: the operator's name and where it was written.
@@ -192,5 +208,17 @@ impl Graph {
     pub(crate) fn add(&mut self, node: Node) -> NodeId {
         self.nodes.push(node);
         self.nodes.len() - 1
+    }
+
+    /// Makes the enumerator of a source, if it has one, follow what was set for the source: its name, its uid, where
+    /// it runs. The program knows one operator, so it speaks of one.
+    pub(crate) fn settle_enumerator(&mut self, source: NodeId) {
+        let Some(enumerator) = self.nodes[source].enumerator else { return };
+        let Node { name, uid, slot_sharing_group, .. } = &self.nodes[source];
+        let of_splits = |name: &String| format!("{name}: splits");
+        let (name, uid) = (of_splits(name), uid.as_ref().map(of_splits));
+        let slot_sharing_group = slot_sharing_group.clone();
+        let node = &mut self.nodes[enumerator];
+        (node.name, node.uid, node.slot_sharing_group) = (name, uid, slot_sharing_group);
     }
 }

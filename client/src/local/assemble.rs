@@ -337,6 +337,11 @@ impl Assembly<'_> {
                 Some(build) => build(&context, outs),
                 None => Err(Error::internal("a source was not prepared")),
             },
+            Make::Enumerator(make) => make(&context, outs, self.n_readers(v)),
+            Make::Reader(make) => {
+                let gate = gate(0)?;
+                make(&context, outs, gate)
+            }
             Make::One { link, head } => {
                 let gate = gate(0)?;
                 link(&context, outs).and_then(|link| head(gate, link, &context))
@@ -347,6 +352,13 @@ impl Assembly<'_> {
             }
         };
         context.site.locate(built)
+    }
+
+    /// Number of subtasks that read what the enumerator of a vertex assigns.
+    fn n_readers(&self, v: usize) -> usize {
+        let graph = &self.program.compiled.graph;
+        let readers = graph.edges.iter().find(|edge| edge.from == v);
+        readers.map_or(1, |edge| graph.vertices[edge.to].parallelism)
     }
 
     fn link(&mut self, v: usize, id: NodeId, task: &TaskContext) -> Result<AnyPush> {

@@ -168,7 +168,10 @@ pub(crate) fn configure(
 ) {
     let mut graph = env.graph_mut();
     let what = match *origins {
-        [(node, None)] => return set(Operator(&mut graph.nodes[node])),
+        [(node, None)] => {
+            set(Operator(&mut graph.nodes[node]));
+            return graph.settle_enumerator(node);
+        }
         [(node, Some(tag))] => format!(
             "the side output `{tag}`, which shares {} with the main stream: call it there",
             graph.nodes[node].describe()

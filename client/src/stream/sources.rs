@@ -5,12 +5,17 @@
 //! unless the program says otherwise, because most have one split, and idle subtasks would only hold
 //! threads.
 
-use super::{DataStream, OperatorSettings};
+use super::{DataStream, OperatorSettings, Partitioning};
 use crate::environment::Environment;
-use crate::graph::{BuildSource, Make, Node, OpContext, PortOf, RawOuts, SourceTraits};
+use crate::graph::{
+    AnyGate, BuildSource, Make, Node, OpContext, PortOf, RawOuts, SourceTraits, typed,
+};
 use millstream_connectors::{FileSource, Generator, LogSource, SocketSource, from_iter, from_vec};
-use millstream_model::{Data, Text};
-use millstream_runtime::source::{Source, SourceHead, SplitContext};
+use millstream_model::{Data, Error, Result, Text};
+use millstream_runtime::exchange::Gate;
+use millstream_runtime::source::{
+    Assignment, EnumeratorHead, OpenSplit, Source, SourceHead, SplitContext,
+};
 use millstream_runtime::task::Head;
 use millstream_runtime::watermark::Watermarks;
 use millstream_state::codec;
@@ -55,52 +60,59 @@ impl Environment {
         };
         let limit = source.max_parallelism();
         let describe = watermarks.assigns_times().then(|| watermarks.describe().to_string());
-        let source = Arc::new(source);
-        let finder = Arc::clone(&source);
-        let discover = move |parallelism: usize| {
-            let mut splits = Vec::new();
-            codec::encode(&finder.discover(parallelism)?, &mut splits)?;
-            Ok(splits)
+        let (source, location) = (Arc::new(source), Location::caller());
+        let splits = self.splits_of(&source, location);
+        let make = match &splits {
+            None => prepared(source, watermarks),
+            Some(_) => assigned(source, watermarks),
         };
-        let build = move |splits: &[u8], parallelism: usize| {
-            let splits: Vec<S::Split> = codec::decode_all(splits)?;
-            let (source, watermarks) = (Arc::clone(&source), watermarks.clone());
-            let build = move |c: &OpContext, outs: RawOuts| {
-                let context = SplitContext {
-                    subtask: c.task.subtask(),
-                    parallelism,
-                    waker: c.task.waker().clone(),
-                    batch_size: c.task.job().batch_size,
-                    operator: c.operator.clone(),
-                };
-                let mine = splits.iter().skip(context.subtask).step_by(parallelism);
-                let mine = mine.cloned().collect();
-                let next = outs.typed::<S::Out>(&c.site)?.next;
-                let bounded = source.is_bounded();
-                let source = Arc::clone(&source);
-                let in_turn = source.reads_in_turn();
-                let head = SourceHead::new(
-                    mine,
-                    Box::new(move |split| source.open(split, &context)),
-                    watermarks.clone(),
-                    bounded,
-                    next,
-                    c.task.clone(),
-                    c.site.clone(),
-                )
-                .in_turn(in_turn);
-                Ok(Box::new(head) as Box<dyn Head>)
-            };
-            Ok(Box::new(build) as BuildSource)
-        };
-        let make = Make::Source { discover: Box::new(discover), build: Box::new(build) };
-        let mut node = Node::new(name, "source", make, Location::caller());
+        let mut node = Node::new(name, "source", make, location);
+        if let Some(splits) = splits {
+            node.enumerator = splits.origins.first().map(|(enumerator, _)| *enumerator);
+            node.inputs.push(splits.as_input());
+        }
         node.outputs.insert(None, Box::new(PortOf::<S::Out>::single()));
         node.source = Some(traits);
         node.parallelism_limit = limit;
         node.watermarks = describe;
-        let id = self.graph_mut().add(node);
+        let mut graph = self.graph_mut();
+        let id = graph.add(node);
+        graph.settle_enumerator(id);
+        drop(graph);
         DataStream::at(self, id, None)
+    }
+
+    /// What the enumerator of a source assigns, each to its reader, if the source has one.
+    fn splits_of<S: Source>(
+        &self,
+        source: &Arc<S>,
+        location: &'static Location<'static>,
+    ) -> Option<DataStream<Assignment<S::Split>>> {
+        source.enumerator()?;
+        let source = Arc::clone(source);
+        let make = move |c: &OpContext, outs: RawOuts, n_readers: usize| {
+            let next = outs.typed::<Assignment<S::Split>>(&c.site)?.next;
+            let enumerator = source.enumerator().ok_or_else(|| {
+                Error::user(
+                    "the source had an enumerator when the job was built, and has none where it runs: whether there \
+                     is one must depend on the source alone",
+                )
+            })?;
+            let (operator, site) = (c.operator.clone(), c.site.clone());
+            let head = EnumeratorHead::new(enumerator, n_readers, next, operator, site)?;
+            Ok(Box::new(head) as Box<dyn Head>)
+        };
+        let mut node =
+            Node::new("splits", "enumerator", Make::Enumerator(Box::new(make)), location);
+        node.outputs.insert(None, Box::new(PortOf::<Assignment<S::Split>>::single()));
+        node.parallelism = Some(1);
+        node.parallelism_limit = Some(1);
+        let id = self.graph_mut().add(node);
+        let mut splits = DataStream::at(self, id, None);
+        // Such a partitioning is never overtaken by a barrier, as nothing of it can be dealt out anew.
+        splits.partitioning =
+            Partitioning::custom(|assignment: &Assignment<S::Split>, _| assignment.reader as usize);
+        Some(splits)
     }
 
     /// These records, in order, read by one subtask. They have no event time: add `.watermarks(…)`.
@@ -161,8 +173,8 @@ impl Environment {
     }
 
     /// The lines of a file, of the files of a folder, or of those that a pattern (`*`, `?`) names; files
-    /// compressed with gzip too. One subtask reads them unless `.parallelism(…)` says otherwise. More is in
-    /// [`FileSource`].
+    /// compressed with gzip too. One subtask reads them unless `.parallelism(…)` says otherwise. [`FileSource`] can do
+    /// more, also read the files that come later ([`monitor_continuously`](FileSource::monitor_continuously)).
     ///
     /// ```
     /// # use millstream::prelude::*;
@@ -275,4 +287,68 @@ impl Environment {
     pub fn socket_lines(&self, address: impl Into<String>) -> DataStream<Text> {
         self.named_source("socket", SocketSource::lines(address), Watermarks::none())
     }
+}
+
+/// How a subtask opens its splits.
+fn opening<S: Source>(source: &Arc<S>, c: &OpContext) -> OpenSplit<S::Out, S::Split> {
+    let context = SplitContext {
+        subtask: c.task.subtask(),
+        parallelism: c.task.parallelism(),
+        waker: c.task.waker().clone(),
+        batch_size: c.task.job().batch_size,
+        operator: c.operator.clone(),
+    };
+    let source = Arc::clone(source);
+    Box::new(move |split| source.open(split, &context))
+}
+
+/// The head of a subtask that reads these splits.
+fn reading<S: Source>(
+    source: &Arc<S>,
+    watermarks: &Watermarks<S::Out>,
+    splits: Vec<S::Split>,
+    c: &OpContext,
+    outs: RawOuts,
+) -> Result<SourceHead<S::Out, S::Split>> {
+    let next = outs.typed::<S::Out>(&c.site)?.next;
+    let head = SourceHead::new(
+        splits,
+        opening(source, c),
+        watermarks.clone(),
+        source.is_bounded(),
+        next,
+        c.task.clone(),
+        c.site.clone(),
+    );
+    Ok(head.in_turn(source.reads_in_turn()))
+}
+
+/// A source whose splits are found before the job starts, and dealt out.
+fn prepared<S: Source>(source: Arc<S>, watermarks: Watermarks<S::Out>) -> Make {
+    let finder = Arc::clone(&source);
+    let discover = move |parallelism: usize| {
+        let mut splits = Vec::new();
+        codec::encode(&finder.discover(parallelism)?, &mut splits)?;
+        Ok(splits)
+    };
+    let build = move |splits: &[u8], parallelism: usize| {
+        let splits: Vec<S::Split> = codec::decode_all(splits)?;
+        let (source, watermarks) = (Arc::clone(&source), watermarks.clone());
+        let build = move |c: &OpContext, outs: RawOuts| {
+            let mine = splits.iter().skip(c.task.subtask()).step_by(parallelism);
+            let head = reading(&source, &watermarks, mine.cloned().collect(), c, outs)?;
+            Ok(Box::new(head) as Box<dyn Head>)
+        };
+        Ok(Box::new(build) as BuildSource)
+    };
+    Make::Source { discover: Box::new(discover), build: Box::new(build) }
+}
+
+/// A source whose splits are assigned while the job runs.
+fn assigned<S: Source>(source: Arc<S>, watermarks: Watermarks<S::Out>) -> Make {
+    Make::Reader(Box::new(move |c: &OpContext, outs: RawOuts, gate: AnyGate| {
+        let head = reading(&source, &watermarks, Vec::new(), c, outs)?;
+        let gate = typed::<Gate<Assignment<S::Split>>>(gate)?;
+        Ok(Box::new(head.assigned_through(gate)) as Box<dyn Head>)
+    }))
 }

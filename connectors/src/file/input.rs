@@ -26,8 +26,21 @@ const N_SAMPLES: u64 = 16;
 const SAMPLE_BYTES: u64 = 4096;
 
 /// The files that `path` means: itself, all files in a folder and the folders in it, or those that match
-/// a pattern; in order of their names.
+/// a pattern; in order of their names. A pattern that means none is a mistake.
 pub(super) fn find(path: &Path) -> Result<Vec<PathBuf>> {
+    let found = look(path)?;
+    if found.is_empty() && is_pattern(path) && fs::metadata(path).is_err() {
+        return Err(Error::user(format!(
+            "no file matches `{}`: check the pattern (`*` and `?` do not match `/` or a leading dot)",
+            path.display()
+        )));
+    }
+    Ok(found)
+}
+
+/// As [`find`], for somebody who will look again: a pattern may mean no file yet, and a file may go while its folder is
+/// being listed.
+pub(super) fn look(path: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     match fs::metadata(path) {
         Ok(meta) if meta.is_dir() => {
@@ -37,14 +50,11 @@ pub(super) fn find(path: &Path) -> Result<Vec<PathBuf>> {
         Err(_) if is_pattern(path) => {
             let mut matches = Vec::new();
             expand(path, &mut matches).map_err(|e| unreadable(path, "cannot be listed", e))?;
-            if matches.is_empty() {
-                return Err(Error::user(format!(
-                    "no file matches `{}`: check the pattern (`*` and `?` do not match `/` or a leading dot)",
-                    path.display()
-                )));
-            }
             for path in matches {
-                found.append(&mut find(&path)?);
+                match look(&path) {
+                    Err(_) if is_gone(&path) => {}
+                    files => found.append(&mut files?),
+                }
             }
         }
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
@@ -57,6 +67,11 @@ pub(super) fn find(path: &Path) -> Result<Vec<PathBuf>> {
         Err(e) => return Err(unreadable(path, "cannot be read", e)),
     }
     Ok(found)
+}
+
+/// Whether there is nothing, not even a link to nothing: whoever has listed it has since removed it.
+fn is_gone(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_err_and(|e| e.kind() == io::ErrorKind::NotFound)
 }
 
 /// A relative path means little without where it starts.
@@ -82,12 +97,21 @@ fn entries(dir: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(entries)
 }
 
+/// Appends the files below a folder. What is removed meanwhile is passed over.
 fn walk(dir: &Path, found: &mut Vec<PathBuf>) -> io::Result<()> {
     for path in entries(dir)?.into_iter().filter(|path| !is_hidden(path)) {
-        if fs::metadata(&path)?.is_dir() {
-            walk(&path, found)?;
-        } else {
+        let is_dir = match fs::metadata(&path) {
+            Err(_) if is_gone(&path) => continue,
+            meta => meta?.is_dir(),
+        };
+        if !is_dir {
             found.push(path);
+            continue;
+        }
+        let n_before = found.len();
+        match walk(&path, found) {
+            Err(_) if is_gone(&path) => found.truncate(n_before),
+            walked => walked?,
         }
     }
     Ok(())
@@ -113,7 +137,11 @@ fn expand(pattern: &Path, matches: &mut Vec<PathBuf>) -> io::Result<()> {
         let mut next = Vec::new();
         for base in bases.iter().filter(|base| base.as_os_str().is_empty() || base.is_dir()) {
             let dir = if base.as_os_str().is_empty() { Path::new(".") } else { base };
-            for path in entries(dir)?.into_iter().filter(|path| !is_hidden(path)) {
+            let paths = match entries(dir) {
+                Err(_) if is_gone(dir) => continue,
+                paths => paths?,
+            };
+            for path in paths.into_iter().filter(|path| !is_hidden(path)) {
                 let Some(entry) = path.file_name() else { continue };
                 if is_match(name.as_encoded_bytes(), entry.as_encoded_bytes()) {
                     next.push(base.join(entry));

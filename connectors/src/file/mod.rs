@@ -6,6 +6,7 @@
 
 mod csv;
 mod input;
+mod monitor;
 mod sink;
 mod source;
 

@@ -1,14 +1,19 @@
 //! The file source: which files, which format, and what becomes of lines that are none.
+//!
+//! The files are those that are there when the job starts, or also those that come later; reading one is the same
+//! in both cases.
 
 use super::csv::AsCsv;
 use super::input::{Input, Origin, find};
+use super::monitor::Monitor;
 use crate::lines::{AsJson, AsString, AsText, LineBuffer, LineFormat, LineParser};
 use crate::malformed::{AsResults, BadRecord, OnError, Plain, Policy};
 use millstream_model::{Batch, Data, Result};
-use millstream_runtime::source::{ReadStatus, Source, SplitContext, SplitReader};
+use millstream_runtime::source::{ReadStatus, Source, SplitContext, SplitEnumerator, SplitReader};
 use serde::{Deserialize, Serialize};
 use std::io::Read;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Bytes that are looked at for an estimate.
 const SAMPLE: u64 = 1024 * 1024;
@@ -33,6 +38,7 @@ pub struct FileSource<F> {
     pub(super) format: F,
     skip_lines: u64,
     on_error: OnError,
+    monitored_every: Option<Duration>,
 }
 
 /// A file to be read, and where in it to begin.
@@ -47,6 +53,13 @@ pub struct FileSplit {
     pub sample: Option<u32>,
     /// The next record.
     pub position: Position,
+}
+
+impl FileSplit {
+    /// All of the file at `path`.
+    pub(super) fn whole(path: PathBuf) -> Self {
+        FileSplit { path, size_bytes: 0, sample: None, position: Position::default() }
+    }
 }
 
 /// A place between two records of a file.
@@ -74,7 +87,8 @@ pub enum Fields {
 
 impl<F> FileSource<F> {
     fn new(path: impl Into<PathBuf>, format: F) -> Self {
-        FileSource { path: path.into(), format, skip_lines: 0, on_error: OnError::Fail }
+        let path = path.into();
+        FileSource { path, format, skip_lines: 0, on_error: OnError::Fail, monitored_every: None }
     }
 }
 
@@ -88,8 +102,8 @@ impl FileSource<AsText> {
     /// Each line as a `String`.
     #[must_use]
     pub fn strings(self) -> FileSource<AsString> {
-        let FileSource { path, format: AsText, skip_lines, on_error } = self;
-        FileSource { path, format: AsString, skip_lines, on_error }
+        let FileSource { path, format: AsText, skip_lines, on_error, monitored_every } = self;
+        FileSource { path, format: AsString, skip_lines, on_error, monitored_every }
     }
 
     /// Each record of comma-separated values as a `T`: a struct by the names in the header, a tuple by
@@ -129,6 +143,31 @@ impl<F: FileFormat> FileSource<F> {
         self
     }
 
+    /// Goes on looking, every so often, and reads the files that have come, without end.
+    ///
+    /// A file counts once, by its path, whatever becomes of it later; those of one look are begun in order of their names.
+    /// A file must appear whole: write it under a hidden name (one that begins with a dot) or elsewhere on the same
+    /// file system, and move it to where it is looked for. What is appended to it later may be read or not. A folder must be
+    /// there when the job starts; a pattern may match nothing yet.
+    ///
+    /// With watermarks, every file has its own, as always. A subtask that has no file holds event time back until it counts
+    /// as idle (`idle_after`), and a file that comes when event time has moved on may bring records that are late.
+    ///
+    /// Every path that was found is remembered in the job's checkpoints, so a folder that gets thousands of files a day for
+    /// years is better read by a job per month. To be restored, a job must name the folder as it did before: `data` and
+    /// `./data` are two paths.
+    ///
+    /// ```
+    /// # use millstream_connectors::FileSource;
+    /// # use std::time::Duration;
+    /// let lines = FileSource::lines("incoming/*.log.gz").monitor_continuously(Duration::from_secs(10));
+    /// ```
+    #[must_use]
+    pub fn monitor_continuously(mut self, every: Duration) -> Self {
+        self.monitored_every = Some(every);
+        self
+    }
+
     /// Emits every record as a `Result`: those that cannot be read as the [`BadRecord`] they are, so that
     /// they can be sent to a side output.
     #[must_use]
@@ -137,10 +176,12 @@ impl<F: FileFormat> FileSource<F> {
     }
 
     fn find(&self) -> Result<Vec<FileSplit>> {
-        let position = Position::default();
-        let split =
-            |path| FileSplit { path, size_bytes: 0, sample: None, position: position.clone() };
-        Ok(find(&self.path)?.into_iter().map(split).collect())
+        Ok(find(&self.path)?.into_iter().map(FileSplit::whole).collect())
+    }
+
+    fn monitor(&self) -> Option<Box<dyn SplitEnumerator<FileSplit>>> {
+        let every = self.monitored_every?;
+        Some(Box::new(Monitor::new(self.path.clone(), every)))
     }
 
     fn reader<P: Policy<F::Record> + 'static>(
@@ -156,6 +197,9 @@ impl<F: FileFormat> FileSource<F> {
 
     /// Lines of the whole, judged by the beginning of the first file; `None` if that cannot be read.
     fn estimate(&self) -> Option<u64> {
+        if self.monitored_every.is_some() {
+            return None;
+        }
         let files = find(&self.path).ok()?;
         let sizes = files.iter().map(|path| path.metadata().map_or(0, |meta| meta.len()));
         let total: u64 = sizes.sum();
@@ -174,10 +218,13 @@ impl<F: FileFormat> Source for FileSource<F> {
     type Split = FileSplit;
 
     fn is_bounded(&self) -> bool {
-        true
+        self.monitored_every.is_none()
     }
     fn discover(&self, _: usize) -> Result<Vec<FileSplit>> {
         self.find()
+    }
+    fn enumerator(&self) -> Option<Box<dyn SplitEnumerator<FileSplit>>> {
+        self.monitor()
     }
     fn open(
         &self,
@@ -203,10 +250,13 @@ impl<F: FileFormat> Source for FileResults<F> {
     type Split = FileSplit;
 
     fn is_bounded(&self) -> bool {
-        true
+        self.0.monitored_every.is_none()
     }
     fn discover(&self, _: usize) -> Result<Vec<FileSplit>> {
         self.0.find()
+    }
+    fn enumerator(&self) -> Option<Box<dyn SplitEnumerator<FileSplit>>> {
+        self.0.monitor()
     }
     fn open(
         &self,

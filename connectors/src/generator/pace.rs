@@ -39,12 +39,17 @@ impl Pace {
         Pace { per_second: per_second.min(u64::MAX / TICKS_PER_SECOND), start: Mutex::new(None) }
     }
 
+    /// Makes sure that something is due some day.
+    pub(crate) fn check(&self) -> Result<()> {
+        match self.per_second {
+            0 => Err(Error::user("a rate of 0 records a second never sends one: give at least 1")),
+            _ => Ok(()),
+        }
+    }
+
     /// Forgets the start: a new run begins.
     pub(crate) fn reset(&self) -> Result<()> {
-        if self.per_second == 0 {
-            let what = "a rate of 0 records a second never sends one: give at least 1";
-            return Err(Error::user(what));
-        }
+        self.check()?;
         *self.start.lock().unwrap_or_else(PoisonError::into_inner) = None;
         Ok(())
     }

@@ -16,6 +16,7 @@ pub use one::{OneInput, Operator, Records, Step};
 pub use output::{AnySide, Output, SideOutput};
 pub use tee::Tee;
 pub use two::{LeftPort, RightPort, TwoInput, TwoInputLink, TwoInputOperator};
+pub(crate) use visit::Freeze;
 pub use visit::{ChainVisitor, Notice, Stateful};
 
 use millstream_model::{Batch, Place, Result, Signal};

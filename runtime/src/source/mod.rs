@@ -8,10 +8,21 @@
 //! begins at the beginning; what a snapshot holds ([`SplitReader::split`]) begins right behind the last record
 //! that was read; and `open` goes on from either. After a restore the splits of the snapshot are opened, and
 //! those that had ended are not, wherever the parallelism puts them.
+//!
+//! Most sources know their splits when the job starts: `discover` finds them, once. One that does not (new files in a
+//! folder, new partitions of a topic) has a [`SplitEnumerator`] instead, which goes on finding some while the job runs.
 
+mod enumerator;
 mod head;
+mod intake;
 
+pub use enumerator::{
+    ASSIGNED_SPLITS, Assignment, Assignments, Enumeration, EnumeratorContext, EnumeratorHead,
+    SplitEnumerator,
+};
 pub use head::SourceHead;
+// What an enumerator declares its states with, and what holds them.
+pub use millstream_state::{OperatorListState, OperatorStateSet, OperatorStates, operator_states};
 
 use crate::context::OperatorContext;
 use crate::task::Waker;
@@ -62,11 +73,19 @@ pub trait Source: Send + Sync + 'static {
     /// Whether it ends by itself.
     fn is_bounded(&self) -> bool;
 
-    /// Finds the splits. Called once per attempt, before any reader is opened; not used after a restore.
+    /// Finds the splits. Called once per attempt, before any reader is opened; not used after a restore, and not called if
+    /// there is an [`enumerator`](Self::enumerator).
     ///
     /// # Errors
     /// If they cannot be found (a missing file, say).
     fn discover(&self, parallelism: usize) -> Result<Vec<Self::Split>>;
+
+    /// What finds the splits while the job runs, if they are not all known when it starts. Called when the job is built,
+    /// to see whether there is one, and wherever it is to run; so it must be cheap and touch nothing outside, and what it
+    /// says must depend on the source alone.
+    fn enumerator(&self) -> Option<Box<dyn SplitEnumerator<Self::Split>>> {
+        None
+    }
 
     /// Opens a split where it says.
     ///
@@ -119,5 +138,7 @@ pub trait SplitReader<T, S>: Send {
 /// Opens a reader.
 pub type OpenSplit<T, S> = Box<dyn Fn(S) -> Result<Box<dyn SplitReader<T, S>>> + Send>;
 
+#[cfg(test)]
+mod assigned_tests;
 #[cfg(test)]
 mod tests;

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 
 #[derive(Default)]
-struct ManualClock(AtomicI64);
+pub(super) struct ManualClock(pub(super) AtomicI64);
 
 impl Clock for ManualClock {
     fn now_us(&self) -> EventTime {
@@ -22,10 +22,10 @@ impl Clock for ManualClock {
 
 /// What came out of the source, as text.
 #[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<String>>>);
+pub(super) struct Log(Arc<Mutex<Vec<String>>>);
 
 impl Log {
-    fn take(&self) -> Vec<String> {
+    pub(super) fn take(&self) -> Vec<String> {
         std::mem::take(&mut *self.0.lock().unwrap())
     }
     fn note(&self, what: String) {
@@ -72,13 +72,13 @@ impl Push<i64> for Log {
 
 /// A split that is given its records by the test.
 #[derive(Clone, Default)]
-struct Fed(Arc<Mutex<(VecDeque<Vec<i64>>, bool)>>);
+pub(super) struct Fed(pub(super) Arc<Mutex<(VecDeque<Vec<i64>>, bool)>>);
 
 impl Fed {
-    fn feed(&self, times: &[i64]) {
+    pub(super) fn feed(&self, times: &[i64]) {
         self.0.lock().unwrap().0.push_back(times.to_vec());
     }
-    fn end(&self) {
+    pub(super) fn end(&self) {
         self.0.lock().unwrap().1 = true;
     }
 }
@@ -101,6 +101,20 @@ impl SplitReader<i64, u32> for Fed {
     }
 }
 
+/// A subtask's surroundings, with this clock.
+pub(super) fn context(clock: &Arc<ManualClock>, subtask: usize, parallelism: usize) -> TaskContext {
+    let job = Arc::new(JobContext {
+        name: "test".into(),
+        parameters: Default::default(),
+        clock: Arc::clone(clock) as Arc<dyn Clock>,
+        registry: Default::default(),
+        alignment: Default::default(),
+        batch_size: 16,
+        checkpoints: None,
+    });
+    TaskContext::new(job, subtask, parallelism, 128, 0, Arc::new(NoWake))
+}
+
 struct Fixture {
     head: SourceHead<i64, u32>,
     splits: [Fed; 2],
@@ -112,16 +126,7 @@ impl Fixture {
     fn new(watermarks: &Watermarks<i64>, bounded: bool) -> Self {
         let (clock, log, splits) =
             (Arc::new(ManualClock::default()), Log::default(), [Fed::default(), Fed::default()]);
-        let job = Arc::new(JobContext {
-            name: "test".into(),
-            parameters: Default::default(),
-            clock: Arc::clone(&clock) as Arc<dyn Clock>,
-            registry: Default::default(),
-            alignment: Default::default(),
-            batch_size: 16,
-            checkpoints: None,
-        });
-        let context = TaskContext::new(job, 0, 1, 128, 0, Arc::new(NoWake));
+        let context = context(&clock, 0, 1);
         let fed = splits.clone();
         let open = move |split: u32| {
             Ok(Box::new(fed[split as usize].clone()) as Box<dyn SplitReader<i64, u32>>)
@@ -151,7 +156,7 @@ impl Fixture {
     }
 }
 
-fn rule() -> crate::watermark::WatermarkRule {
+pub(super) fn rule() -> crate::watermark::WatermarkRule {
     Watermarks::bounded(millis(0)).idle_after(secs(1))
 }
 

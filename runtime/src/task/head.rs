@@ -84,6 +84,10 @@ pub trait Head: Send {
     fn is_source(&self) -> bool {
         false
     }
+    /// Whether records enter here: once it has come to a stop it reads nothing more.
+    fn is_reader(&self) -> bool {
+        self.is_source()
+    }
     /// Whether something that comes before a barrier is still to be polled.
     fn has_unsent(&self) -> bool {
         false

@@ -464,7 +464,7 @@ impl Task {
     fn take_checkpoint(&mut self, barrier: Barrier) -> Result<Progress> {
         self.trigger.take_if(|trigger| trigger.checkpoint <= barrier.checkpoint);
         self.newest = self.newest.max(Some(barrier.checkpoint));
-        if self.head.is_source() && matches!(barrier.kind, SnapshotKind::Stop { .. }) {
+        if self.head.is_reader() && matches!(barrier.kind, SnapshotKind::Stop { .. }) {
             self.stop = Some(barrier);
         }
         // One that is still being written was given up by whoever sent the next one.

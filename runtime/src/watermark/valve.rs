@@ -48,6 +48,22 @@ impl Valve {
         Valve { inputs, watermark: MIN_TIME, idle: false, n_ended: 0 }
     }
 
+    /// One more input, active and at the beginning of time. The watermark stays where it is.
+    pub fn add(&mut self) -> Change {
+        self.inputs.push(Input { watermark: MIN_TIME, status: Status::Active });
+        self.settle()
+    }
+
+    /// Forgets the inputs that have ended, but for the first `n_kept`. Those behind them move up, in order.
+    pub fn forget_ended(&mut self, n_kept: usize) {
+        let mut index = 0;
+        self.inputs.retain(|input| {
+            index += 1;
+            index <= n_kept || input.status != Status::Ended
+        });
+        self.n_ended = self.inputs.iter().filter(|input| input.status == Status::Ended).count();
+    }
+
     /// The watermark that holds for the whole.
     pub fn watermark(&self) -> EventTime {
         self.watermark
@@ -171,6 +187,27 @@ mod tests {
         assert_eq!(v.idle(1), Change::default());
         assert_eq!(v.idle(0), Change { watermark: Some(20), signal: Some(Signal::Idle) });
         assert_eq!(v.active(0), Change { watermark: None, signal: Some(Signal::Active) });
+    }
+
+    #[test]
+    fn inputs_come_and_go_and_time_does_not_go_back() {
+        let mut v = Valve::new(1);
+        assert_eq!(v.advance(0, 10), Some(10));
+        assert_eq!(v.idle(0), Change { watermark: None, signal: Some(Signal::Idle) });
+        // A new one brings the whole back, and holds it where it is.
+        assert_eq!(v.add(), Change { watermark: None, signal: Some(Signal::Active) });
+        assert_eq!((v.advance(1, 5), v.watermark()), (None, 10));
+        assert_eq!(v.advance(1, 20), Some(20));
+        assert_eq!(v.add(), Change::default());
+        assert_eq!(v.end(1), Change::default());
+        v.forget_ended(1);
+        assert_eq!(v.inputs().count(), 2);
+        assert_eq!(v.advance(1, 30), Some(30));
+        v.end(0);
+        assert_eq!(v.end(1).signal, Some(Signal::End));
+        v.forget_ended(1);
+        assert!(v.is_ended());
+        assert_eq!(v.inputs().count(), 1, "the first stays");
     }
 
     #[test]

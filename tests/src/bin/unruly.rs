@@ -5,6 +5,7 @@
 //! the job, however often it is restarted: who gets there first makes the file. `--apart` numbers what would be counted, so that
 //! no subtask sends to another; the output is the same. `--opened DIR` leaves a file there for each time a subtask is opened.
 //! `--beside DIR` counts the same once more, beside it and well-behaved, into another folder.
+//! With `--watch DIR` the numbers are not made but read, from the lines of the files in that folder and of those that come later.
 
 use std::fmt::Write;
 use std::fs::OpenOptions;
@@ -67,7 +68,13 @@ fn run() -> Result<()> {
         return Ok(());
     }
     let name = if what == Some(What::Drift) && is_host { "others" } else { "numbers" };
-    let numbers = env.source(Generator::new(n, |i| i).rate(rate), Watermarks::none());
+    let numbers = match env.arg_opt("watch") {
+        None => env.source(Generator::new(n, |i| i).rate(rate), Watermarks::none()),
+        Some(dir) => {
+            let files = FileSource::json_lines(dir).monitor_continuously(millis(20));
+            env.source(Paced::new(files, rate), Watermarks::none())
+        }
+    };
     let is_behind = env.arg_opt("where").is_some_and(|place| place == "behind");
     let passes = move |i: u64| {
         if let Some(what) = what.filter(|_| i == at)

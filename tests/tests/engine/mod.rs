@@ -5,6 +5,7 @@
 //! count emits with which record), only what does not is compared.
 
 mod endings;
+mod enumerators;
 mod exactly_once;
 #[cfg(feature = "rocksdb")]
 mod little_memory;

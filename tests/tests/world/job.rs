@@ -107,6 +107,16 @@ impl Job {
         self.steps.retain(|step| !matches!(step, StepKind::Rebalance | StepKind::Shuffle));
     }
 
+    /// The same job, with sources that find their splits while it runs, where that may change no result: of a split that
+    /// comes when event time has moved records may be late.
+    pub(super) fn enumerated(mut self) -> Self {
+        let is_timeless = matches!(self.operator, Operator::Pass | Operator::Count);
+        for events in &mut self.sources {
+            events.is_enumerated = is_timeless || events.splits.len() == 1;
+        }
+        self
+    }
+
     /// The same job, with records that come before a savepoint only.
     pub(super) fn before(&self, savepoint: &Restore) -> Result<Self> {
         let sources = self.sources.iter().enumerate();

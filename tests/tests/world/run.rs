@@ -125,6 +125,7 @@ pub(super) fn run(setting: &Setting) -> Outcome {
     if Prng::new(seed, "apart").below(10) == 0 {
         job.part();
     }
+    let job = if seed.is_multiple_of(3) { job.enumerated() } else { job };
     let drawn = Fault::draw(&mut Prng::new(seed, "faults"));
     let faults: BTreeSet<Fault> = drawn.difference(&setting.without).copied().collect();
     let storages = Storages::new(Prng::new(seed, "storage"));

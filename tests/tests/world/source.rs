@@ -1,9 +1,13 @@
-//! A source that gives the same records whenever it is read, split by split, and sometimes nothing for a while.
+//! A source that gives the same records whenever it is read, split by split, and sometimes nothing for a while. Its splits are
+//! known at the start, or found one after the other.
 
 use super::prng::Prng;
 use millstream::model::Batch;
 use millstream::prelude::*;
-use millstream::runtime::source::{ReadStatus, Source, SplitContext, SplitReader};
+use millstream::runtime::source::{
+    Assignments, Enumeration, EnumeratorContext, ReadStatus, Source, SplitContext, SplitEnumerator,
+    SplitReader,
+};
 use millstream::runtime::task::Restore;
 use millstream::runtime::watermark::Marker;
 use serde::{Deserialize, Serialize};
@@ -21,6 +25,8 @@ pub(super) struct Event {
 #[derive(Clone, Debug)]
 pub(super) struct Events {
     pub(super) splits: Arc<Vec<Vec<Event>>>,
+    /// Whether its splits are found while the job runs.
+    pub(super) is_enumerated: bool,
 }
 
 /// How far behind the latest record of its split one may be, in ms: the bound of the watermarks.
@@ -45,7 +51,8 @@ impl Events {
             };
             (0..n_events).map(event).collect()
         };
-        Events { splits: Arc::new((0..n_splits).map(split).collect()) }
+        let splits = Arc::new((0..n_splits).map(split).collect());
+        Events { splits, is_enumerated: false }
     }
 }
 
@@ -55,16 +62,24 @@ type Saved = ((u32, u32), Option<Marker>);
 impl Events {
     /// What of them comes before a savepoint, in which the source is called `uid`.
     pub(super) fn before(&self, savepoint: &Restore, uid: &str) -> Result<Self> {
-        let operators = savepoint.manifest.vertices.iter().flat_map(|v| &v.operators);
-        let id =
-            operators.filter(|(.., own)| own.as_deref() == Some(uid)).map(|(id, ..)| *id).next();
-        let id = id.ok_or_else(|| Error::internal(format!("the savepoint knows no `{uid}`")))?;
+        let id_of = |uid: &str| {
+            let mut operators = savepoint.manifest.vertices.iter().flat_map(|v| &v.operators);
+            let known = operators.find(|(.., own)| own.as_deref() == Some(uid)).map(|(id, ..)| *id);
+            known.ok_or_else(|| Error::internal(format!("the savepoint knows no `{uid}`")))
+        };
+        let id = id_of(uid)?;
         let mut splits = (*self.splits).clone();
         // Splits that have ended are left out.
         for ((split, at), _) in savepoint.entries_of::<Saved>(id, "splits")? {
             splits[split as usize].truncate(at as usize);
         }
-        Ok(Events { splits: Arc::new(splits) })
+        if self.is_enumerated {
+            // So are those that nobody had been given.
+            let next = savepoint.entries_of::<u32>(id_of(&format!("{uid}: splits"))?, "next")?;
+            let n_assigned = next.first().map_or(0, |next| *next as usize);
+            splits.iter_mut().skip(n_assigned).for_each(Vec::clear);
+        }
+        Ok(Events { splits: Arc::new(splits), ..*self })
     }
 }
 
@@ -81,6 +96,11 @@ impl Source for Events {
         Ok((0..self.splits.len() as u32).map(|split| (split, 0)).collect())
     }
 
+    fn enumerator(&self) -> Option<Box<dyn SplitEnumerator<(u32, u32)>>> {
+        let n_splits = self.splits.len() as u32;
+        self.is_enumerated.then(|| Box::new(Finder { n_splits, due_us: 0 }) as _)
+    }
+
     fn open(
         &self,
         (split, at): (u32, u32),
@@ -88,6 +108,41 @@ impl Source for Events {
     ) -> Result<Box<dyn SplitReader<Event, (u32, u32)>>> {
         let (events, context) = (self.clone(), context.operator.clone());
         Ok(Box::new(Reader { events, split, at, has_rested: false, context }))
+    }
+}
+
+/// The number of the next split.
+const NEXT: OperatorListState<u32> = OperatorListState::split("next");
+
+/// Finds a split now and then.
+struct Finder {
+    n_splits: u32,
+    due_us: EventTime,
+}
+
+impl SplitEnumerator<(u32, u32)> for Finder {
+    fn states(&self) -> OperatorStateSet {
+        operator_states![NEXT]
+    }
+
+    fn poll(
+        &mut self,
+        context: &EnumeratorContext<'_>,
+        out: &mut Assignments<(u32, u32)>,
+    ) -> Result<Enumeration> {
+        if context.now_us() < self.due_us {
+            return Ok(Enumeration::Wait { until_us: self.due_us });
+        }
+        let mut state = context.state(&NEXT);
+        let next = state.pop().unwrap_or(0);
+        if next == self.n_splits {
+            state.push(next);
+            return Ok(Enumeration::End);
+        }
+        out.assign((next, 0));
+        state.push(next + 1);
+        self.due_us = context.now_us() + EventTime::from(500 + next * 1777);
+        Ok(Enumeration::Wait { until_us: self.due_us })
     }
 }
 
