@@ -382,7 +382,8 @@ impl<K, V> Cache<K, V> {
 
     /// Where a few entries are all that there is room for, each of them counts.
     fn set_room_every(&mut self) {
-        let n_entries = self.space.store().limit_bytes() / self.entry_bytes();
+        let entry_bytes = size_of::<(K, V)>().max(self.value_bytes).max(1);
+        let n_entries = self.space.store().limit_bytes() / entry_bytes;
         self.room_every = 1 << (n_entries / 64).clamp(1, MOST_BEFORE_ROOM).ilog2();
     }
 
