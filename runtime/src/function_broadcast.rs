@@ -9,7 +9,8 @@ use crate::context::OperatorContext;
 use crate::function::{Collector, KeyedContext, ProcessContext, Timer, Timers};
 use millstream_model::{Data, Key, Result, hash_key};
 use millstream_state::described::AnyTable;
-use millstream_state::handle::{Descriptor, MapHandle};
+use millstream_state::handle::Descriptor;
+use millstream_state::map::MapHandle;
 use millstream_state::schema::Schema;
 use millstream_state::ttl::Clock;
 use millstream_state::{Declared, KeyedStates, MapState, StateKind, StateSet};
@@ -63,7 +64,7 @@ pub type BroadcastSet = StateSet<()>;
 pub type BroadcastMap<'a, K, V> = MapHandle<'a, (), K, V>;
 
 /// A broadcast state to be read.
-pub struct BroadcastView<'a, K, V>(BroadcastMap<'a, K, V>);
+pub struct BroadcastView<'a, K: Key, V: Data>(BroadcastMap<'a, K, V>);
 
 impl<K: Key, V: Data> BroadcastView<'_, K, V> {
     /// The value at `at`.

@@ -6,9 +6,9 @@ use crate::part::{Entries, IsExpired, Part, Written};
 use crate::schema::Shape;
 use crate::snapshot::PartKind;
 use crate::store::Space;
-use crate::table::KeyedTable;
+use crate::table::{ByKey, Hashing, KeyedTable, Left};
 use crate::ttl::{Clock, Lifetime};
-use millstream_model::{EventTime, Key, Result, SnapshotKind, hash_key};
+use millstream_model::{EventTime, Key, Result, SnapshotKind};
 use std::any::Any;
 use std::sync::Arc;
 
@@ -18,10 +18,22 @@ pub trait AnyTable: Any + Send + Part {
     fn warm(&self, hashes: &[u64]);
 }
 
+/// A table of a keyed state, for keys of type `K`.
+pub trait StateTable<K>: AnyTable {
+    /// Sees to it that what a key has is in memory; of a map, the first of it.
+    fn fetch(&mut self, hash: u64, key: &K);
+
+    /// Copies of all keys that have something, wherever it lies, in no particular but a repeatable order.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    fn keys(&self) -> Result<Vec<K>>;
+}
+
 /// See the module's text.
-pub struct DescribedTable<K, L: Layout> {
-    pub(crate) table: KeyedTable<K, L::Content>,
-    layout: L,
+pub struct DescribedTable<K, L: Layout, H = ByKey> {
+    pub(crate) table: KeyedTable<K, L::Content, H>,
+    pub(crate) layout: L,
     clock: Clock,
     hand: Hand,
 }
@@ -39,7 +51,7 @@ const N_BUCKETS_SEARCHED: usize = 4;
 /// Places looked at in what one key holds, at most, with every access.
 const N_PLACES_SEARCHED: usize = 64;
 
-impl<K: Key, L: Layout> DescribedTable<K, L> {
+impl<K: Key, L: Layout, H: Hashing<K>> DescribedTable<K, L, H> {
     /// An empty one.
     pub fn new(layout: L, clock: Clock) -> Self {
         DescribedTable { table: KeyedTable::default(), layout, clock, hand: Hand::default() }
@@ -55,8 +67,8 @@ impl<K: Key, L: Layout> DescribedTable<K, L> {
         self.layout.lifetime()
     }
 
-    /// Looks for what has expired in a few places, and removes it.
-    pub(crate) fn search_expired(&mut self, now: EventTime) {
+    /// Looks for what has expired in a few places, and removes it: so many elements under a key are shown.
+    pub(crate) fn search_expired(&mut self, now: EventTime, mut trimmed: impl FnMut(&K, usize)) {
         for _ in 0..N_BUCKETS_SEARCHED {
             if self.hand.bucket >= self.table.n_buckets() {
                 self.hand = Hand::default();
@@ -68,11 +80,14 @@ impl<K: Key, L: Layout> DescribedTable<K, L> {
             let places = self.hand.place..self.hand.place + N_PLACES_SEARCHED;
             let is_last = places.end >= L::n_places(content);
             if L::is_stale(content, places.clone(), now) {
-                let (key, hash) = (key.clone(), hash_key(key).unwrap_or_default());
+                let (key, hash) = (key.clone(), H::hash(key).unwrap_or_default());
                 // By the ways that snapshots and stores learn of.
-                let content = self.table.get_mut(hash, |k| *k == key);
-                if content.is_some_and(|content| L::trim(content, places.clone(), now)) {
-                    self.table.remove(hash, |k| *k == key);
+                if let Some(content) = self.table.get_mut(hash, |k| *k == key) {
+                    let (n_trimmed, left) = L::trim(content, places.clone(), now);
+                    if left == Left::Nothing {
+                        self.table.remove(hash, |k| *k == key);
+                    }
+                    trimmed(&key, n_trimmed);
                 }
             }
             if !is_last {
@@ -84,13 +99,24 @@ impl<K: Key, L: Layout> DescribedTable<K, L> {
     }
 }
 
-impl<K: Key, L: Layout> AnyTable for DescribedTable<K, L> {
+impl<K: Key, L: Layout, H: Hashing<K>> AnyTable for DescribedTable<K, L, H> {
     fn warm(&self, hashes: &[u64]) {
         self.table.warm(hashes);
     }
 }
 
-impl<K: Key, L: Layout> Part for DescribedTable<K, L> {
+impl<K: Key, L: Layout> StateTable<K> for DescribedTable<K, L> {
+    #[inline]
+    fn fetch(&mut self, hash: u64, key: &K) {
+        self.table.fetch(hash, key);
+    }
+
+    fn keys(&self) -> Result<Vec<K>> {
+        self.table.keys()
+    }
+}
+
+impl<K: Key, L: Layout, H: Hashing<K>> Part for DescribedTable<K, L, H> {
     fn kind(&self) -> PartKind {
         PartKind::Keyed
     }
@@ -140,7 +166,7 @@ impl<K: Key, L: Layout> Part for DescribedTable<K, L> {
         entries.walk(|_, bytes| {
             let (key, key_bytes) = codec::decode::<K>(bytes)?;
             let (content, content_bytes) = read(&bytes[key_bytes..])?;
-            let hash = hash_key(&key)?;
+            let hash = H::hash(&key)?;
             if entries.assignment.owns(hash) {
                 match content {
                     Some(content) => drop(self.table.insert(hash, key, content)),

@@ -5,7 +5,8 @@
 //! is assembled, and asking for a state is an index, not a registration.
 
 use crate::aggregate::Aggregate;
-use crate::described::{AnyTable, DescribedTable};
+use crate::described::AnyTable;
+use crate::handle::Descriptor;
 use crate::layout::{Listed, Mapped, Single};
 use crate::schema::Schema;
 use crate::ttl::{Clock, Ttl};
@@ -28,8 +29,8 @@ pub enum StateKind {
 }
 
 macro_rules! states_of {
-    ($(#[$doc:meta] $state:ident<$($p:ident : $bound:path),+> of $element:ident, $kind:ident, $layout:ty;)*) => {$(
-        #[$doc]
+    ($($(#[$doc:meta])+ $state:ident<$($p:ident : $bound:path),+> of $element:ident, $kind:ident, $layout:ty;)*) => {$(
+        $(#[$doc])+
         pub struct $state<$($p),+> {
             pub(crate) name: &'static str,
             schema: Schema<$element>,
@@ -82,7 +83,7 @@ macro_rules! described {
             }
 
             fn table(&self, clock: Clock) -> Box<dyn AnyTable> {
-                Box::new(DescribedTable::<K, _>::new(self.layout(), clock))
+                Box::new(<Self as Descriptor>::Table::<K>::new(self.layout(), clock))
             }
         }
 
@@ -97,7 +98,7 @@ macro_rules! described {
 
             fn table(&self, clock: Clock) -> Box<dyn AnyTable> {
                 let layout = self.state.layout().expiring(self.ttl);
-                Box::new(DescribedTable::<K, _>::new(layout, clock))
+                Box::new(<Self as Descriptor>::Table::<K>::new(layout, clock))
             }
         }
     };
@@ -107,8 +108,15 @@ states_of! {
     /// One value per key.
     ValueState<V: Data> of V, Value, Single<V>;
     /// A list per key, in order of insertion.
+    ///
+    /// A list is lent as one slice, so it is kept as one: a change of it during a snapshot writes it down as a whole, a store
+    /// has it as one value, and it must fit into memory. What grows without end belongs into a [`MapState`], by number or time.
     ListState<V: Data> of V, List, Listed<V>;
     /// A map per key.
+    ///
+    /// A large map is kept in chunks of about a hundred entries or some kilobytes. So a change costs as much as a chunk, whether a
+    /// snapshot is being written or the map lies in a store, and the map of one key may be larger than memory: see
+    /// [`for_each`](crate::map::MapHandle::for_each) for how to go through it then.
     MapState<MK: Key, MV: Data> of MV, Map, Mapped<MK, MV>;
 }
 

@@ -3,11 +3,9 @@
 
 use crate::aggregate::Aggregate;
 use crate::described::DescribedTable;
-use crate::descriptor::{
-    AggregatingState, Expiring, ListState, MapState, ReducingState, ValueState,
-};
-use crate::handle::{Descriptor, map_hash};
-use crate::layout::{Layout, Listed, Mapped, Single};
+use crate::descriptor::{AggregatingState, Expiring, ListState, ReducingState, ValueState};
+use crate::handle::Descriptor;
+use crate::layout::{Layout, Listed, Single};
 use crate::table::KeyedTable;
 use crate::ttl::{Timed, Ttl};
 use millstream_model::{Data, EventTime, Key};
@@ -29,7 +27,7 @@ impl<'a, K: Key, C: Data> Cell<'a, K, C> {
         hash: u64,
     ) -> Self {
         let (now, ttl) = (table.now(), table.lifetime());
-        table.search_expired(now);
+        table.search_expired(now, |_, _| ());
         Cell { table: RefMut::map(table, |described| &mut described.table), key, hash, now, ttl }
     }
 
@@ -94,7 +92,7 @@ impl<K: Key, V: Data> Cell<'_, K, Timed<V>> {
 macro_rules! descriptor {
     ([$($p:tt)*] $state:ty, $layout:ty, $handle:ident<$($h:ident),+> $(, |$s:ident| $($field:ident: $value:expr),+)?) => {
         impl<$($p)*> Descriptor for Expiring<$state> {
-            type Layout = $layout;
+            type Table<K: Key> = DescribedTable<K, $layout>;
             type Handle<'a, K: Key> = $handle<'a, K, $($h),+> where Self: 'a;
             #[inline]
             fn name(&self) -> &'static str {
@@ -199,80 +197,6 @@ impl<K: Key, V: Data> ExpiringList<'_, K, V> {
         list.into_iter().filter(|held| !held.is_over(now)).map(|held| held.value).collect()
     }
     /// Removes the elements.
-    pub fn clear(&mut self) {
-        self.cell.take();
-    }
-}
-
-/// One key's map, whose values expire one by one.
-pub struct ExpiringMap<'a, K, MK, MV> {
-    cell: Cell<'a, K, KeyedTable<MK, Timed<MV>>>,
-}
-
-descriptor!([MK: Key, MV: Data] MapState<MK, MV>, Mapped<MK, MV, Ttl>, ExpiringMap<MK, MV>);
-
-impl<K: Key, MK: Key, MV: Data> ExpiringMap<'_, K, MK, MV> {
-    /// The value at `at`.
-    pub fn get(&mut self, at: &MK) -> Option<&MV> {
-        if self.cell.ttl.is_renewed_by_reading() {
-            return self.get_mut(at).map(|value| &*value);
-        }
-        let now = self.cell.now;
-        let held = self.cell.get()?.get(map_hash(at), |k| k == at)?;
-        (!held.is_over(now)).then_some(&held.value)
-    }
-    /// The value at `at`, to be changed in place: its time begins anew.
-    pub fn get_mut(&mut self, at: &MK) -> Option<&mut MV> {
-        let (now, expires_at) = (self.cell.now, self.cell.at());
-        let held = self.cell.get_mut()?.get_mut(map_hash(at), |k| k == at)?;
-        if held.is_over(now) {
-            return None;
-        }
-        held.at = expires_at;
-        Some(&mut held.value)
-    }
-    /// Whether there is a value at `at`; that is no reading of it.
-    pub fn contains(&self, at: &MK) -> bool {
-        let held = self.cell.get().and_then(|map| map.get(map_hash(at), |k| k == at));
-        held.is_some_and(|held| !held.is_over(self.cell.now))
-    }
-    /// Sets the value at `at` and gives back the one it replaces.
-    pub fn insert(&mut self, at: MK, value: MV) -> Option<MV> {
-        let (now, expires_at) = (self.cell.now, self.cell.at());
-        let held = Timed { at: expires_at, value };
-        let old = self.cell.or_insert_with(KeyedTable::default).insert(map_hash(&at), at, held)?;
-        (!old.is_over(now)).then_some(old.value)
-    }
-    /// The value at `at`, to be changed in place; set to `make()` first if there is none. Its time begins anew.
-    pub fn or_insert_with(&mut self, at: MK, make: impl FnOnce() -> MV) -> &mut MV {
-        if !self.contains(&at) {
-            self.insert(at.clone(), make());
-        }
-        self.get_mut(&at).expect("it is there, and has not expired")
-    }
-    /// Removes the value at `at` and gives it back.
-    pub fn remove(&mut self, at: &MK) -> Option<MV> {
-        let now = self.cell.now;
-        let map = self.cell.get_mut()?;
-        let (_, held) = map.remove(map_hash(at), |k| k == at)?;
-        if map.is_empty() {
-            self.cell.take();
-        }
-        (!held.is_over(now)).then_some(held.value)
-    }
-    /// All entries that have not expired, in no particular but a repeatable order.
-    pub fn iter(&mut self) -> impl Iterator<Item = (&MK, &MV)> {
-        let (now, at) = (self.cell.now, self.cell.at());
-        if self.cell.ttl.is_renewed_by_reading()
-            && let Some(map) = self.cell.get_mut()
-        {
-            let live = map.iter_mut().filter(|(_, held)| !held.is_over(now));
-            live.for_each(|(_, held)| held.at = at);
-        }
-        let entries = self.cell.get().into_iter().flat_map(KeyedTable::iter);
-        entries.filter(move |(_, held)| !held.is_over(now)).map(|(key, held)| (key, &held.value))
-    }
-    /// Removes all entries.
     pub fn clear(&mut self) {
         self.cell.take();
     }

@@ -1,17 +1,17 @@
 //! Handles: one key's part of a state, borrowed while a function works on it.
 
 use crate::aggregate::Aggregate;
-use crate::described::DescribedTable;
-use crate::descriptor::{AggregatingState, ListState, MapState, ReducingState, ValueState};
-use crate::layout::{Layout, Listed, Mapped, Single};
+use crate::described::{DescribedTable, StateTable};
+use crate::descriptor::{AggregatingState, ListState, ReducingState, ValueState};
+use crate::layout::{Listed, Single};
 use crate::table::KeyedTable;
-use millstream_model::{Data, Key, hash_key};
+use millstream_model::{Data, Key};
 use std::cell::RefMut;
 
 /// A descriptor of keyed state: knows the table it lives in and the handle it is used by.
 pub trait Descriptor {
-    /// What its table holds per key.
-    type Layout: Layout;
+    /// Its table, for keys of a type.
+    type Table<K: Key>: StateTable<K>;
     /// What a function gets for one key.
     type Handle<'a, K: Key>
     where
@@ -22,7 +22,7 @@ pub trait Descriptor {
     /// The handle of one key.
     fn handle<'a, K: Key>(
         &'a self,
-        table: RefMut<'a, DescribedTable<K, Self::Layout>>,
+        table: RefMut<'a, Self::Table<K>>,
         key: &'a K,
         hash: u64,
     ) -> Self::Handle<'a, K>;
@@ -59,7 +59,7 @@ impl<K: Key, V> Cell<'_, K, V> {
 macro_rules! descriptor {
     ([$($p:tt)*] $state:ty, $layout:ty, $handle:ident<$($h:ident),+>) => {
         impl<$($p)*> Descriptor for $state {
-            type Layout = $layout;
+            type Table<K: Key> = DescribedTable<K, $layout>;
             type Handle<'a, K: Key> = $handle<'a, K, $($h),+> where Self: 'a;
             #[inline]
             fn name(&self) -> &'static str {
@@ -177,75 +177,6 @@ impl<'a, K: Key, V: Data> ListHandle<'a, K, V> {
     }
 }
 
-/// One key's map.
-pub struct MapHandle<'a, K, MK, MV> {
-    cell: Cell<'a, K, KeyedTable<MK, MV>>,
-}
-
-descriptor!([MK: Key, MV: Data] MapState<MK, MV>, Mapped<MK, MV>, MapHandle<MK, MV>);
-
-/// The hash of a map's key. A float has none: it is refused as every key is.
-pub(crate) fn map_hash<MK: Key>(key: &MK) -> u64 {
-    match hash_key(key) {
-        Ok(hash) => hash,
-        Err(e) => panic!("a key of a map state cannot be used: {e}"),
-    }
-}
-
-impl<'a, K: Key, MK: Key, MV: Data> MapHandle<'a, K, MK, MV> {
-    #[inline]
-    fn make(_: &'a MapState<MK, MV>, cell: Cell<'a, K, KeyedTable<MK, MV>>) -> Self {
-        MapHandle { cell }
-    }
-    /// The value at `at`.
-    pub fn get(&self, at: &MK) -> Option<&MV> {
-        self.cell.get()?.get(map_hash(at), |k| k == at)
-    }
-    /// The value at `at`, to be changed in place.
-    pub fn get_mut(&mut self, at: &MK) -> Option<&mut MV> {
-        self.cell.get_mut()?.get_mut(map_hash(at), |k| k == at)
-    }
-    /// Whether there is a value at `at`.
-    pub fn contains(&self, at: &MK) -> bool {
-        self.get(at).is_some()
-    }
-    /// Sets the value at `at` and gives back the one it replaces.
-    pub fn insert(&mut self, at: MK, value: MV) -> Option<MV> {
-        self.cell.or_insert_with(KeyedTable::default).insert(map_hash(&at), at, value)
-    }
-    /// The value at `at`, to be changed in place; set to `make()` first if there is none.
-    pub fn or_insert_with(&mut self, at: MK, make: impl FnOnce() -> MV) -> &mut MV {
-        let hash = map_hash(&at);
-        let table = self.cell.or_insert_with(KeyedTable::default);
-        let probe = at.clone();
-        &mut table.entry(hash, |k| *k == probe, || (at, make())).1
-    }
-    /// Removes the value at `at` and gives it back.
-    pub fn remove(&mut self, at: &MK) -> Option<MV> {
-        let (_, value) = self.cell.get_mut()?.remove(map_hash(at), |k| k == at)?;
-        if self.is_empty() {
-            self.cell.take();
-        }
-        Some(value)
-    }
-    /// All entries, in no particular but a repeatable order.
-    pub fn iter(&self) -> impl Iterator<Item = (&MK, &MV)> {
-        self.cell.get().into_iter().flat_map(KeyedTable::iter)
-    }
-    /// Number of entries.
-    pub fn len(&self) -> usize {
-        self.cell.get().map_or(0, KeyedTable::len)
-    }
-    /// Whether there is no entry.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-    /// Removes all entries.
-    pub fn clear(&mut self) {
-        self.cell.take();
-    }
-}
-
 /// One key's folded value.
 pub struct ReducingHandle<'a, K, V> {
     cell: Cell<'a, K, V>,
@@ -311,7 +242,8 @@ impl<'a, K: Key, T: 'static, A: Aggregate<T>> AggregatingHandle<'a, K, T, A> {
 mod tests {
     use super::*;
     use crate::ttl::Clock;
-    use crate::{KeyedStates, StateSet, states};
+    use crate::{KeyedStates, MapState, StateSet, states};
+    use millstream_model::hash_key;
     use std::sync::Arc;
 
     const COUNT: ValueState<u64> = ValueState::new("count");

@@ -7,9 +7,9 @@
 
 use crate::codec;
 use crate::schema::{MAX_EMPTY, Reader, Schema, Shape};
-use crate::table::KeyedTable;
+use crate::table::Left;
 use crate::ttl::{Forever, Lifetime, Ttl, as_timed, is_over_in};
-use millstream_model::{Data, Error, EventTime, Key, Result, hash_key};
+use millstream_model::{Data, Error, EventTime, Result};
 use std::marker::PhantomData;
 
 /// Reads what a key holds from the beginning of some bytes (`None`: all of it has expired); also how many bytes
@@ -55,8 +55,12 @@ pub trait Layout: Copy + Send + Sync + 'static {
     /// Whether all of it has expired, by the bytes of what this very layout holds. Only asked of what expires.
     fn is_over(bytes: &[u8], now: EventTime) -> bool;
 
-    /// Removes what has expired in these places; whether nothing is left at all.
-    fn trim(content: &mut Self::Content, places: std::ops::Range<usize>, now: EventTime) -> bool;
+    /// Removes what has expired in these places: how many elements, and whether something is left at all.
+    fn trim(
+        content: &mut Self::Content,
+        places: std::ops::Range<usize>,
+        now: EventTime,
+    ) -> (usize, Left);
 }
 
 /// Elements: what a schema describes, in a lifetime.
@@ -71,8 +75,8 @@ pub struct Single<V, L = Forever>(Elements<V, L>);
 /// A list of values.
 pub struct Listed<V, L = Forever>(Elements<V, L>);
 
-/// A map to values.
-pub struct Mapped<MK, MV, L = Forever>(Elements<MV, L>, PhantomData<fn() -> MK>);
+/// A chunk of a map to values; see [`map`](crate::map).
+pub struct Mapped<MK, MV, L = Forever>(pub(crate) Elements<MV, L>, PhantomData<fn() -> MK>);
 
 impl<V, L: Copy> Clone for Elements<V, L> {
     fn clone(&self) -> Self {
@@ -113,11 +117,21 @@ layout! {
 }
 
 impl<V: Data, L: Lifetime> Elements<V, L> {
-    fn shape(&self) -> Result<Shape> {
+    pub(crate) fn lifetime(&self) -> L {
+        self.lifetime
+    }
+
+    pub(crate) fn version(&self) -> u32 {
+        self.schema.version_number()
+    }
+
+    /// The shape of one.
+    pub(crate) fn shape(&self) -> Result<Shape> {
         Ok(L::shape(self.schema.shape()?))
     }
 
-    fn reader<'w>(
+    /// How one is read.
+    pub(crate) fn reader<'w>(
         &'w self,
         written: &'w Shape,
         version: u32,
@@ -130,7 +144,7 @@ impl<V: Data, L: Lifetime> Elements<V, L> {
 }
 
 /// Reads elements, which expired when they were written, or did not.
-struct ElementReader<'w, V, L> {
+pub(crate) struct ElementReader<'w, V, L> {
     is_timed: bool,
     reader: Reader<'w, V>,
     lifetime: L,
@@ -138,7 +152,7 @@ struct ElementReader<'w, V, L> {
 }
 
 impl<V: Data, L: Lifetime> ElementReader<'_, V, L> {
-    fn read(&self, bytes: &[u8]) -> Result<(Option<L::Held<V>>, usize)> {
+    pub(crate) fn read(&self, bytes: &[u8]) -> Result<(Option<L::Held<V>>, usize)> {
         let (expires_at, time_bytes) = if self.is_timed {
             let (at, taken) = codec::decode(bytes)?;
             (Some(at), taken)
@@ -194,8 +208,8 @@ impl<V: Data, L: Lifetime> Layout for Single<V, L> {
         is_over_in(bytes, now)
     }
 
-    fn trim(held: &mut Self::Content, _: std::ops::Range<usize>, now: EventTime) -> bool {
-        L::is_over(held, now)
+    fn trim(held: &mut Self::Content, _: std::ops::Range<usize>, now: EventTime) -> (usize, Left) {
+        if L::is_over(held, now) { (1, Left::Nothing) } else { (0, Left::Something) }
     }
 }
 
@@ -239,75 +253,19 @@ impl<V: Data, L: Lifetime> Layout for Listed<V, L> {
         all_items(bytes, |held: &L::Held<V>| L::is_over(held, now))
     }
 
-    fn trim(list: &mut Self::Content, _: std::ops::Range<usize>, now: EventTime) -> bool {
+    fn trim(list: &mut Self::Content, _: std::ops::Range<usize>, now: EventTime) -> (usize, Left) {
+        let n_before = list.len();
         list.retain(|held| !L::is_over(held, now));
-        list.is_empty()
-    }
-}
-
-impl<MK: Key, MV: Data, L: Lifetime> Layout for Mapped<MK, MV, L> {
-    type Content = KeyedTable<MK, L::Held<MV>>;
-    of_elements!();
-
-    fn shape(&self) -> Result<Shape> {
-        Ok(Shape::List(Box::new(Shape::pair(Shape::of::<MK>()?, self.0.shape()?))))
-    }
-
-    fn reader<'w>(
-        &'w self,
-        written: &'w Shape,
-        version: u32,
-        now: EventTime,
-    ) -> Result<ReadContent<'w, Self::Content>> {
-        let pair = match written {
-            Shape::List(item) => item.as_pair(),
-            _ => None,
-        };
-        let Some((key, value)) = pair else { return Err(other_kind("a map", written)) };
-        let keys = Schema::<MK>::recorded().reader(key, 0)?;
-        let values = self.0.reader(value, version, now)?;
-        Ok(Box::new(move |bytes| {
-            let mut map = KeyedTable::default();
-            let taken = read_items(bytes, |bytes| {
-                let (key, key_bytes) = keys.read(bytes)?;
-                let (value, value_bytes) = values.read(&bytes[key_bytes..])?;
-                if let Some(value) = value {
-                    map.insert(hash_key(&key)?, key, value);
-                }
-                Ok(key_bytes + value_bytes)
-            })?;
-            Ok(((!map.is_empty()).then_some(map), taken))
-        }))
-    }
-
-    fn n_places(map: &Self::Content) -> usize {
-        map.n_buckets()
-    }
-
-    fn is_stale(map: &Self::Content, places: std::ops::Range<usize>, now: EventTime) -> bool {
-        map.is_empty() || map.in_buckets(places).any(|(_, held)| L::is_over(held, now))
-    }
-
-    fn is_over(bytes: &[u8], now: EventTime) -> bool {
-        all_items(bytes, |(_, held): &(MK, L::Held<MV>)| L::is_over(held, now))
-    }
-
-    fn trim(map: &mut Self::Content, places: std::ops::Range<usize>, now: EventTime) -> bool {
-        let over: Vec<MK> = map
-            .in_buckets(places)
-            .filter(|(_, held)| L::is_over(held, now))
-            .map(|(key, _)| key.clone())
-            .collect();
-        for key in over {
-            // A key in the map has been hashed before.
-            map.remove(hash_key(&key).unwrap_or_default(), |k| *k == key);
-        }
-        map.is_empty()
+        let left = if list.is_empty() { Left::Nothing } else { Left::Something };
+        (n_before - list.len(), left)
     }
 }
 
 /// Goes through the items of a list: `read` is given the bytes from each on, and says how many it takes.
-fn read_items(bytes: &[u8], mut read: impl FnMut(&[u8]) -> Result<usize>) -> Result<usize> {
+pub(crate) fn read_items(
+    bytes: &[u8],
+    mut read: impl FnMut(&[u8]) -> Result<usize>,
+) -> Result<usize> {
     let (n_items, mut taken) = codec::decode::<u64>(bytes)?;
     for number in 0..n_items {
         let n_bytes = read(&bytes[taken..])?;
@@ -322,7 +280,7 @@ fn read_items(bytes: &[u8], mut read: impl FnMut(&[u8]) -> Result<usize>) -> Res
 }
 
 /// Whether all items of a list are such.
-fn all_items<T: Data>(bytes: &[u8], is: impl Fn(&T) -> bool) -> bool {
+pub(crate) fn all_items<T: Data>(bytes: &[u8], is: impl Fn(&T) -> bool) -> bool {
     let Ok((n_items, mut taken)) = codec::decode::<u64>(bytes) else { return false };
     for _ in 0..n_items {
         match codec::decode::<T>(&bytes[taken..]) {
@@ -333,7 +291,7 @@ fn all_items<T: Data>(bytes: &[u8], is: impl Fn(&T) -> bool) -> bool {
     true
 }
 
-fn other_kind(now: &str, written: &Shape) -> Error {
+pub(crate) fn other_kind(now: &str, written: &Shape) -> Error {
     Error::user(format!(
         "the state was another kind of state and is {now} now: give it another name. Written:\n{written}"
     ))

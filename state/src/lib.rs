@@ -19,6 +19,7 @@ pub mod items;
 pub mod layout;
 pub mod log;
 pub mod lsm;
+pub mod map;
 pub mod operator_state;
 mod pages;
 pub mod part;

@@ -3,7 +3,7 @@
 //! Every table sits in a cell of its own, so that several states of a key can be held at once; asking
 //! twice for the same one while it is held is a mistake in the program and says so.
 
-use crate::described::{AnyTable, DescribedTable};
+use crate::described::{AnyTable, StateTable};
 use crate::descriptor::StateSet;
 use crate::handle::Descriptor;
 use crate::part::{Broadcast, Part, Visitor};
@@ -83,9 +83,9 @@ impl KeyedStates {
         key: &'a K,
         hash: u64,
     ) -> D::Handle<'a, K> {
-        let mut described = self.table::<DescribedTable<K, D::Layout>>(descriptor.name());
-        described.table.fetch(hash, key);
-        descriptor.handle(described, key, hash)
+        let mut table = self.table::<D::Table<K>>(descriptor.name());
+        table.fetch(hash, key);
+        descriptor.handle(table, key, hash)
     }
 
     /// Copies of the keys that have an entry in the state that `descriptor` names, in no particular but a
@@ -94,9 +94,9 @@ impl KeyedStates {
     /// # Panics
     /// As [`of`](Self::of).
     pub fn keys<K: Key, D: Descriptor>(&self, descriptor: &D) -> Vec<K> {
-        let described = self.table::<DescribedTable<K, D::Layout>>(descriptor.name());
+        let table = self.table::<D::Table<K>>(descriptor.name());
         // What cannot be read ends the step; there is no way to say so.
-        described.table.keys().unwrap_or_else(|e| std::panic::resume_unwind(Box::new(e)))
+        table.keys().unwrap_or_else(|e| std::panic::resume_unwind(Box::new(e)))
     }
 
     #[inline]

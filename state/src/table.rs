@@ -10,22 +10,43 @@
 //! the bucket of its entry first and notes there what happens to it. A table over a store holds what
 //! [`fetch`](KeyedTable::fetch) brought: call it before anything else is done with a key.
 
+mod aside;
 mod snapshot;
 
-use crate::cache::Cache;
-use crate::codec;
 use crate::pages::Pages;
 use crate::prefetch::{GROUP, Tags, prefetch};
-use crate::undo::Undo;
+use aside::Aside;
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry as Slot;
-use millstream_model::{Data, Key, Result, hash_key};
+use millstream_model::{Key, Result, hash_key};
+use std::marker::PhantomData;
 
 /// A map from keys to values whose hashes the caller brings along. See the module's text.
 #[derive(Debug)]
-pub struct KeyedTable<K, V> {
+pub struct KeyedTable<K, V, H = ByKey> {
     table: HashTable<(K, V), Pages>,
     aside: Option<Box<Aside<K, V>>>,
+    hashing: PhantomData<fn() -> H>,
+}
+
+/// How the keys of a table hash, when it has to find out by itself.
+pub trait Hashing<K>: 'static {
+    /// The hash by which the key is probed, and by which it is placed among the subtasks.
+    ///
+    /// # Errors
+    /// If it is no key.
+    fn hash(key: &K) -> Result<u64>;
+}
+
+/// As [`hash_key`] does it.
+#[derive(Debug)]
+pub struct ByKey;
+
+impl<K: Key> Hashing<K> for ByKey {
+    #[inline]
+    fn hash(key: &K) -> Result<u64> {
+        Ok(hash_key(key)?)
+    }
 }
 
 /// What is left of an entry that was changed.
@@ -37,30 +58,27 @@ pub enum Left {
     Nothing,
 }
 
-/// What stands beside a table, by bucket.
-#[derive(Debug)]
-struct Aside<K, V> {
-    undo: Option<Undo<K, V>>,
-    cache: Option<Cache<K, V>>,
-}
-
-impl<K, V> Default for KeyedTable<K, V> {
+impl<K, V, H> Default for KeyedTable<K, V, H> {
     fn default() -> Self {
-        KeyedTable { table: HashTable::new_in(Pages), aside: None }
+        Self::of(HashTable::new_in(Pages))
     }
 }
 
-impl<K: Clone, V: Clone> Clone for KeyedTable<K, V> {
+impl<K: Clone, V: Clone, H> Clone for KeyedTable<K, V, H> {
     /// A copy that no snapshot and no store knows of.
     fn clone(&self) -> Self {
-        KeyedTable { table: self.table.clone(), aside: None }
+        Self::of(self.table.clone())
+    }
+}
+
+impl<K, V, H> KeyedTable<K, V, H> {
+    fn of(table: HashTable<(K, V), Pages>) -> Self {
+        KeyedTable { table, aside: None, hashing: PhantomData }
     }
 }
 
 /// Buckets a sweep passes for each entry it is to look at, at most.
 const BUCKETS_PER_ENTRY: usize = 16;
-/// Buckets the clock hand passes in one go, at most.
-const MAX_PASSED: usize = 1 << 14;
 
 /// Folds the high half into the tag bits: the high bits alone are nearly the same for all keys of a
 /// subtask, because they choose the key group.
@@ -72,12 +90,12 @@ fn probe(hash: u64) -> u64 {
 /// Entries from which on a table is larger than the caches of one core.
 const WARM_FROM: usize = 1 << 16;
 
-fn rehash<K: Key, V>(entry: &(K, V)) -> u64 {
+fn rehash<K, V, H: Hashing<K>>(entry: &(K, V)) -> u64 {
     // A key in the table has been hashed before, so it is not of a refused kind.
-    probe(hash_key(&entry.0).unwrap_or_default())
+    probe(H::hash(&entry.0).unwrap_or_default())
 }
 
-impl<K: Key, V> KeyedTable<K, V> {
+impl<K: Key, V, H: Hashing<K>> KeyedTable<K, V, H> {
     /// Number of keys.
     pub fn len(&self) -> usize {
         self.table.len()
@@ -114,31 +132,6 @@ impl<K: Key, V> KeyedTable<K, V> {
         self.table.find(probe(hash), |e| is(&e.0)).map(|e| &e.1)
     }
 
-    /// The bucket of a key, noted as about to be changed.
-    #[cold]
-    #[inline(never)]
-    fn touch_bucket(&mut self, hash: u64, is: &dyn Fn(&K) -> bool) -> Option<usize> {
-        let bucket = self.table.find_bucket_index(probe(hash), |e| is(&e.0))?;
-        self.note_change(hash, bucket);
-        if let Some(Aside { cache: Some(cache), .. }) = self.aside.as_deref_mut() {
-            cache.used.set(bucket);
-        }
-        Some(bucket)
-    }
-
-    /// Notes that the entry in a bucket is about to be changed.
-    fn note_change(&mut self, hash: u64, bucket: usize) {
-        let Some(aside) = &mut self.aside else { return };
-        let Some((key, value)) = self.table.get_bucket(bucket) else { return };
-        if let Some(undo) = &mut aside.undo {
-            undo.preserve(bucket, key, value);
-        }
-        if let Some(cache) = &mut aside.cache {
-            cache.preserve(bucket, hash, key, value);
-            cache.dirty.set(bucket);
-        }
-    }
-
     /// Looks at some entries that are in memory, from a bucket on and round: those that are due are changed, and
     /// removed if `change` leaves nothing of them. Where to go on.
     ///
@@ -164,7 +157,7 @@ impl<K: Key, V> KeyedTable<K, V> {
             if !is_due(value) {
                 continue;
             }
-            let hash = hash_key(key).unwrap_or_default();
+            let hash = H::hash(key).unwrap_or_default();
             self.note_change(hash, bucket);
             let value = self.table.get_bucket_mut(bucket).map(|entry| &mut entry.1);
             if value.is_some_and(|value| change(value) == Left::Nothing) {
@@ -172,134 +165,6 @@ impl<K: Key, V> KeyedTable<K, V> {
             }
         }
         bucket
-    }
-
-    /// Removes the entry in a bucket, which was noted as about to be changed.
-    fn remove_bucket(&mut self, hash: u64, bucket: usize) -> Option<(K, V)> {
-        let removed = self.table.get_bucket_entry(bucket).ok()?.remove().0;
-        if let Some(Aside { cache: Some(cache), .. }) = self.aside.as_deref_mut() {
-            cache.is_stored_or_gone(bucket);
-            cache.delete(hash, &removed.0);
-        }
-        Some(removed)
-    }
-
-    /// Adds an entry that the running snapshot does not have, and that the store has or has not.
-    #[cold]
-    #[inline(never)]
-    fn add_aside(&mut self, hash: u64, entry: (K, V), is_dirty: bool) -> usize {
-        if self.table.len() == self.table.capacity() {
-            self.grow_aside();
-        }
-        let n_entries = self.table.len();
-        let added = self.table.insert_unique(probe(hash), entry, rehash);
-        let bucket = added.bucket_index();
-        if let Some(aside) = &mut self.aside {
-            if let Some(undo) = &mut aside.undo {
-                undo.mark(bucket);
-            }
-            if let Some(cache) = &mut aside.cache {
-                // Whatever was known of the bucket was known of another entry.
-                cache.is_stored_or_gone(bucket);
-                cache.due.clear(bucket);
-                cache.revive(hash, &added.get().0);
-                cache.used.set(bucket);
-                if is_dirty {
-                    cache.dirty.set(bucket);
-                }
-                if cache.looks_for_room(n_entries) {
-                    self.make_room(bucket);
-                }
-            }
-        }
-        bucket
-    }
-
-    /// Grows the table as it would grow by itself, and takes along what is known of its buckets.
-    fn grow_aside(&mut self) {
-        let Some(aside) = &mut self.aside else { return };
-        let mut grown = HashTable::with_capacity_in(self.table.len() * 2 + 1, Pages);
-        let n_buckets = self.table.num_buckets();
-        let (mut done, mut marks) = (Vec::new(), Vec::new());
-        for bucket in 0..n_buckets {
-            let Ok(entry) = self.table.get_bucket_entry(bucket) else { continue };
-            let entry = entry.remove().0;
-            let added = grown.insert_unique(rehash(&entry), entry, rehash).bucket_index();
-            if aside.undo.as_ref().is_some_and(|undo| undo.is_done(bucket)) {
-                done.push(added);
-            }
-            let mark = aside.cache.as_ref().and_then(|cache| cache.mark(bucket));
-            marks.extend(mark.map(|mark| (added, mark)));
-        }
-        if let Some(undo) = &mut aside.undo {
-            undo.relocate(grown.num_buckets());
-            done.into_iter().for_each(|bucket| undo.mark(bucket));
-        }
-        if let Some(cache) = &mut aside.cache {
-            cache.relocate(grown.num_buckets(), marks);
-        }
-        self.table = grown;
-    }
-
-    /// Lets entries go that were not used for a while, if the table takes more than its share; not that in
-    /// `kept`.
-    fn make_room(&mut self, kept: usize) {
-        let Some(Aside { cache: Some(cache), .. }) = self.aside.as_deref_mut() else { return };
-        if let Some((_, value)) = self.table.get_bucket(kept) {
-            cache.sample(value);
-        }
-        let excess = cache.account(self.table.len());
-        if excess == 0 {
-            return;
-        }
-        let is_held = cache.is_held();
-        let n_wanted = (excess / cache.entry_bytes()).clamp(64, 1024);
-        let n_buckets = self.table.num_buckets();
-        let (mut victims, mut changes) = (Vec::new(), Vec::new());
-        for _ in 0..MAX_PASSED.min(2 * n_buckets) {
-            if victims.len() >= n_wanted {
-                break;
-            }
-            cache.hand = if cache.hand + 1 < n_buckets { cache.hand + 1 } else { 0 };
-            let bucket = cache.hand;
-            let Some((key, value)) = self.table.get_bucket(bucket) else { continue };
-            if bucket == kept || cache.due.get(bucket) {
-                continue;
-            }
-            if cache.used.get(bucket) {
-                cache.used.clear(bucket);
-                continue;
-            }
-            if cache.is_unstored(bucket) {
-                if is_held {
-                    continue;
-                }
-                let hash = hash_key(key).unwrap_or_default();
-                match cache.change(hash, key, value) {
-                    Ok(change) => changes.push(change),
-                    // It stays, and the next checkpoint says why it cannot be written.
-                    Err(_) => continue,
-                }
-            }
-            victims.push(bucket);
-        }
-        if !is_held {
-            changes.extend(cache.take_deleted());
-        }
-        if !changes.is_empty()
-            && let Err(e) = cache.space().clone().write(&mut changes)
-        {
-            // Nothing may be forgotten that was not written.
-            std::panic::resume_unwind(Box::new(e));
-        }
-        for &bucket in &victims {
-            cache.is_stored_or_gone(bucket);
-            if let Ok(entry) = self.table.get_bucket_entry(bucket) {
-                entry.remove();
-            }
-        }
-        cache.is_complete &= victims.is_empty();
-        cache.account(self.table.len());
     }
 
     /// Brings the entry of a key into the table, if there is one. To be called before anything is done with
@@ -322,35 +187,6 @@ impl<K: Key, V> KeyedTable<K, V> {
     {
         if self.aside.is_some() {
             self.fetch_aside(hash, &key());
-        }
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn fetch_aside(&mut self, hash: u64, key: &K) {
-        let Some(Aside { cache: Some(cache), .. }) = self.aside.as_deref_mut() else { return };
-        match self.table.find_bucket_index(probe(hash), |e| e.0 == *key) {
-            Some(bucket) => cache.used.set(bucket),
-            None => {
-                if let Some(value) = cache.load(hash, key) {
-                    self.add_aside(hash, (key.clone(), value), false);
-                }
-            }
-        }
-    }
-
-    /// Writes down every entry for the running snapshot: all of them are about to change.
-    fn touch_all(&mut self) {
-        let Some(aside) = &mut self.aside else { return };
-        for bucket in 0..self.table.num_buckets() {
-            let Some((key, value)) = self.table.get_bucket(bucket) else { continue };
-            if let Some(undo) = &mut aside.undo {
-                undo.preserve(bucket, key, value);
-            }
-            if let Some(cache) = &mut aside.cache {
-                cache.preserve(bucket, hash_key(key).unwrap_or_default(), key, value);
-                cache.dirty.set(bucket);
-            }
         }
     }
 
@@ -385,17 +221,10 @@ impl<K: Key, V> KeyedTable<K, V> {
             };
             return self.table.get_bucket_mut(bucket).expect("the bucket was found just now");
         }
-        match self.table.entry(probe(hash), |e| is(&e.0), rehash) {
+        match self.table.entry(probe(hash), |e| is(&e.0), rehash::<K, V, H>) {
             Slot::Occupied(o) => o.into_mut(),
             Slot::Vacant(v) => v.insert(make()).into_mut(),
         }
-    }
-
-    /// The bucket of an entry that is not in the table: as it is in the store, or new.
-    fn load_or_add(&mut self, hash: u64, (key, fresh): (K, V)) -> usize {
-        let cache = self.aside.as_mut().and_then(|aside| aside.cache.as_mut());
-        let loaded = cache.and_then(|cache| cache.load(hash, &key));
-        self.add_aside(hash, (key, loaded.unwrap_or(fresh)), true)
     }
 
     /// Sets the value of a key and gives back the one it replaces.
@@ -407,7 +236,7 @@ impl<K: Key, V> KeyedTable<K, V> {
             self.add_aside(hash, (key, value), true);
             return None;
         }
-        match self.table.entry(probe(hash), |e| e.0 == key, rehash) {
+        match self.table.entry(probe(hash), |e| e.0 == key, rehash::<K, V, H>) {
             Slot::Occupied(mut o) => Some(std::mem::replace(&mut o.get_mut().1, value)),
             Slot::Vacant(v) => {
                 v.insert((key, value));
@@ -428,13 +257,71 @@ impl<K: Key, V> KeyedTable<K, V> {
         }
     }
 
-    /// Deletes what a store beneath may hold of a key that is not in memory.
-    pub(crate) fn delete_stored(&mut self, hash: u64, key: &K) {
-        if let Some(Aside { cache: Some(cache), .. }) = self.aside.as_deref_mut()
-            && !cache.is_complete
-        {
-            cache.delete(hash, key);
+    /// Moves the entries whose hashes are such into a table of their own; both without snapshot and store.
+    pub(crate) fn split_off(&mut self, moves: impl Fn(u64) -> bool) -> Self {
+        let mut moved = HashTable::with_capacity_in(self.table.len() / 2, Pages);
+        for entry in self.table.extract_if(|e| moves(H::hash(&e.0).unwrap_or_default())) {
+            moved.insert_unique(rehash::<K, V, H>(&entry), entry, rehash::<K, V, H>);
         }
+        Self::of(moved)
+    }
+
+    /// The entries themselves, of a table without snapshot and store.
+    pub(crate) fn into_entries(self) -> impl Iterator<Item = (K, V)> {
+        self.table.into_iter()
+    }
+
+    /// The bucket of the key with this hash for which `is` holds, if it is in memory.
+    #[inline]
+    pub(crate) fn find(&self, hash: u64, is: impl Fn(&K) -> bool) -> Option<usize> {
+        self.table.find_bucket_index(probe(hash), |e| is(&e.0))
+    }
+
+    /// The same wherever it lies; from a store, its entry (of the key that `make` makes) is brought into the table, where
+    /// others may have to go.
+    #[inline]
+    pub(crate) fn seek(
+        &mut self,
+        hash: u64,
+        is: impl Fn(&K) -> bool,
+        make: impl FnOnce() -> K,
+    ) -> Option<usize> {
+        let found = self.find(hash, is);
+        if self.aside.is_some() { self.seek_aside(hash, found, make) } else { found }
+    }
+
+    /// The value in a bucket that was found, to be changed in place.
+    #[inline]
+    pub(crate) fn change(&mut self, hash: u64, bucket: usize) -> Option<&mut V> {
+        if self.aside.is_some() {
+            self.note_change(hash, bucket);
+        }
+        self.table.get_bucket_mut(bucket).map(|e| &mut e.1)
+    }
+
+    /// Sets the value of a key that is not there, or whatever it is; its bucket.
+    pub(crate) fn add(&mut self, hash: u64, key: K, value: V) -> usize {
+        match self.find(hash, |k| *k == key) {
+            Some(bucket) => {
+                if let Some(old) = self.change(hash, bucket) {
+                    *old = value;
+                }
+                bucket
+            }
+            None if self.aside.is_some() => self.add_aside(hash, (key, value), true),
+            None => {
+                let added = self.table.insert_unique(probe(hash), (key, value), rehash::<K, V, H>);
+                added.bucket_index()
+            }
+        }
+    }
+
+    /// Takes the entry out of a bucket that was found.
+    pub(crate) fn take(&mut self, hash: u64, bucket: usize) -> Option<(K, V)> {
+        if self.aside.is_some() {
+            self.note_change(hash, bucket);
+        }
+        self.remove_bucket(hash, bucket)
     }
 
     /// Number of buckets: places in which entries stand or may stand.
@@ -469,29 +356,6 @@ impl<K: Key, V> KeyedTable<K, V> {
     pub fn iter_mut(&mut self) -> impl Iterator<Item = (&K, &mut V)> {
         self.touch_all();
         self.table.iter_mut().map(|e| (&e.0, &mut e.1))
-    }
-}
-
-impl<K: Key, V: Data> KeyedTable<K, V> {
-    /// Copies of all keys, wherever they lie, in no particular but a repeatable order.
-    ///
-    /// # Errors
-    /// If the store cannot be read.
-    pub fn keys(&self) -> Result<Vec<K>> {
-        let mut keys: Vec<K> = self.table.iter().map(|e| e.0.clone()).collect();
-        let Some(Aside { cache: Some(cache), .. }) = self.aside.as_deref() else { return Ok(keys) };
-        if cache.is_complete {
-            return Ok(keys);
-        }
-        cache.space().scan(&mut |bytes, _| {
-            let key: K = codec::decode_all(bytes)?;
-            let hash = hash_key(&key)?;
-            if self.get(hash, |k| *k == key).is_none() && !cache.is_deleted(hash, &key)? {
-                keys.push(key);
-            }
-            Ok(())
-        })?;
-        Ok(keys)
     }
 }
 

@@ -122,6 +122,9 @@ pub trait Lifetime: Copy + Send + Sync + 'static {
 
     /// Whether what is held has expired.
     fn is_over<V: Data>(held: &Self::Held<V>, now: EventTime) -> bool;
+
+    /// When what is held expires; of what never does, the beginning of time.
+    fn ends_at<V: Data>(held: &Self::Held<V>) -> EventTime;
 }
 
 /// Values live until they are removed.
@@ -144,6 +147,10 @@ impl Lifetime for Forever {
 
     fn is_over<V: Data>(_: &V, _: EventTime) -> bool {
         false
+    }
+
+    fn ends_at<V: Data>(_: &V) -> EventTime {
+        EventTime::MIN
     }
 }
 
@@ -168,6 +175,10 @@ impl Lifetime for Ttl {
 
     fn is_over<V: Data>(held: &Timed<V>, now: EventTime) -> bool {
         held.is_over(now)
+    }
+
+    fn ends_at<V: Data>(held: &Timed<V>) -> EventTime {
+        held.at
     }
 }
 

@@ -22,6 +22,8 @@ pub struct Undo<K, V> {
     done: Vec<u64>,
     log: Log,
     encode: Encode<K, V>,
+    /// What was removed before it was written.
+    kept: Vec<(K, V)>,
 }
 
 /// What looking at an empty place costs, in bytes of the budget: so that an empty table is not walked in one go.
@@ -31,7 +33,7 @@ impl<K, V> Undo<K, V> {
     /// Nothing of a table with so many places has been written; `encode` writes into `log`.
     pub fn new(n_places: usize, log: Log, encode: Encode<K, V>) -> Self {
         let done = vec![0; n_places.div_ceil(64)];
-        Undo { cursor: 0, done, log, encode }
+        Undo { cursor: 0, done, log, encode, kept: Vec::new() }
     }
 
     /// Whether what is at this place need not be written any more.
@@ -55,6 +57,12 @@ impl<K, V> Undo<K, V> {
             self.mark(place);
             self.log(key, value);
         }
+    }
+
+    /// Takes an entry that is not done and is in the table no more: it is written when there is a budget for it. Its place
+    /// must be marked.
+    pub fn keep(&mut self, entry: (K, V)) {
+        self.kept.push(entry);
     }
 
     /// Writes an entry.
@@ -86,6 +94,13 @@ impl<K, V> Undo<K, V> {
     {
         self.log.hand_over(out)?;
         let mut spent = out.bytes.len();
+        while spent < budget
+            && !self.log.has_failed()
+            && let Some((key, value)) = self.kept.pop()
+        {
+            self.log(&key, &value);
+            spent = out.bytes.len() + self.log.len();
+        }
         while self.cursor < n_places && spent < budget && !self.log.has_failed() {
             let place = self.cursor;
             if place.is_multiple_of(64) && self.done.get(place / 64) == Some(&u64::MAX) {
@@ -102,7 +117,7 @@ impl<K, V> Undo<K, V> {
             self.cursor += 1;
         }
         self.log.hand_over(out)?;
-        Ok(self.cursor >= n_places)
+        Ok(self.cursor >= n_places && self.kept.is_empty())
     }
 }
 

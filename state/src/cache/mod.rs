@@ -122,11 +122,8 @@ impl<K: Key, V: Data> Cache<K, V> {
     /// The cache of a table with so many buckets, over a space that holds nothing yet, or (if it is not
     /// complete) the state of a checkpoint.
     pub(crate) fn new(space: Space, n_buckets: usize, is_complete: bool) -> Self {
-        // Where a few entries are all that there is room for, each of them counts.
-        let n_entries = space.store().limit_bytes() / size_of::<(K, V)>().max(1);
-        let room_every = (n_entries / 64).clamp(1, MOST_BEFORE_ROOM);
-        Cache {
-            room_every: 1 << room_every.ilog2(),
+        let mut cache = Cache {
+            room_every: 1,
             space,
             encode_key: |space, hash, key, out| space.key(hash, key, out),
             encode_value: |value, out| codec::encode(value, out),
@@ -148,7 +145,9 @@ impl<K: Key, V: Data> Cache<K, V> {
             value_bytes: 0,
             accounted_bytes: 0,
             scratch: Vec::new(),
-        }
+        };
+        cache.set_room_every();
+        cache
     }
 }
 
@@ -259,25 +258,32 @@ impl<K, V> Cache<K, V> {
         if self.is_complete {
             return None;
         }
-        let (mut k, mut v) = (std::mem::take(&mut self.scratch), Vec::new());
-        let loaded = (self.encode_key)(&self.space, hash, key, &mut k).and_then(|()| {
-            if self.deleted.contains(&k) || !self.space.get(&k, &mut v)? {
+        let mut encoded = std::mem::take(&mut self.scratch);
+        let read = self.read(hash, key, &mut encoded);
+        self.scratch = encoded;
+        let (value, n_bytes) = read?;
+        self.learn(n_bytes);
+        Some(value)
+    }
+
+    /// The same for one that stays out of the table; with what it takes, in bytes.
+    pub(crate) fn peek(&self, hash: u64, key: &K) -> Option<(V, usize)> {
+        let (value, n_bytes) = self.read(hash, key, &mut Vec::new())?;
+        Some((value, size_of::<(K, V)>() + n_bytes))
+    }
+
+    /// What the store has of a key, and how many bytes that were there.
+    fn read(&self, hash: u64, key: &K, encoded: &mut Vec<u8>) -> Option<(V, usize)> {
+        let mut bytes = Vec::new();
+        let read = (self.encode_key)(&self.space, hash, key, encoded).and_then(|()| {
+            if self.deleted.contains(encoded.as_slice()) || !self.space.get(encoded, &mut bytes)? {
                 return Ok(None);
             }
-            (self.decode_value)(&v).map(Some)
+            Ok(Some(((self.decode_value)(&bytes)?, bytes.len())))
         });
-        self.scratch = k;
-        match loaded {
-            Ok(value) => {
-                if value.is_some() {
-                    self.learn(v.len());
-                }
-                value
-            }
-            // Whoever asks for a value cannot go on without it, and has no way to say so: the error ends the
-            // step, as a panic would, and the task with it.
-            Err(e) => std::panic::resume_unwind(Box::new(e)),
-        }
+        // Whoever asks for a value cannot go on without it, and has no way to say so: the error ends the
+        // step, as a panic would, and the task with it.
+        read.unwrap_or_else(|e| std::panic::resume_unwind(Box::new(e)))
     }
 
     /// Every write of what is due begins with what was deleted before the freeze.
@@ -367,10 +373,18 @@ impl<K, V> Cache<K, V> {
 
     /// Counts what the table takes now; how much of it should go.
     pub(crate) fn account(&mut self, n_entries: usize) -> usize {
-        let now = n_entries * (size_of::<(K, V)>() + 2 + self.value_bytes);
+        let now = n_entries * self.entry_bytes();
+        self.set_room_every();
         let excess = self.space.account(self.accounted_bytes, now);
         self.accounted_bytes = now;
         excess
+    }
+
+    /// Where a few entries are all that there is room for, each of them counts.
+    fn set_room_every(&mut self) {
+        let entry_bytes = size_of::<(K, V)>().max(self.value_bytes).max(1);
+        let n_entries = self.space.store().limit_bytes() / entry_bytes;
+        self.room_every = 1 << (n_entries / 64).clamp(1, MOST_BEFORE_ROOM).ilog2();
     }
 
     /// Whether it is time to look whether there is room, if one is added to so many entries.

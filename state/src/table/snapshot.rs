@@ -1,6 +1,7 @@
 //! A table as a part of an operator's state: its freeze, its writing, and its way back.
 
-use super::{Aside, KeyedTable};
+use super::aside::Aside;
+use super::{Hashing, KeyedTable};
 use crate::cache::Cache;
 use crate::log::{EntryShape, Log};
 use crate::pages::Pages;
@@ -13,7 +14,7 @@ use hashbrown::HashTable;
 use millstream_model::{Data, Key, Result, SnapshotKind, hash_key};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-impl<K: Key, V: Data> KeyedTable<K, V> {
+impl<K: Key, V: Data, H: Hashing<K>> KeyedTable<K, V, H> {
     /// Writes what is due of a checkpoint, where it is to go; whether that is all.
     fn write_due(&mut self, out: &mut Written, budget: usize) -> Result<bool> {
         let Some(Aside { cache: Some(cache), .. }) = self.aside.as_deref_mut() else {
@@ -55,7 +56,7 @@ impl<K: Key, V: Data> KeyedTable<K, V> {
                     n_bytes = out.bytes.len() + file.len();
                 }
                 None => {
-                    let change = cache.change(hash_key(key)?, key, value)?;
+                    let change = cache.change(H::hash(key)?, key, value)?;
                     n_bytes += change.n_bytes();
                     changes.push(change);
                 }
@@ -97,7 +98,7 @@ impl<K: Key, V: Data> KeyedTable<K, V> {
     ) -> Result<()> {
         entries.check_key::<K>(0)?;
         entries.each(|_, (key, value): (K, V)| {
-            let hash = hash_key(&key)?;
+            let hash = H::hash(&key)?;
             if owns(hash) {
                 self.insert(hash, key, value);
             }
@@ -106,7 +107,7 @@ impl<K: Key, V: Data> KeyedTable<K, V> {
     }
 }
 
-impl<K: Key, V: Data> Part for KeyedTable<K, V> {
+impl<K: Key, V: Data, H: Hashing<K>> Part for KeyedTable<K, V, H> {
     fn kind(&self) -> PartKind {
         PartKind::Keyed
     }

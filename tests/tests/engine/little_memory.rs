@@ -223,3 +223,52 @@ fn timers() {
     let n_called = |key: u64| if key.is_multiple_of(5) { 1 } else { N_ROUNDS };
     assert_eq!(calls.len() as u64, (0..N_KEYS).map(n_called).sum::<u64>());
 }
+
+/// Counts what it has seen of each number, in one map; now and then it forgets some, and once all.
+#[derive(Clone)]
+struct Remembers;
+
+const SEEN: MapState<u64, u64> = MapState::new("seen");
+
+impl KeyedProcessFunction<u64, (u64, u64)> for Remembers {
+    type Out = (u64, u64, usize, u64);
+    const STATES: StateSet<u64> = states![SEEN];
+
+    fn process(
+        &mut self,
+        (number, i): (u64, u64),
+        ctx: &mut KeyedContext<'_, u64>,
+        out: &mut Collector<'_, Self::Out>,
+    ) -> Result<()> {
+        let mut seen = ctx.state(&SEEN);
+        *seen.or_insert_with(number, || 0) += 1;
+        if i % 16 == 5 {
+            seen.remove(&(number / 2));
+        }
+        let mut sum = 0;
+        if i % 1000 == 998 {
+            seen.for_each(|_, n| {
+                sum += n;
+                Ok(())
+            })?;
+            assert_eq!(seen.iter().map(|(_, n)| n).sum::<u64>(), sum);
+        }
+        if i == N / 4 * 3 {
+            seen.clear();
+        }
+        out.emit((i, seen.get(&number).copied().unwrap_or(0), seen.len(), sum));
+        Ok(())
+    }
+}
+
+#[test]
+fn a_map_of_one_key() {
+    let seen = gives_the_same_with_little_memory(|records| {
+        let numbers = records.numbers(|_| false).map(|i| (i % N_KEYS, i)).parallelism(1);
+        // Nearly all under one key: its map has more than ten times the memory there is.
+        numbers.key_by(|r| u64::from(r.0 % 8 == 7)).process(Remembers)
+    });
+    assert_eq!(seen.len() as u64, N);
+    let largest = seen.iter().map(|seen| seen.2).max();
+    assert!(largest.is_some_and(|n| n > 1500), "{largest:?}");
+}
