@@ -144,7 +144,11 @@ impl MapFunction<u64> for LosesTables {
             self.first.fetch_min(n, Ordering::SeqCst);
             return Ok(n);
         }
-        if n.is_multiple_of(64) && !files(&self.checkpoints, "manifest").is_empty() {
+        // Those of a checkpoint that is not complete yet are not what a restart goes back to.
+        let is_whole = |manifest: &std::path::PathBuf| {
+            manifest.parent().is_some_and(|folder| !files(folder, ".sst").is_empty())
+        };
+        if n.is_multiple_of(64) && files(&self.checkpoints, "manifest").iter().any(is_whole) {
             // A new file in the place of the old one: a link to that is still what it was.
             for table in files(&self.checkpoints, ".sst") {
                 let lost = table.with_extension("lost");
