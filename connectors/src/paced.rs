@@ -55,7 +55,7 @@ impl<S: Source> Source for Paced<S> {
 
     fn enumerator(&self) -> Option<Box<dyn SplitEnumerator<PacedSplit<S::Split>>>> {
         let enumerator = self.source.enumerator()?;
-        Some(Box::new(PacedEnumerator { enumerator }))
+        Some(Box::new(PacedEnumerator { enumerator, assigned: None }))
     }
 
     fn open(
@@ -108,6 +108,8 @@ impl<S> PacedSplit<S> {
 /// Assigns what the source's own enumerator does.
 struct PacedEnumerator<S> {
     enumerator: Box<dyn SplitEnumerator<S>>,
+    /// Knows whose turn it is.
+    assigned: Option<Assignments<S>>,
 }
 
 impl<S: Send> SplitEnumerator<PacedSplit<S>> for PacedEnumerator<S> {
@@ -124,8 +126,8 @@ impl<S: Send> SplitEnumerator<PacedSplit<S>> for PacedEnumerator<S> {
         context: &EnumeratorContext<'_>,
         out: &mut Assignments<PacedSplit<S>>,
     ) -> Result<Enumeration> {
-        let mut assigned = Assignments::new(out.n_readers());
-        let found = self.enumerator.poll(context, &mut assigned)?;
+        let assigned = self.assigned.get_or_insert_with(|| Assignments::new(out.n_readers()));
+        let found = self.enumerator.poll(context, assigned)?;
         for assignment in assigned.take() {
             out.assign_to(assignment.reader as usize, PacedSplit::whole(assignment.split));
         }
@@ -211,6 +213,7 @@ mod tests {
     use super::*;
     use crate::testing::Surroundings;
     use crate::{from_iter, from_vec};
+    use millstream_runtime::source::OperatorStates;
 
     #[test]
     fn a_rate_spreads_records_over_time() {
@@ -219,6 +222,36 @@ mod tests {
         assert_eq!(at.read_all(&source).unwrap(), (0..5000).collect::<Vec<_>>());
         assert_eq!(at.clock.0.load(Ordering::SeqCst), 2_500_000);
         assert_eq!((source.size_hint(), source.max_parallelism()), (Some(5000), Some(1)));
+    }
+
+    /// One split at a time.
+    struct OneByOne(u32);
+
+    impl SplitEnumerator<u32> for OneByOne {
+        fn poll(
+            &mut self,
+            _: &EnumeratorContext<'_>,
+            out: &mut Assignments<u32>,
+        ) -> Result<Enumeration> {
+            out.assign(self.0);
+            self.0 += 1;
+            Ok(Enumeration::More)
+        }
+    }
+
+    #[test]
+    fn splits_that_come_one_by_one_go_to_all_readers() {
+        let at = Surroundings::new(0, 1);
+        let mut enumerator = PacedEnumerator { enumerator: Box::new(OneByOne(0)), assigned: None };
+        let states = OperatorStates::new(enumerator.states()).unwrap();
+        let context = EnumeratorContext::new(&at.operator, &states);
+        let readers = (0..5).map(|_| {
+            // A new one each time, as after a restore.
+            let mut out = Assignments::new(3);
+            assert_eq!(enumerator.poll(&context, &mut out).unwrap(), Enumeration::More);
+            out.take().map(|assignment| assignment.reader).collect::<Vec<_>>()
+        });
+        assert_eq!(readers.collect::<Vec<_>>(), [[0], [1], [2], [0], [1]]);
     }
 
     #[test]

@@ -190,6 +190,15 @@ impl<K: Key, V, H: Hashing<K>> KeyedTable<K, V, H> {
         }
     }
 
+    /// As [`fetch`](Self::fetch), where a key can be told before it is made; it is made only if the store is asked for it.
+    #[inline]
+    pub fn fetch_by(&mut self, hash: u64, is: impl Fn(&K) -> bool, key: impl FnOnce() -> K) {
+        if self.aside.is_some() {
+            let found = self.find(hash, is);
+            self.seek_aside(hash, found, key);
+        }
+    }
+
     /// The value of the key with this hash for which `is` holds, to be changed in place.
     #[inline]
     pub fn get_mut(&mut self, hash: u64, is: impl Fn(&K) -> bool) -> Option<&mut V> {

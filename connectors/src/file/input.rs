@@ -70,7 +70,7 @@ pub(super) fn look(path: &Path) -> Result<Vec<PathBuf>> {
 }
 
 /// Whether there is nothing, not even a link to nothing: whoever has listed it has since removed it.
-fn is_gone(path: &Path) -> bool {
+pub(super) fn is_gone(path: &Path) -> bool {
     fs::symlink_metadata(path).is_err_and(|e| e.kind() == io::ErrorKind::NotFound)
 }
 

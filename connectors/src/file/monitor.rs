@@ -9,7 +9,7 @@
 //! look costs a search per file that is there. The folder is listed by the enumerator's own task, as files are read by
 //! their readers': nobody else waits for it but the barrier of a checkpoint.
 
-use super::input::look;
+use super::input::{is_gone, look};
 use super::source::FileSplit;
 use millstream_model::{Error, EventTime, Result};
 use millstream_runtime::source::{
@@ -27,13 +27,15 @@ pub(super) struct Monitor {
     path: PathBuf,
     every_us: EventTime,
     next_look_us: EventTime,
+    /// Whether there was something to look at.
+    has_looked: bool,
 }
 
 impl Monitor {
     /// Looks at what a path means, at most so often.
     pub(super) fn new(path: PathBuf, every: Duration) -> Self {
         let every_us = EventTime::try_from(every.as_micros()).unwrap_or(EventTime::MAX);
-        Monitor { path, every_us, next_look_us: EventTime::MIN }
+        Monitor { path, every_us, next_look_us: EventTime::MIN, has_looked: false }
     }
 }
 
@@ -57,7 +59,13 @@ impl SplitEnumerator<FileSplit> for Monitor {
         }
         let mut seen = context.state(&SEEN);
         let mut new = Vec::new();
-        for path in look(&self.path)? {
+        let found = match look(&self.path) {
+            // It was there: a file that was moved away, or a folder that will come back.
+            Err(_) if (self.has_looked || !seen.is_empty()) && is_gone(&self.path) => Vec::new(),
+            found => found?,
+        };
+        self.has_looked = true;
+        for path in found {
             let Some(name) = path.to_str() else {
                 return Err(Error::user(format!(
                     "the name of `{}` is no UTF-8, so it cannot be kept in a checkpoint: rename the file",
@@ -165,6 +173,21 @@ mod tests {
         assert_eq!(asked.later().unwrap(), []);
         let error = Asked::new(&dir.path().join("missing")).ask().unwrap_err().to_string();
         assert!(error.contains("there is no file"), "{error}");
+    }
+
+    #[test]
+    fn what_was_there_may_be_moved_away() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("today.log");
+        fs::write(&file, "").unwrap();
+        let mut asked = Asked::new(&file);
+        assert_eq!(asked.ask().unwrap(), of(&[(0, "today.log")]));
+        fs::remove_file(&file).unwrap();
+        assert_eq!(asked.later().unwrap(), []);
+        // Nor does a restore need it.
+        let mut restored = Asked::new(&file);
+        restored.states.of(&SEEN).push(file.to_str().unwrap().to_string());
+        assert_eq!(restored.ask().unwrap(), []);
     }
 
     #[cfg(unix)]

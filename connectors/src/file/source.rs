@@ -148,9 +148,11 @@ impl<F: FileFormat> FileSource<F> {
     /// A file counts once, by its path, whatever becomes of it later; those of one look are begun in order of their names.
     /// A file must appear whole: write it under a hidden name (one that begins with a dot) or elsewhere on the same
     /// file system, and move it to where it is looked for. What is appended to it later may be read or not. A folder must be
-    /// there when the job starts; a pattern may match nothing yet.
+    /// there when the job starts; a pattern may match nothing yet. Keep a file until a checkpoint is complete that was taken after it
+    /// was read: a restart opens it again.
     ///
-    /// With watermarks, every file has its own, as always. A subtask that has no file holds event time back until it counts
+    /// With watermarks, every file has its own, as always, and all that have come are open side by side; without, a subtask reads one
+    /// after the other. A subtask that has no file holds event time back until it counts
     /// as idle (`idle_after`), and a file that comes when event time has moved on may bring records that are late.
     ///
     /// Every path that was found is remembered in the job's checkpoints, so a folder that gets thousands of files a day for

@@ -54,6 +54,9 @@ pub enum Enumeration {
 /// task. A split that was assigned is never given back; what a reader has not read of it is in the reader's state, and is
 /// dealt out to all readers when their number changes.
 ///
+/// Readers take in what is assigned as soon as it comes, whatever they still have to read: an enumerator without end that
+/// always says there is [`More`](Enumeration::More) fills their memory, so let it find as much as is to be read soon.
+///
 /// A reader that has no split is idle after the time after which a quiet split would be, unless the source is bounded; until
 /// then it holds event time where it is. A split that is assigned when event time has moved on may bring late records.
 ///
@@ -301,8 +304,12 @@ impl<S: Data> Head for EnumeratorHead<S> {
         }
         let n = self.assignments.assigned.len().min(self.batch_size);
         self.batch.values.extend(self.assignments.assigned.drain(..n));
-        let flow = self.link.push(&mut self.batch)?;
+        let mut flow = self.link.push(&mut self.batch)?;
         self.batch.clear();
+        if flow == Flow::Ready && self.assignments.assigned.is_empty() {
+            // Its readers may have nothing else, and it may take long until it finds the next.
+            flow = self.link.signal(Signal::Flush)?;
+        }
         Ok(Polled::Took(flow))
     }
 

@@ -287,6 +287,10 @@ impl<T: Send + 'static, S: Data> SourceHead<T, S> {
     fn is_ahead(&self, split: usize) -> bool {
         let this = &self.splits[split];
         let Some((member, drift)) = &this.aligned else { return false };
+        if this.quiet.is_idle() {
+            // It has told the group that it holds nobody back, and has nothing to run ahead with.
+            return false;
+        }
         this.watermark != MIN_TIME
             && this.watermark > member.report(this.watermark).saturating_add(*drift)
     }
@@ -399,6 +403,11 @@ impl<T: Send + 'static, S: Data> SourceHead<T, S> {
                 }
                 ReadStatus::Paused { until_us: at } => {
                     until_us = until_us.min(at);
+                    if self.in_turn {
+                        // The others wait for it, and are not even opened.
+                        self.next = split;
+                        break;
+                    }
                 }
                 ReadStatus::End => {
                     self.end_split(split);

@@ -4,7 +4,7 @@
 //! input is idle the whole is idle, and the watermark is the highest any of them reached: nobody is left to
 //! hold it back (as in Flink's `StatusWatermarkValve`).
 
-use millstream_model::{EventTime, MIN_TIME, Signal};
+use millstream_model::{EventTime, MAX_TIME, MIN_TIME, Signal};
 
 /// See the module's text.
 #[derive(Debug, Clone)]
@@ -51,7 +51,9 @@ impl Valve {
     /// One more input, active and at the beginning of time. The watermark stays where it is.
     pub fn add(&mut self) -> Change {
         self.inputs.push(Input { watermark: MIN_TIME, status: Status::Active });
-        self.settle()
+        // At the beginning of time it can only hold back: nothing to be found out from the others.
+        let was_idle = std::mem::replace(&mut self.idle, false);
+        Change { watermark: None, signal: was_idle.then_some(Signal::Active) }
     }
 
     /// Forgets the inputs that have ended, but for the first `n_kept`. Those behind them move up, in order.
@@ -100,18 +102,22 @@ impl Valve {
     }
 
     fn raise(&mut self) -> Option<EventTime> {
-        let active =
-            self.inputs.iter().filter(|i| i.status == Status::Active).map(|i| i.watermark).min();
-        let reached = match active {
-            Some(w) => w,
-            // An input that ended is at the end of time; it must not take the idle ones along.
-            None => self
-                .inputs
-                .iter()
-                .filter(|i| i.status == Status::Idle)
-                .map(|i| i.watermark)
-                .max()?,
-        };
+        // An input that has come to the end of time is as good as ended: it must not take the idle ones along.
+        let mut slowest_active = None;
+        let mut furthest_idle = None;
+        let mut is_at_end = false;
+        for input in &self.inputs {
+            match input.status {
+                Status::Ended => {}
+                _ if input.watermark == MAX_TIME => is_at_end = true,
+                Status::Active => {
+                    let slowest = slowest_active.get_or_insert(input.watermark);
+                    *slowest = input.watermark.min(*slowest);
+                }
+                Status::Idle => furthest_idle = furthest_idle.max(Some(input.watermark)),
+            }
+        }
+        let reached = slowest_active.or(furthest_idle).or(is_at_end.then_some(MAX_TIME))?;
         (reached > self.watermark).then(|| {
             self.watermark = reached;
             reached
@@ -208,6 +214,24 @@ mod tests {
         v.forget_ended(1);
         assert!(v.is_ended());
         assert_eq!(v.inputs().count(), 1, "the first stays");
+    }
+
+    /// The mark of the end of time comes before word of the end.
+    #[test]
+    fn who_has_come_to_the_end_of_time_does_not_take_the_idle_along() {
+        let mut v = Valve::new(3);
+        v.advance(0, 10);
+        v.advance(1, 20);
+        v.advance(2, 30);
+        v.idle(1);
+        v.idle(0);
+        assert_eq!(v.watermark(), 30);
+        assert_eq!(v.advance(2, MAX_TIME), None, "who is idle may go on at 20");
+        assert_eq!(v.end(2), Change { watermark: None, signal: Some(Signal::Idle) });
+        assert_eq!(v.active(1).signal, Some(Signal::Active));
+        assert_eq!(v.advance(1, 40), Some(40));
+        assert_eq!(v.advance(1, MAX_TIME), None);
+        assert_eq!(v.advance(0, MAX_TIME), Some(MAX_TIME), "now all are there");
     }
 
     #[test]

@@ -99,7 +99,9 @@ impl Head {
 
     /// Fails if no map has such a head.
     pub(super) fn check(&self) -> Result<()> {
-        if self.n_chunks < 2 || self.n_most == 0 {
+        let is_chunk = (1..=MOST_ENTRIES as u32).contains(&self.n_most);
+        // Far more than fit anywhere.
+        if !is_chunk || !(2..1 << 31).contains(&self.n_chunks) || self.n_entries >= 1 << 56 {
             return Err(Error::external(format!("the head of a map is damaged: {self:?}")));
         }
         Ok(())
@@ -170,9 +172,14 @@ mod tests {
     #[test]
     fn a_damaged_head_is_refused() {
         let mut chunk = Chunk::<u8, u8>::default();
-        for (n_chunks, n_most, is_good) in
-            [(2, 1, true), (0, 1, false), (1, 1, false), (2, 0, false)]
-        {
+        for (n_chunks, n_most, is_good) in [
+            (2, 1, true),
+            (0, 1, false),
+            (1, 1, false),
+            (u32::MAX, 1, false),
+            (2, 0, false),
+            (2, 113, false),
+        ] {
             chunk.head = Some(Box::new(Head { n_chunks, n_entries: 0, n_most, until: 0 }));
             let mut bytes = Vec::new();
             codec::encode(&chunk, &mut bytes).unwrap();

@@ -6,7 +6,7 @@
 use super::chunk::{Chunk, Head};
 use crate::codec;
 use crate::layout::{Layout, Mapped, ReadContent, all_items, other_kind, read_items};
-use crate::schema::{Schema, Shape};
+use crate::schema::{Compatibility, Schema, Shape, compatible};
 use crate::table::Left;
 use crate::ttl::{Lifetime, as_timed};
 use millstream_model::{Data, EventTime, Key, Result, hash_key};
@@ -34,10 +34,12 @@ impl<MK: Key, MV: Data, L: Lifetime> Mapped<MK, MV, L> {
         matches!(written, Shape::List(_))
     }
 
-    /// Whether each chunk holds, when it is read, what the head of its map says of it.
-    pub(super) fn is_as_counted(written: &Shape) -> bool {
-        let expired = |(_, _, value)| as_timed(value).is_some();
-        !Self::is_whole(written) && parts(written).is_some_and(expired) == L::ENDS
+    /// Whether each chunk holds, when it is read, what the head of its map says of it: all of it, and nothing that belongs
+    /// elsewhere. A key that is written otherwise now has another hash, and that says which chunk it is.
+    pub(super) fn is_as_counted(written: &Shape) -> Result<bool> {
+        let Some((Some(_), key, value)) = parts(written) else { return Ok(false) };
+        let is_same_key = compatible(key, &Shape::of::<MK>()?) == Compatibility::Same;
+        Ok(is_same_key && as_timed(value).is_some() == L::ENDS)
     }
 }
 

@@ -176,7 +176,7 @@ impl<'t, K: Key, MK: Key, V: Data> Spread<'t, K, MK, V> {
             head.until = head.until.max(until);
         }
         // Where few chunks fit into memory, that has pushed out what was found.
-        let bucket = if is_large { self.seek(number) } else { bucket };
+        let bucket = if is_large && bucket.is_some() { self.seek(number) } else { bucket };
         let bucket = bucket.unwrap_or_else(|| self.add_chunk(number, KeyedTable::default()));
         let inner = self.change(number, bucket).entries.add(hash, at, value);
         (number, bucket, inner)

@@ -104,8 +104,9 @@ impl<K: Key, MK: Key, MV: Data, L: Lifetime> AnyTable for MapTable<K, MK, MV, L>
 impl<K: Key, MK: Key, MV: Data, L: Lifetime> StateTable<K> for MapTable<K, MK, MV, L> {
     #[inline]
     fn fetch(&mut self, hash: u64, key: &K) {
+        let is_first = |of: &ChunkOf<K>| of.number == 0 && of.key == *key;
         let first = || ChunkOf { key: key.clone(), number: 0 };
-        self.described.table.fetch_with(hash, first);
+        self.described.table.fetch_by(hash, is_first, first);
     }
 
     fn keys(&self) -> Result<Vec<K>> {
@@ -152,7 +153,7 @@ impl<K: Key, MK: Key, MV: Data, L: Lifetime> Part for MapTable<K, MK, MV, L> {
     }
 
     fn restore(&mut self, entries: &Entries<'_>) -> Result<()> {
-        if Mapped::<MK, MV, L>::is_as_counted(entries.shape_at(1)?) {
+        if Mapped::<MK, MV, L>::is_as_counted(entries.shape_at(1)?)? {
             self.described.restore(entries)
         } else {
             self.restore_one_by_one(entries)

@@ -20,6 +20,8 @@ pub(super) struct Aside<K, V> {
 
 /// Buckets the clock hand passes in one go, at most.
 const MAX_PASSED: usize = 1 << 14;
+/// Buckets that are looked at for an entry to be measured, at most.
+const MAX_LOOKED_AT: usize = 256;
 /// How often in a row it is looked whether that was enough.
 const MAX_ROUNDS: usize = 4;
 
@@ -125,8 +127,10 @@ impl<K: Key, V, H: Hashing<K>> KeyedTable<K, V, H> {
         let Some(Aside { cache: Some(cache), .. }) = self.aside.as_deref_mut() else { return };
         // Any will do but the newest, which may have yet to become as large as others are.
         let place = self.table.len().wrapping_mul(0x9E37_79B9) % n_buckets;
-        let mut from_there = (place..n_buckets).chain(0..place);
-        if let Some((_, value)) = from_there.find_map(|bucket| self.table.get_bucket(bucket)) {
+        // A table that was much larger may have hardly any.
+        let mut from_there = (place..n_buckets).chain(0..place).take(MAX_LOOKED_AT);
+        let any = from_there.find_map(|bucket| self.table.get_bucket(bucket));
+        if let Some((_, value)) = any.or_else(|| self.table.get_bucket(kept)) {
             cache.sample(value);
         }
         let mut excess = cache.account(self.table.len());

@@ -194,12 +194,18 @@ fn entries() -> Vec<Vec<u8>> {
     let written_as_old =
         Shape::Tuple(vec![pair(of(2))[0].clone(), Shape::of::<Old>().expect("serde describes it")]);
     let list = vec![Some(1u64), None];
+    let map = vec![(Text::from("a"), Kind::One(1)), (key.clone(), Kind::None)];
+    // A map as it was written before there were chunks.
+    let of_pairs = pair(pair(of(5))[1].clone())[1].clone();
+    let whole = Shape::Tuple(vec![pair(of(2))[0].clone(), of_pairs]);
     vec![
         joined(&of(0), &[(1u64, Kind::One(7)), (2, Kind::None)]),
         joined(&written_as_old, &[(&key, old())]),
         joined(&of(3), &[(&key, &list), (&Text::from("other key"), &list)]),
-        joined(&of(5), &[(&key, vec![(Text::from("a"), Kind::One(1)), (key.clone(), Kind::None)])]),
+        // The only chunk of a map: its number, and no head.
+        joined(&of(5), &[((&key, 0u32), (None::<u8>, &map))]),
         // A list whose elements expire: a time before each.
         joined(&of(7), &[(&key, vec![(NOW + 1, 7u64), (NOW - 1, 8)])]),
+        joined(&whole, &[(&key, &map)]),
     ]
 }

@@ -1,6 +1,7 @@
 //! Maps against a plain model: whatever is done to them, with or without a store beneath and room for a few chunks, and
 //! whenever a snapshot is taken.
 
+mod keys;
 mod large;
 mod model;
 mod ttl;
