@@ -124,7 +124,7 @@ fn a_watched_folder_is_read_once_whoever_dies() {
     let newest = cluster.checkpoint_after(job.id, Some(1));
     let vertices = cluster.detail(job.id).graph.vertices;
     let names: Vec<_> = vertices.iter().map(|v| (v.name(), v.parallelism)).take(2).collect();
-    assert_eq!(names, [("numbers: splits".into(), 1), ("numbers → map → map".into(), 2)]);
+    assert_eq!(names, [("numbers: splits".into(), 1), ("numbers → map_with → map".into(), 2)]);
 
     // One of two hosts has the enumerator, and both die.
     let hosts = cluster.hosts_with(&job.out.display().to_string());
