@@ -78,7 +78,7 @@ impl<K: Key, MK: Key, MV: Data> MapHandle<'_, K, MK, MV> {
     /// # let set: StateSet<u64> = states![SEEN];
     /// # let clock: millstream_state::ttl::Clock = std::sync::Arc::new(|| 0);
     /// # let states = KeyedStates::new(set, &clock)?;
-    /// # let (key, hash) = (7, millstream_model::hash_key(&7u64)?);
+    /// # let (key, hash) = (7u64, millstream_model::hash_key(&7u64)?);
     /// let mut seen = states.of(&SEEN, &key, hash);
     /// seen.insert("here".into(), 2);
     /// let mut sum = 0;
