@@ -130,13 +130,12 @@ impl<'a> Serving<'a> {
     fn obey(&mut self, order: ToHost) {
         match order {
             ToHost::Prepare { attempt, begin, part } => {
-                let prepared = self
-                    .begin_at(begin)
-                    .and_then(|(begin, _)| self.runner.prepare(&begin, part.as_deref()));
+                let mut splits = BTreeMap::new();
+                let prepared = self.begin_at(begin).and_then(|(begin, _)| {
+                    self.runner.prepare(&begin, part.as_deref(), &mut splits)
+                });
                 self.say(&match prepared {
-                    Ok(splits) => {
-                        FromHost::Prepared { attempt, splits: splits.into_iter().collect() }
-                    }
+                    Ok(()) => FromHost::Prepared { attempt, splits: splits.into_iter().collect() },
                     Err(error) => FromHost::DeployFailed { attempt, error },
                 });
             }
@@ -149,8 +148,8 @@ impl<'a> Serving<'a> {
                 });
             }
             ToHost::Cancel { attempt, tasks } => {
-                if self.attempts.contains_key(&attempt) {
-                    self.runner.cancel(&tasks);
+                if let Some(running) = self.attempts.get(&attempt) {
+                    self.runner.cancel(&running.own(&tasks));
                 }
             }
             ToHost::Close { attempt, tasks, again } => self.close(attempt, &tasks, again),
@@ -238,8 +237,8 @@ impl<'a> Serving<'a> {
     /// These tasks begin again: whatever they were told before, they are not any more what they were. Whoever has not
     /// been told so by a `Close` had no connection then.
     fn replace(&mut self, tasks: &[usize]) {
+        self.runner.cancel(tasks);
         for attempt in self.attempts.keys().copied().collect::<Vec<u32>>() {
-            self.runner.cancel(tasks);
             self.close(attempt, tasks, true);
         }
     }
@@ -248,8 +247,9 @@ impl<'a> Serving<'a> {
     /// records with them is closed, too.
     fn close(&mut self, number: u32, tasks: &[usize], again: bool) {
         let Some(attempt) = self.attempts.get_mut(&number) else { return };
-        self.runner.close(tasks, again);
-        attempt.states.retain(|task, _| !tasks.contains(task));
+        let own = attempt.own(tasks);
+        self.runner.close(&own, again);
+        own.iter().for_each(|task| drop(attempt.states.remove(task)));
         if attempt.states.is_empty()
             && let Some(attempt) = self.attempts.remove(&number)
         {
@@ -327,6 +327,11 @@ impl<'a> Serving<'a> {
 }
 
 impl Attempt {
+    /// Those of these tasks that are here, and in this attempt: by now another may have them.
+    fn own(&self, tasks: &[usize]) -> Vec<usize> {
+        tasks.iter().copied().filter(|task| self.states.contains_key(task)).collect()
+    }
+
     fn aim(&mut self, checkpoint: CheckpointId, folder: TargetFolder) -> Result<()> {
         let storage = Arc::new(LocalStorage::new(&folder.dir)?);
         self.tasks.aim(checkpoint, &Target { storage, folder });

@@ -152,13 +152,14 @@ pub(crate) fn assemble(
 }
 
 /// Runs what must happen once before any task of an attempt exists: sinks are prepared and, unless the attempt is of a
-/// `part` of the tasks, splits are found.
+/// `part` of the tasks, splits are found. Then `prepared` is replaced: those that come back as a part read on in what was
+/// found for all.
 pub(crate) fn prepare(
     program: &Program,
     begin: &Begin,
     part: Option<&[usize]>,
-) -> Result<Prepared> {
-    let mut prepared = Prepared::new();
+    prepared: &mut Prepared,
+) -> Result<()> {
     let mut first_task = 0;
     for vertex in &program.compiled.graph.vertices {
         let tasks = first_task..first_task + vertex.parallelism;
@@ -205,7 +206,7 @@ pub(crate) fn prepare(
             }
         }
     }
-    Ok(prepared)
+    Ok(())
 }
 
 impl Assembly<'_> {

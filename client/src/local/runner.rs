@@ -72,8 +72,13 @@ impl Runner {
     }
 
     /// Runs what must happen once before any task of an attempt exists, or of a part of one.
-    pub(crate) fn prepare(&self, begin: &Begin, part: Option<&[usize]>) -> Result<Prepared> {
-        prepare(&self.program, begin, part)
+    pub(crate) fn prepare(
+        &self,
+        begin: &Begin,
+        part: Option<&[usize]>,
+        prepared: &mut Prepared,
+    ) -> Result<()> {
+        prepare(&self.program, begin, part, prepared)
     }
 
     /// Runs tasks of an attempt. `own` is what it begins at, if that is the job's own, so that its files may be

@@ -72,10 +72,8 @@ impl Embedded {
         let own = attempt.own.map(|own| own.restore.manifest);
         let begin = Begin::from(attempt.begin);
         let is_part = attempt.tasks.len() < self.runner.program.compiled.graph.n_tasks();
-        let prepared = self.runner.prepare(&begin, is_part.then_some(&*attempt.tasks))?;
-        if !is_part {
-            self.prepared = prepared;
-        }
+        let part = is_part.then_some(&*attempt.tasks);
+        self.runner.prepare(&begin, part, &mut self.prepared)?;
         let neighbours = Neighbours::none(&attempt.tasks);
         let (number, prepared) = (attempt.number, &self.prepared);
         self.runner.deploy(number, begin, own.as_deref(), prepared, &neighbours)

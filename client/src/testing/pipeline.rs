@@ -7,7 +7,7 @@ use crate::compile;
 use crate::config::Config;
 use crate::environment::Environment;
 use crate::local::{
-    Attempt, Begin, Mailboxes, Neighbours, Program, assemble, open_backend, prepare,
+    Attempt, Begin, Mailboxes, Neighbours, Prepared, Program, assemble, open_backend, prepare,
 };
 use millstream_jobmanager::job::{check_fit, vertices};
 use millstream_model::{CheckpointId, CheckpointMode, Error, Result};
@@ -106,7 +106,8 @@ impl Pipeline {
         let mailboxes = move |task: usize| controls.get(task).cloned();
         let snapshots = Some((self.shelf.entrance(), &mailboxes as &Mailboxes));
         let all: Vec<usize> = (0..self.program.compiled.graph.n_tasks()).collect();
-        let prepared = prepare(&self.program, &begin, None)?;
+        let mut prepared = Prepared::new();
+        prepare(&self.program, &begin, None, &mut prepared)?;
         let (number, neighbours) = (self.attempt, &Neighbours::none(&all));
         let attempt = Attempt { number, begin, snapshots, backend, neighbours };
         let waker = |_| Arc::clone(&waker);

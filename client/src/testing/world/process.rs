@@ -317,11 +317,9 @@ impl Places {
             .checkpoints
             .map(|_| (Arc::clone(&uploads) as Arc<dyn Snapshots>, &mailboxes as &Mailboxes));
         let is_part = tasks.len() < n_tasks;
-        let prepared = prepare(&self.program, &begin, is_part.then_some(&*tasks))?;
-        match is_part {
-            true => drop(self.world.n_parts.fetch_add(1, Ordering::SeqCst)),
-            false => self.prepared = prepared,
-        }
+        let part = is_part.then_some(&*tasks);
+        prepare(&self.program, &begin, part, &mut self.prepared)?;
+        self.world.n_parts.fetch_add(u64::from(is_part), Ordering::SeqCst);
         let neighbours = &Neighbours::none(&tasks);
         let attempt = Attempt { number, begin, snapshots, backend, neighbours };
         let (prepared, memory) = (&self.prepared, &self.memory);
