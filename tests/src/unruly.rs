@@ -123,20 +123,16 @@ impl Unruly {
     /// No subtask sends to another, so that each fails alone.
     #[must_use]
     pub fn apart(self) -> Unruly {
-        let opened = self.opened().display().to_string();
+        let opened = opened(&self.out).display().to_string();
         self.args(&["--apart", "--opened", &opened])
     }
 
     /// What it counts it counts once more, beside that and without a part in anything unruly.
     #[must_use]
     pub fn doubled(self) -> Unruly {
-        let opened = self.opened().display().to_string();
+        let opened = opened(&self.out).display().to_string();
         let beside = beside(&self.out).display().to_string();
         self.args(&["--beside", &beside, "--opened", &opened])
-    }
-
-    fn opened(&self) -> PathBuf {
-        self.out.with_file_name("opened")
     }
 
     /// It does this at a record in its middle, once.
@@ -159,6 +155,11 @@ impl Unruly {
     pub fn submit(self, cluster: &Cluster) -> UnrulyJob {
         UnrulyJob { id: cluster.submit(self.command), out: self.out, n: self.n }
     }
+}
+
+/// Where a job leaves a file for each time a subtask is opened.
+fn opened(out: &Path) -> PathBuf {
+    out.with_file_name("opened")
 }
 
 /// Where a job that is doubled writes what it counts beside.
@@ -206,7 +207,7 @@ impl UnrulyJob {
 
     /// The attempts in which a subtask of a job that is [apart](Unruly::apart) or [doubled](Unruly::doubled) was opened.
     pub fn attempts_of(&self, subtask: usize) -> Vec<u32> {
-        attempts_in(&self.out.with_file_name("opened"), subtask)
+        attempts_in(&opened(&self.out), subtask)
     }
 
     /// The same for what is counted beside, whose output is right.

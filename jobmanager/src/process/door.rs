@@ -5,6 +5,7 @@
 //! say nothing are turned away before any of the machinery behind sees them, and the log says so.
 
 use super::metrics::Metrics;
+use millstream_proto::security::accept;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -25,9 +26,6 @@ const HANDSHAKE: &[u8; 2] = &[22, 3];
 
 /// How long the first bytes may take.
 const PATIENCE: Duration = Duration::from_secs(5);
-
-/// How long nobody is let in after the system has refused to, for want of file descriptors for example.
-const PAUSE: Duration = Duration::from_millis(100);
 
 /// A connection that was let in. What was read of it to see what it is comes first.
 #[derive(Debug)]
@@ -54,17 +52,9 @@ pub(super) fn open(
     let permits = Arc::new(Semaphore::new(max_connections));
     tokio::spawn(async move {
         loop {
-            let accepted = tokio::select! {
-                accepted = listener.accept() => accepted,
+            let (stream, peer) = tokio::select! {
+                accepted = accept(&listener) => accepted,
                 () = sender.closed() => return,
-            };
-            let (stream, peer) = match accepted {
-                Ok(accepted) => accepted,
-                Err(error) => {
-                    tracing::warn!(%error, "no connection can be accepted");
-                    tokio::time::sleep(PAUSE).await;
-                    continue;
-                }
             };
             let Ok(permit) = permits.clone().try_acquire_owned() else {
                 metrics.connections_refused.add(1);

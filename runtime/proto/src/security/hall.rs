@@ -35,6 +35,19 @@ const HANDSHAKE: u8 = 22;
 /// What is answered to who comes without TLS.
 const PLAIN: &str = "this address wants HTTPS and a certificate of the cluster: use https:// and name the certificate\n";
 
+/// The next connection. Goes on trying when the system refuses one.
+pub async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
+    loop {
+        match listener.accept().await {
+            Ok(accepted) => return accepted,
+            Err(error) => {
+                tracing::warn!(%error, "no connection can be accepted");
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
 /// Connections that were let in, to be served.
 pub struct Hall {
     visitors: mpsc::Receiver<(Visitor, SocketAddr)>,
@@ -64,17 +77,9 @@ impl Hall {
             loop {
                 // Nobody closes it.
                 let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
-                let accepted = tokio::select! {
-                    accepted = listener.accept() => accepted,
+                let (stream, peer) = tokio::select! {
+                    accepted = accept(&listener) => accepted,
                     () = sender.closed() => return,
-                };
-                let (stream, peer) = match accepted {
-                    Ok(accepted) => accepted,
-                    Err(error) => {
-                        tracing::warn!(%error, "no connection can be accepted");
-                        tokio::time::sleep(PAUSE).await;
-                        continue;
-                    }
                 };
                 let (sender, acceptor, refused) =
                     (sender.clone(), acceptor.clone(), Arc::clone(&refused));

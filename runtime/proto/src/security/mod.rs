@@ -15,7 +15,7 @@ mod hall;
 mod transport;
 
 #[cfg(feature = "pages")]
-pub use hall::{Hall, Refused, Visitor};
+pub use hall::{Hall, Refused, Visitor, accept};
 
 #[cfg(feature = "wire")]
 pub use transport::{Bearer, Guard, use_ring};
