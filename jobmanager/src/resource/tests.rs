@@ -196,14 +196,19 @@ impl World {
                 };
                 prop_assert_eq!(slots.len(), n_slots, "all or nothing");
                 self.waiting.remove(&order);
-                self.held.insert(job.0, slots.clone());
+                // What it went on using is its own until it is lost, also without a session.
+                let mut kept = self.held.insert(job.0, slots.clone()).unwrap_or_default();
                 for (id, n) in &self.here {
                     let used = self.held.values().flatten().filter(|slot| slot.0 == *id).count();
                     prop_assert!(used <= *n, "{used} of {n} slots granted");
                 }
                 for slot in slots {
-                    prop_assert!(self.here.contains_key(&slot.0), "granted on a lost one");
+                    let used = kept.iter().position(|kept| kept == slot);
+                    let is_kept = used.map(|index| kept.swap_remove(index)).is_some();
+                    let is_here = self.here.contains_key(&slot.0);
+                    prop_assert!(is_here || is_kept, "granted on a lost one");
                 }
+                prop_assert!(kept.is_empty(), "what it uses was taken away");
             }
             Effect::Missing { job, n_slots } => {
                 let before = self.missing.insert(job.0, *n_slots);
