@@ -33,6 +33,7 @@ pub mod table;
 pub mod timers;
 pub mod ttl;
 pub mod undo;
+pub mod work_dir;
 
 pub use aggregate::Aggregate;
 pub use dense::DenseTable;

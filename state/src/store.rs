@@ -10,6 +10,7 @@ use crate::lsm::{
     Cut, Expiry, Lsm, LsmEngine, LsmFile, MemoryBudget, Op, Open, Share, end_of_prefix,
 };
 use crate::part::IsExpired;
+use crate::work_dir::WorkDir;
 use millstream_model::job_graph::OperatorId;
 use millstream_model::key_group::key_group;
 use millstream_model::sabotage::{Bug, is_planted};
@@ -34,6 +35,8 @@ pub struct Backend {
     pub run: String,
     /// What of checkpoints is still here.
     pub copies: Arc<LocalCopies>,
+    /// Where trees live, if that goes with the last that holds this.
+    own: Option<Arc<WorkDir>>,
 }
 
 /// See the module's text.
@@ -49,6 +52,7 @@ pub struct Store {
     when_cut: OnceLock<Box<dyn Fn() + Send + Sync>>,
     dir: PathBuf,
     n_cuts: AtomicU64,
+    _own: Option<Arc<WorkDir>>,
 }
 
 impl Backend {
@@ -60,7 +64,17 @@ impl Backend {
         run: String,
     ) -> Self {
         let copies = Arc::new(LocalCopies::new(dir.join("copies")));
-        Backend { engine, budget, dir, run, copies }
+        Backend { engine, budget, dir, run, copies, own: None }
+    }
+
+    /// Over trees in a folder of their own; it goes with the last that holds this or one of its stores.
+    pub fn in_work_dir(
+        engine: Arc<dyn LsmEngine>,
+        budget: Arc<MemoryBudget>,
+        own: WorkDir,
+    ) -> Self {
+        let (dir, run) = (own.path().to_owned(), own.name().to_owned());
+        Backend { own: Some(Arc::new(own)), ..Self::new(engine, budget, dir, run) }
     }
 
     /// Opens the store of a task: empty, or with the files of a checkpoint. Compaction drops what has expired.
@@ -91,6 +105,7 @@ impl Backend {
             when_cut: OnceLock::new(),
             dir,
             n_cuts: AtomicU64::new(0),
+            _own: self.own.clone(),
         }))
     }
 }

@@ -200,6 +200,10 @@ impl<'c> Job<'c> {
         self.dir.path().join("out")
     }
 
+    fn state(&self) -> PathBuf {
+        self.dir.path().join("state")
+    }
+
     /// Starts the job; the next start will have another parallelism.
     fn start(&mut self, failpoint: Option<&str>) -> Running {
         let now = *self.parallelisms.last().expect("the first is drawn with the job");
@@ -209,6 +213,7 @@ impl<'c> Job<'c> {
         command.arg("--out").arg(self.out()).args(["--rate", &self.rate.to_string()]);
         command.args(["--backend", self.backend, "-D", &format!("driver={}", self.driver)]);
         command.args(["-D", &format!("state-memory={}", self.state_memory)]);
+        command.arg("-D").arg(format!("state-dir={}", self.state().display()));
         command.args(["--parallelism", &now.to_string(), "--restore", "latest"]);
         command.arg("--checkpoint-dir").arg(self.dir.path().join("checkpoints"));
         command.args(["--checkpoint-interval", INTERVAL, "-D", "restart-strategy=none"]);
@@ -303,9 +308,16 @@ impl<'c> Job<'c> {
             .map_err(|problem| format!("finished, and started again, it {problem}"))?;
         self.committed.look(&self.out(), &self.case.expected, true)?;
         match self.committed.n_files() - n_files {
-            0 => Ok(()),
+            0 => self.leaves_nothing(),
             n => Err(format!("finished, and started again, it wrote {n} more files")),
         }
+    }
+
+    /// What the dead ones wrote while they ran is gone too.
+    fn leaves_nothing(&self) -> Result<(), String> {
+        let Ok(entries) = std::fs::read_dir(self.state()) else { return Ok(()) };
+        let left: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+        if left.is_empty() { Ok(()) } else { Err(format!("files of state are left: {left:?}")) }
     }
 
     /// Keeps the job's folder for whoever looks into a violation.

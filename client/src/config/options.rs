@@ -342,7 +342,7 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
         key: "state-dir",
         values: "a folder",
         default: "the system's folder for temporary files",
-        doc: "Where RocksDB keeps its files while the job runs. On the disk of `checkpoint-dir`, checkpoints are taken without copying.",
+        doc: "Where RocksDB keeps its files while the job runs. On the disk of `checkpoint-dir`, checkpoints are taken without copying. What a process that was killed has left there, the next one deletes.",
         set: |c, v| {
             c.state_dir = Some(v.into());
             Ok(())

@@ -164,15 +164,6 @@ impl Runner {
     }
 }
 
-impl Drop for Runner {
-    fn drop(&mut self) {
-        if let Some(backend) = &self.backend {
-            // What is left lies among the system's temporary files, unless the user said otherwise.
-            let _ = std::fs::remove_dir_all(&backend.dir);
-        }
-    }
-}
-
 /// The tasks of an attempt that run here, as far as checkpoints are concerned.
 pub(crate) struct LocalTasks {
     pub(crate) uploads: Option<Arc<Uploads>>,

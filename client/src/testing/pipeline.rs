@@ -222,18 +222,6 @@ impl Pipeline {
     }
 }
 
-impl Drop for Pipeline {
-    fn drop(&mut self) {
-        // Stores and what is cut of them are open files.
-        self.tasks.clear();
-        self.shelf = Shelf::new(Arc::clone(&self.storage), Vec::new(), 0, None, None);
-        if let Some(backend) = &self.backend {
-            // What is left lies among the system's temporary files, unless the test said otherwise.
-            let _ = std::fs::remove_dir_all(&backend.dir);
-        }
-    }
-}
-
 /// Trees that are modelled in memory, beneath caches that hold next to nothing.
 fn modelled() -> Backend {
     static N_OPENED: AtomicU64 = AtomicU64::new(0);
