@@ -1,7 +1,8 @@
 //! The jobs of a cluster, from their submission to the day they are forgotten.
 //!
 //! A pure machine. A submission is stored before its job is started and before the client hears of it; an end is
-//! stored before anybody is told. So what a client knows, the next leader knows, too. The id of a job is that of
+//! stored before anybody is told; that a job
+//! is to end, before whoever wants it hears that it will. So what a client knows, the next leader knows, too. The id of a job is that of
 //! the request it was submitted with: sent twice, it is one job, whoever leads.
 
 use crate::job::link::AttemptRecord;
@@ -39,6 +40,15 @@ pub enum Input {
     },
     /// An answer to `StoreSubmission`.
     SubmissionStored(JobId, Result<(), Error>),
+    /// A client wants a job to end.
+    Cancel {
+        /// What the answer refers to.
+        client: u64,
+        /// Which.
+        job: JobId,
+    },
+    /// An answer to `StoreCancel`.
+    CancelStored(JobId, Result<(), Error>),
     /// The master of a job says that it is over.
     Ended(Outcome),
     /// An answer to `StoreOutcome`.
@@ -59,6 +69,15 @@ pub enum Effect {
         /// Its newest attempt, if a former leader had begun one.
         attempt: Option<AttemptRecord>,
     },
+    /// Store that a job is to end, and say whether it was.
+    StoreCancel(JobId),
+    /// Tell the master of a job that it is to end.
+    Cancel(JobId),
+    /// Tell a client that the job it wants to end will.
+    Cancelled {
+        /// Whom.
+        client: u64,
+    },
     /// Store an end, and say whether it was.
     StoreOutcome(Arc<Outcome>),
     /// Tell a client the id of its job.
@@ -68,7 +87,7 @@ pub enum Effect {
         /// The job.
         job: JobId,
     },
-    /// Tell a client why its job is not taken.
+    /// Tell a client why its job is not taken, or does not surely end.
     Refused {
         /// Whom.
         client: u64,
@@ -109,12 +128,14 @@ pub enum Stage {
 pub struct Dispatcher {
     config: Config,
     jobs: BTreeMap<JobId, (Arc<SubmittedJob>, Stage)>,
+    /// Those of which it is being stored that they are to end, and the clients that wait for it.
+    cancels: BTreeMap<JobId, Vec<u64>>,
 }
 
 impl Dispatcher {
     /// A dispatcher without jobs.
     pub fn new(config: Config) -> Self {
-        Dispatcher { config, jobs: BTreeMap::new() }
+        Dispatcher { config, jobs: BTreeMap::new(), cancels: BTreeMap::new() }
     }
 
     /// A job that is remembered.
@@ -128,11 +149,12 @@ impl Dispatcher {
     }
 
     fn find(&mut self, record: JobRecord, effects: &mut Vec<Effect>) {
-        let JobRecord { job, attempt, outcome, .. } = record;
+        let JobRecord { job, attempt, is_cancelled, outcome, .. } = record;
         let stage = match outcome {
             Some(outcome) => Stage::Over(Arc::new(outcome)),
             None => {
                 effects.push(Effect::Start { job: job.clone(), attempt });
+                effects.extend(is_cancelled.then_some(Effect::Cancel(job.id)));
                 Stage::Running
             }
         };
@@ -203,6 +225,40 @@ impl Dispatcher {
                 effects.extend(clients.into_iter().map(refused));
             }
         }
+    }
+
+    fn cancel(&mut self, client: u64, id: JobId, effects: &mut Vec<Effect>) {
+        match self.jobs.get(&id) {
+            Some((_, Stage::Running)) => {
+                let clients = self.cancels.entry(id).or_default();
+                if clients.is_empty() {
+                    effects.push(Effect::StoreCancel(id));
+                }
+                clients.push(client);
+            }
+            _ => {
+                let error = Error::user(format!("the job {id} does not run"));
+                effects.push(Effect::Refused { client, error });
+            }
+        }
+    }
+
+    fn cancel_stored(&mut self, id: JobId, result: Result<(), Error>, effects: &mut Vec<Effect>) {
+        let clients = self.cancels.remove(&id).unwrap_or_default();
+        // Also if it is not stored: who wants to end a job because a disk is full must be able to.
+        if let Some((_, Stage::Running)) = self.jobs.get(&id) {
+            effects.push(Effect::Cancel(id));
+        }
+        effects.extend(clients.into_iter().map(|client| match &result {
+            Ok(()) => Effect::Cancelled { client },
+            Err(cause) => {
+                let error = Error::external(format!(
+                    "the job {id} is told to end, but goes on if the job manager ends first, \
+                     because that could not be stored"
+                ));
+                Effect::Refused { client, error: error.caused_by(cause.clone()) }
+            }
+        }));
     }
 
     fn ended(&mut self, outcome: Outcome, effects: &mut Vec<Effect>) {
@@ -280,6 +336,8 @@ impl Machine for Dispatcher {
                 self.submit(client, submission, at_ms, effects);
             }
             Input::SubmissionStored(id, result) => self.submission_stored(id, result, effects),
+            Input::Cancel { client, job } => self.cancel(client, job, effects),
+            Input::CancelStored(id, result) => self.cancel_stored(id, result, effects),
             Input::Ended(outcome) => self.ended(outcome, effects),
             Input::OutcomeStored(id, result) => self.outcome_stored(now_ms, id, result, effects),
             Input::Tick => self.retry(now_ms, effects),

@@ -24,11 +24,15 @@ fn input(now_ms: u64, command: &str) -> Input {
         }
         "stored" => Input::SubmissionStored(id(1), Ok(())),
         "not-stored" => Input::SubmissionStored(id(1), failed()),
+        // cancel JOB by CLIENT
+        "cancel" => Input::Cancel { client: words[3].parse().unwrap(), job: id(1) },
+        "cancel-stored" => Input::CancelStored(id(1), Ok(())),
+        "cancel-not-stored" => Input::CancelStored(id(1), failed()),
         "ended" => Input::Ended(outcome(1, now_ms as i64)),
         "end-stored" => Input::OutcomeStored(id(1), Ok(())),
         "end-not-stored" => Input::OutcomeStored(id(1), failed()),
         "tick" => Input::Tick,
-        // found JOB, over at TIME | in attempt NUMBER
+        // found JOB, over at TIME | in attempt NUMBER [cancelled]
         "found" => {
             let mut job = samples::submitted(id(1), 0);
             job.submission.start.job = job.id;
@@ -40,7 +44,8 @@ fn input(now_ms: u64, command: &str) -> Input {
                 running: Vec::new(),
             });
             let outcome = number.filter(|_| is_over).map(|at_ms| outcome(1, i64::from(at_ms)));
-            Input::Found(JobRecord { job: Arc::new(job), attempt, outcome, detail: None })
+            let is_cancelled = words.last() == Some(&"cancelled");
+            Input::Found(JobRecord { attempt, outcome, is_cancelled, ..JobRecord::of(job) })
         }
         other => panic!("unknown command {other}"),
     }
@@ -56,6 +61,9 @@ fn describe(effect: &Effect) -> String {
         Effect::Start { job, attempt: Some(attempt) } => {
             format!("start {}, whose attempt {} ran", job.id.0, attempt.attempt)
         }
+        Effect::StoreCancel(job) => format!("store that {} is to end", job.0),
+        Effect::Cancel(job) => format!("tell {} to end", job.0),
+        Effect::Cancelled { client } => format!("client {client}: it will end"),
         Effect::StoreOutcome(outcome) => format!("store end of {}", outcome.overview.id.0),
         Effect::Submitted { client, job } => format!("client {client}: it is job {}", job.0),
         Effect::Refused { client, error } => format!("client {client}: {error}"),

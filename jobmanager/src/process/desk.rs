@@ -152,9 +152,9 @@ impl Desk {
         self.ask(|answer| Question::Tell { job, input, answer }).await?
     }
 
-    /// Ends a job.
+    /// Ends a job. When this returns, also a job manager that takes over knows that it is to end.
     pub(crate) async fn cancel(&self, job: JobId) -> Result<()> {
-        self.tell(job, JobInput::Cancel).await
+        self.ask(|answer| Question::Cancel { job, answer }).await?
     }
 
     /// Takes a savepoint, and returns when it is complete.

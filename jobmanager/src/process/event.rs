@@ -43,6 +43,8 @@ pub(super) enum Event {
     /// What became of a write.
     SubmissionStored(JobId, Result<()>),
     /// What became of a write.
+    CancelStored(JobId, Result<()>),
+    /// What became of a write.
     OutcomeStored(JobId, Result<()>),
     /// Another leader has written to the store.
     Fenced(LeaderEpoch),
@@ -58,6 +60,8 @@ pub(super) type Answer<T> = oneshot::Sender<T>;
 pub(super) enum Question {
     /// Run a job.
     Submit { submission: Box<Submission>, answer: Answer<Result<JobId>> },
+    /// End a job.
+    Cancel { job: JobId, answer: Answer<Result<()>> },
     /// Wait for the end of a job.
     Await { job: JobId, answer: Answer<Result<End>> },
     /// Where a job stands.

@@ -6,9 +6,10 @@ use super::link::JobLink;
 use super::shared::Write;
 use super::shell::Shell;
 use crate::dispatcher::{self, Effect};
-use crate::job::link::{AttemptRecord, JobSpec};
+use crate::job::link::{AttemptRecord, JobInput, JobSpec};
 use crate::resource::{self, Presence};
 use crate::store::SubmittedJob;
+use crossbeam_channel::Sender;
 use millstream_model::{Error, Machine, Result};
 use millstream_proto::message::{JobId, Outcome, TaskManagerId, TaskManagerRow, ToTaskManager};
 use std::sync::Arc;
@@ -21,6 +22,7 @@ impl Shell {
         for effect in effects {
             match effect {
                 Effect::StoreSubmission(job) => self.write(Write::Submission(job)),
+                Effect::StoreCancel(job) => self.write(Write::Cancel(job)),
                 Effect::StoreOutcome(outcome) => self.write(Write::Outcome(outcome)),
                 Effect::Start { job, attempt } => self.start(&job, attempt),
                 Effect::Submitted { client, job } => {
@@ -31,6 +33,18 @@ impl Shell {
                 Effect::Refused { client, error } => {
                     if let Some(answer) = self.submitters.remove(&client) {
                         let _ = answer.send(Err(error));
+                    } else if let Some(answer) = self.cancellers.remove(&client) {
+                        let _ = answer.send(Err(error));
+                    }
+                }
+                Effect::Cancel(job) => {
+                    tracing::info!(%job, "a job is told to end");
+                    // One that is just ending needs not be told.
+                    let _ = self.tell_master(job, JobInput::Cancel);
+                }
+                Effect::Cancelled { client } => {
+                    if let Some(answer) = self.cancellers.remove(&client) {
+                        let _ = answer.send(Ok(()));
                     }
                 }
                 Effect::Told(outcome) => self.announce(outcome),
@@ -127,6 +141,14 @@ impl Shell {
                 let submission = *submission;
                 self.step_dispatcher(dispatcher::Input::Submit { client, submission, at_ms });
             }
+            Question::Cancel { job, answer } => match self.master(job) {
+                Ok(_) => {
+                    let client = self.ticket();
+                    self.cancellers.insert(client, answer);
+                    self.step_dispatcher(dispatcher::Input::Cancel { client, job });
+                }
+                Err(error) => drop(answer.send(Err(error))),
+            },
             Question::Await { job, answer } => {
                 let end = match self.dispatcher.job(job) {
                     None => Err(unknown(job)),
@@ -183,12 +205,15 @@ impl Shell {
         Standing { job: job.clone(), stage }
     }
 
-    fn tell_master(&self, job: JobId, input: crate::job::link::JobInput) -> Result<()> {
+    fn tell_master(&self, job: JobId, input: JobInput) -> Result<()> {
+        let ending = |_| Error::external(format!("the job {job} is just ending"));
+        self.master(job)?.send(input).map_err(ending)
+    }
+
+    fn master(&self, job: JobId) -> Result<Sender<JobInput>> {
         let Some((submitted, stage)) = self.dispatcher.job(job) else { return Err(unknown(job)) };
         match self.standing(submitted, stage).stage {
-            Stage::Running(master) => master
-                .send(input)
-                .map_err(|_| Error::external(format!("the job {job} is just ending"))),
+            Stage::Running(master) => Ok(master),
             Stage::Submitting => Err(Error::external(format!("the job {job} is just starting"))),
             Stage::Over(outcome) => Err(Error::user(format!(
                 "the job {job} is over: it is {}",

@@ -90,6 +90,7 @@ impl Shared {
 #[derive(Debug)]
 pub(super) enum Write {
     Submission(Arc<SubmittedJob>),
+    Cancel(JobId),
     Outcome(Arc<Outcome>),
     Forget(JobId),
 }
@@ -102,6 +103,10 @@ pub(super) fn start_writer(shared: Arc<Shared>, writes: Receiver<Write>) -> Resu
                 Write::Submission(job) => {
                     let result = shared.stored(shared.records.submitted(&job));
                     shared.tell(Event::SubmissionStored(job.id, result));
+                }
+                Write::Cancel(job) => {
+                    let result = shared.stored(shared.records.cancelled(job));
+                    shared.tell(Event::CancelStored(job, result));
                 }
                 Write::Outcome(outcome) => {
                     let id = outcome.overview.id;

@@ -46,6 +46,7 @@ pub(super) struct Shell {
     pub(super) hosts: HashMap<JobId, BTreeSet<TaskManagerId>>,
     pub(super) waiting: HashMap<JobId, Vec<Answer<Arc<Outcome>>>>,
     pub(super) submitters: HashMap<u64, Answer<Result<JobId>>>,
+    pub(super) cancellers: HashMap<u64, Answer<Result<()>>>,
     pub(super) logs: HashMap<u64, (TaskManagerId, Answer<Result<LogPiece>>)>,
     /// Counts whoever waits for an answer.
     pub(super) n_tickets: u64,
@@ -72,6 +73,7 @@ impl Shell {
             hosts: HashMap::new(),
             waiting: HashMap::new(),
             submitters: HashMap::new(),
+            cancellers: HashMap::new(),
             logs: HashMap::new(),
             n_tickets: 0,
             dispatcher_wake_ms: None,
@@ -173,6 +175,9 @@ impl Shell {
             Event::MasterGone { job } => self.bury(job),
             Event::SubmissionStored(id, result) => {
                 self.step_dispatcher(dispatcher::Input::SubmissionStored(id, result));
+            }
+            Event::CancelStored(id, result) => {
+                self.step_dispatcher(dispatcher::Input::CancelStored(id, result));
             }
             Event::OutcomeStored(id, result) => {
                 self.step_dispatcher(dispatcher::Input::OutcomeStored(id, result));

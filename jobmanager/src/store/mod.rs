@@ -1,4 +1,4 @@
-//! What one leader leaves to the next: submissions, attempts, ends.
+//! What one leader leaves to the next: submissions, attempts, cancels, ends.
 //!
 //! A [`MetadataStore`] keeps bytes under keys. Every write carries the epoch of its leader, and the store refuses
 //! one that is smaller than it has seen: a leader that was replaced without noticing changes nothing any more. And
@@ -25,6 +25,8 @@ pub enum Key {
     Submission(JobId),
     /// The newest attempt of a job.
     Attempt(JobId),
+    /// That somebody wants a job to end.
+    Cancel(JobId),
     /// How a job ended.
     Outcome(JobId),
 }
@@ -35,6 +37,7 @@ impl fmt::Display for Key {
         match self {
             Key::Submission(job) => write!(f, "submission-{job}"),
             Key::Attempt(job) => write!(f, "attempt-{job}"),
+            Key::Cancel(job) => write!(f, "cancel-{job}"),
             Key::Outcome(job) => write!(f, "outcome-{job}"),
         }
     }
@@ -47,6 +50,7 @@ impl FromStr for Key {
         let key = match name.split_once('-') {
             Some(("submission", job)) => Key::Submission(job.parse()?),
             Some(("attempt", job)) => Key::Attempt(job.parse()?),
+            Some(("cancel", job)) => Key::Cancel(job.parse()?),
             Some(("outcome", job)) => Key::Outcome(job.parse()?),
             _ => return Err(Error::external(format!("`{name}` is no record of a job manager"))),
         };

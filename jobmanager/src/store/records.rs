@@ -32,10 +32,25 @@ pub struct JobRecord {
     pub job: Arc<SubmittedJob>,
     /// Its newest attempt, if one was begun.
     pub attempt: Option<AttemptRecord>,
+    /// Whether somebody wants it to end.
+    pub is_cancelled: bool,
     /// How it ended, if it has.
     pub outcome: Option<Outcome>,
     /// What was known of it then.
     pub detail: Option<Box<JobDetail>>,
+}
+
+impl JobRecord {
+    /// Of a job of which no more is known than that it was submitted.
+    pub fn of(job: SubmittedJob) -> Self {
+        JobRecord {
+            job: Arc::new(job),
+            attempt: None,
+            is_cancelled: false,
+            outcome: None,
+            detail: None,
+        }
+    }
 }
 
 /// The number of the form in which records are written. One of another form is refused, because what it says could be
@@ -70,16 +85,16 @@ impl JobRecords {
         for key in submissions {
             if let Some(job) = records.read::<SubmittedJob>(key)? {
                 let id = job.id;
-                jobs.insert(
-                    id,
-                    JobRecord { job: Arc::new(job), attempt: None, outcome: None, detail: None },
-                );
+                jobs.insert(id, JobRecord::of(job));
             }
         }
         for key in others {
-            let (Key::Submission(id) | Key::Attempt(id) | Key::Outcome(id)) = key;
+            let (Key::Submission(id) | Key::Attempt(id) | Key::Cancel(id) | Key::Outcome(id)) = key;
             match (key, jobs.get_mut(&id)) {
                 (Key::Attempt(_), Some(job)) => job.attempt = records.read(key)?,
+                (Key::Cancel(_), Some(job)) => {
+                    job.is_cancelled = records.read::<()>(key)?.is_some()
+                }
                 (Key::Outcome(_), Some(job)) => {
                     if let Some((outcome, detail)) = records.read::<Ended>(key)? {
                         (job.outcome, job.detail) = (Some(outcome), detail);
@@ -115,6 +130,14 @@ impl JobRecords {
         self.write(Key::Attempt(job), attempt)
     }
 
+    /// Records that somebody wants a job to end.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn cancelled(&self, job: JobId) -> Result<(), StoreError> {
+        self.write(Key::Cancel(job), &())
+    }
+
     /// Records how a job ended, and what was known of it then.
     ///
     /// # Errors
@@ -128,7 +151,7 @@ impl JobRecords {
     /// # Errors
     /// See [`StoreError`].
     pub fn forget(&self, job: JobId) -> Result<(), StoreError> {
-        [Key::Submission(job), Key::Attempt(job), Key::Outcome(job)]
+        [Key::Submission(job), Key::Attempt(job), Key::Cancel(job), Key::Outcome(job)]
             .into_iter()
             .try_for_each(|key| self.remove(key))
     }

@@ -56,7 +56,13 @@ fn a_leader_that_was_replaced_changes_nothing() {
 
 #[test]
 fn names_of_records_are_read_as_they_are_written() {
-    for key in [Key::Submission(JobId(1)), Key::Attempt(JobId(u128::MAX)), Key::Outcome(JobId(3))] {
+    let job = JobId(3);
+    for key in [
+        Key::Submission(JobId(1)),
+        Key::Attempt(JobId(u128::MAX)),
+        Key::Cancel(job),
+        Key::Outcome(job),
+    ] {
         assert_eq!(key.to_string().parse::<Key>().unwrap(), key);
     }
     for wrong in ["", "submission", "submission-", "submission-../x", "fence-0"] {
@@ -78,6 +84,9 @@ fn the_next_leader_finds_what_the_last_one_wrote() {
         }
         records.attempted(JobId(1), &attempt(0)).unwrap();
         records.attempted(JobId(1), &attempt(1)).unwrap();
+        records.cancelled(JobId(1)).unwrap();
+        records.cancelled(JobId(1)).unwrap();
+        records.cancelled(JobId(3)).unwrap();
         records.ended(&samples::outcome(JobId(2)), None).unwrap();
         records.forget(JobId(3)).unwrap();
         records.forget(JobId(3)).unwrap();
@@ -88,6 +97,7 @@ fn the_next_leader_finds_what_the_last_one_wrote() {
         assert_eq!(*found[1].job, samples::submitted(JobId(1), 30));
         assert_eq!(found[1].attempt, Some(attempt(1)));
         assert!(found[0].outcome.is_some() && found[1].outcome.is_none());
+        assert!(!found[0].is_cancelled && found[1].is_cancelled);
 
         let late = records.attempted(JobId(1), &attempt(9));
         assert!(matches!(late, Err(StoreError::Fenced(SECOND))), "{late:?}");
@@ -100,8 +110,9 @@ fn the_next_leader_finds_what_the_last_one_wrote() {
 fn what_remains_of_a_forgotten_job_is_swept() {
     on_both(|store| {
         let (records, _) = JobRecords::open(store.clone(), FIRST).unwrap();
-        // A crash after the first of three removals.
+        // A crash after the first of its removals.
         records.attempted(JobId(1), &attempt(0)).unwrap();
+        records.cancelled(JobId(1)).unwrap();
         records.ended(&samples::outcome(JobId(1)), None).unwrap();
         let (_, found) = JobRecords::open(store.clone(), SECOND).unwrap();
         assert!(found.is_empty());

@@ -78,6 +78,29 @@ fn a_task_manager_that_does_not_come_back_is_lost() {
 }
 
 #[test]
+fn a_job_that_is_to_end_is_told_so_by_the_next_leader_too() {
+    let mut cluster = Cluster::start();
+    let (master, other) = (cluster.run(1), cluster.run(2));
+    assert!(matches!(cluster.call(&ClientRequest::Cancel(JobId(1))), ClientReply::Yes));
+    let leaving = std::thread::spawn(move || {
+        is_told_to_abandon(master);
+        is_told_to_abandon(other);
+    });
+    cluster.stop();
+    leaving.join().unwrap();
+    cluster.start_again();
+    let masters = [cluster.next_master(), cluster.next_master()];
+    let [cancelled, other] =
+        [1, 2].map(|id| masters.iter().find(|m| m.spec.id == JobId(id)).unwrap());
+    cancelled.hears(|input| matches!(input, JobInput::Cancel).then_some(()));
+    cluster.attach(5, 2, &[]);
+    other.hears(|input| match input {
+        JobInput::Cancel => panic!("nobody wants it to end"),
+        input => matches!(input, JobInput::TaskManagerJoined { .. }).then_some(()),
+    });
+}
+
+#[test]
 fn what_has_ended_stays_so() {
     let mut cluster = Cluster::start();
     let master = cluster.run(1);
