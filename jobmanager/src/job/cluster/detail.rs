@@ -10,6 +10,7 @@ use millstream_proto::message::{
     ExceptionRow, JobDetail, JobOverview, JobPhase, MetricSample, MetricValue, Outcome,
     TaskManagerId, VertexRow,
 };
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
 
 /// How many failures are remembered.
@@ -72,8 +73,33 @@ impl Watch {
         self.metrics.insert(id, samples);
     }
 
+    /// One of each metric: a subtask that was restarted elsewhere has counted in both places, and its level is where it is.
     fn samples(&self) -> Vec<MetricSample> {
-        self.metrics.values().flatten().cloned().collect()
+        let mut merged: BTreeMap<(&str, &str, usize), MetricSample> = BTreeMap::new();
+        for (&id, sample) in
+            self.metrics.iter().flat_map(|(id, of)| of.iter().map(move |s| (id, s)))
+        {
+            match merged.entry((&sample.operator, &sample.name, sample.subtask)) {
+                Entry::Vacant(entry) => drop(entry.insert(sample.clone())),
+                Entry::Occupied(mut entry) => match (&mut entry.get_mut().value, &sample.value) {
+                    (MetricValue::Count(n), MetricValue::Count(more)) => *n += more,
+                    (known, value) if self.is_placed_on(id, sample) => *known = *value,
+                    _ => {}
+                },
+            }
+        }
+        merged.into_values().collect()
+    }
+
+    /// Whether the subtask that a metric is of ran there last.
+    fn is_placed_on(&self, id: TaskManagerId, sample: &MetricSample) -> bool {
+        let graph = &self.spec.submission.start.graph;
+        let is_of = |(vertex, subtask): (usize, usize)| {
+            let mut operators = graph.vertices[vertex].operators.iter();
+            subtask == sample.subtask && operators.any(|o| o.name == sample.operator)
+        };
+        let placed = graph.tasks().zip(&self.placed.1).find(|(task, _)| is_of(*task));
+        placed.is_some_and(|(_, host)| *host == Some(id))
     }
 
     fn records(&self) -> u64 {
@@ -188,5 +214,49 @@ impl Watch {
         let mut overview = self.overview(JobPhase::Failed);
         overview.end_time_ms = Some(now_ms);
         Outcome { overview, error: Some(error), results: Vec::new(), metrics: Vec::new() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::samples;
+    use millstream_model::LeaderEpoch;
+    use millstream_proto::message::{JobId, ProgramId};
+
+    #[test]
+    fn a_subtask_that_moved_has_one_of_each_metric() {
+        let spec = JobSpec {
+            id: JobId(1),
+            submission: samples::submission(1, ProgramId([1; 32]), 10),
+            submitted_at_ms: 5,
+            epoch: LeaderEpoch(1),
+            attempt: None,
+        };
+        let mut watch = Watch::new(&spec, Clock::start());
+        let (a, b) = (TaskManagerId(1), TaskManagerId(2));
+        let sample = |name: &str, subtask, value| MetricSample {
+            operator: "numbers".into(),
+            name: name.into(),
+            subtask,
+            value,
+        };
+        let of = |subtask, n, level| {
+            let records = sample(RECORDS, subtask, MetricValue::Count(n));
+            [records, sample("watermark", subtask, MetricValue::Level(level))]
+        };
+        watch.measured(a, [of(0, 7, 70), of(1, 5, 50)].concat());
+        watch.measured(b, of(1, 3, 90).into());
+        for (placed, level) in [(b, 90), (a, 50)] {
+            watch.placed = (Some(1), vec![Some(a), Some(placed)]);
+            let expected = [
+                sample(RECORDS, 0, MetricValue::Count(7)),
+                sample(RECORDS, 1, MetricValue::Count(8)),
+                sample("watermark", 0, MetricValue::Level(70)),
+                sample("watermark", 1, MetricValue::Level(level)),
+            ];
+            assert_eq!(watch.samples(), expected);
+            assert_eq!(watch.records(), 15);
+        }
     }
 }
