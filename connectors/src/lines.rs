@@ -9,11 +9,15 @@
 use crate::malformed::BadRecord;
 use memchr::{memchr, memrchr};
 use millstream_model::{Data, Text};
+use std::io;
 use std::marker::PhantomData;
 use std::ops::Range;
 
 /// Bytes that are asked of a file at a time.
 pub(crate) const BLOCK: usize = 256 * 1024;
+/// What a record may have, lines and all. More could not cross the network in one message, and a file that is none of
+/// lines, or a peer that never ends one, must not take all memory.
+pub(crate) const MAX_RECORD: usize = 64 * 1024 * 1024;
 /// About how long a chunk is; longer when a line is.
 const CHUNK: usize = 8 * 1024;
 
@@ -30,18 +34,24 @@ pub(crate) struct LineBuffer {
 
 impl LineBuffer {
     /// Room for the next block.
-    pub(crate) fn space(&mut self) -> &mut [u8] {
+    ///
+    /// # Errors
+    /// [`too_long`], if all that is there is one line without an end, longer than a record may be.
+    pub(crate) fn space(&mut self) -> io::Result<&mut [u8]> {
         if self.start > 0 {
             self.bytes.copy_within(self.start..self.end, 0);
             self.end -= self.start;
             self.scanned -= self.start;
             self.start = 0;
         }
+        if self.scanned == self.end && self.end > MAX_RECORD {
+            return Err(too_long("a line"));
+        }
         // At least half a block: a line longer than the buffer doubles it.
         if self.bytes.len() - self.end < BLOCK / 2 {
             self.bytes.resize((2 * self.bytes.len()).max(BLOCK), 0);
         }
-        &mut self.bytes[self.end..]
+        Ok(&mut self.bytes[self.end..])
     }
 
     /// Notes that so many bytes were written into [`space`](Self::space); 0 is the end.
@@ -78,6 +88,12 @@ impl LineBuffer {
         self.scanned = self.start;
         Some(&self.bytes[range])
     }
+}
+
+/// The error about a record that is longer than one may be.
+pub(crate) fn too_long(what: &str) -> io::Error {
+    let message = format!("{what} of more than {} MiB", MAX_RECORD / (1024 * 1024));
+    io::Error::new(io::ErrorKind::FileTooLarge, message)
 }
 
 /// What one line becomes.
@@ -268,7 +284,7 @@ mod tests {
         let (mut buffer, mut parser) = (LineBuffer::default(), LineParser::new(AsText, 0));
         let mut lines = Vec::new();
         for piece in input.chunks(piece).chain([&[][..]]) {
-            buffer.space()[..piece.len()].copy_from_slice(piece);
+            buffer.space().unwrap()[..piece.len()].copy_from_slice(piece);
             buffer.filled(piece.len());
             while let Some(chunk) = buffer.chunk() {
                 parser.feed(chunk);

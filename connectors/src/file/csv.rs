@@ -6,6 +6,7 @@
 
 use super::input::{Input, Origin};
 use super::source::{Fields, FileFormat, FileInput, FileSource, Position, Records};
+use crate::lines::{MAX_RECORD, too_long};
 use crate::malformed::BadRecord;
 use csv::{ByteRecord, ErrorKind, Reader, ReaderBuilder};
 use memchr::memchr_iter;
@@ -106,6 +107,7 @@ impl<T: Data> Records for CsvRecords<T> {
 
     fn next(&mut self) -> Result<Option<Result<T, BadRecord>>> {
         if self.has_headers && self.headers.is_none() {
+            self.begin();
             match self.reader.read_byte_record(&mut self.record) {
                 Ok(true) => {
                     self.n_fields = Some(self.record.len() as u64);
@@ -115,6 +117,7 @@ impl<T: Data> Records for CsvRecords<T> {
                 Err(e) => return self.refuse(e).map(|bad| Some(Err(bad))),
             }
         }
+        self.begin();
         match self.reader.read_byte_record(&mut self.record) {
             Ok(false) => return Ok(None),
             Ok(true) => {}
@@ -154,6 +157,12 @@ impl<T: Data> Records for CsvRecords<T> {
 }
 
 impl<T> CsvRecords<T> {
+    /// A record begins here.
+    fn begin(&mut self) {
+        let at = self.reader.position().byte();
+        self.reader.get_mut().record_start = at;
+    }
+
     /// What an error says of the record just read; fails if it is the file that cannot be read.
     #[cold]
     fn refuse(&self, error: csv::Error) -> Result<BadRecord> {
@@ -217,6 +226,8 @@ struct Trail {
     line: u64,
     /// Where in the file position 0 is.
     base: u64,
+    /// Position of the record being read.
+    record_start: u64,
 }
 
 impl Trail {
@@ -230,7 +241,8 @@ impl Trail {
             base += input.read_until(b'\n', &mut skipped)? as u64;
         }
         let line = n_lines.max(skip_lines) + 1;
-        Ok(Trail { input, recent: Vec::new(), n_before: 0, start: 0, line, base })
+        let recent = Vec::new();
+        Ok(Trail { input, recent, n_before: 0, start: 0, line, base, record_start: 0 })
     }
 
     /// Lines of the file that end before a position.
@@ -263,6 +275,10 @@ impl Trail {
 
 impl Read for Trail {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let unfinished = self.start + self.recent.len() as u64 - self.record_start;
+        if unfinished > MAX_RECORD as u64 {
+            return Err(too_long("a record, which begins here or has a quote that is not closed,"));
+        }
         let n = self.input.read(buffer)?;
         self.line += memchr_iter(b'\n', &self.recent[..self.n_before]).count() as u64;
         self.start += self.n_before as u64;

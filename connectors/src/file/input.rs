@@ -202,6 +202,12 @@ impl Origin {
     /// What a failed read means, `line` being the last line that could be read.
     pub(super) fn failure(&self, line: u64, cause: io::Error) -> Error {
         let what = match cause.kind() {
+            io::ErrorKind::FileTooLarge => {
+                return Error::user(format!(
+                    "`{}`, after line {line}: {cause}: is it a file of this format?",
+                    self.name
+                ));
+            }
             io::ErrorKind::UnexpectedEof if self.is_gzip => "the compressed data ends too early",
             io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput if self.is_gzip => {
                 "the compressed data is damaged"

@@ -426,7 +426,7 @@ impl<F: LineFormat> LineRecords<F> {
             if self.buffer.is_ended() {
                 return Ok(false);
             }
-            let read = self.input.read(self.buffer.space());
+            let read = self.buffer.space().and_then(|space| self.input.read(space));
             let n = read.map_err(|e| self.origin.failure(self.parser.line_number(), e))?;
             self.buffer.filled(n);
         }

@@ -209,7 +209,7 @@ impl ReadThread {
         }
         let mut lines = LineBuffer::default();
         while !lines.is_ended() {
-            let read = match stream.read(lines.space()) {
+            let read = match stream.read(lines.space()?) {
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
                 // What has arrived before is not lost with the connection.
                 Err(e) => Err(e),
