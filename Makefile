@@ -52,7 +52,7 @@ bench-cluster: packages rust ## rows over two task managers beside one process; 
 	target/release/bench cluster
 
 crash: packages rust ## kill the queries again and again (N=20 runs), then at every failpoint; adds to SOAK.md
-	eval "$$(ci/rocksdb)" && cargo run --release -p millstream-tests --features rocksdb --bin crash -- $(or $(N),20) $(SEED)
+	@CRASH=$(or $(N),20) FIRST_SEED=$(SEED) ci/soak
 
 rocksdb: packages rust ## compile RocksDB, once (ten minutes); it stays in ~/.cache
 	@ci/rocksdb >/dev/null

@@ -127,9 +127,10 @@ fn build() -> BTreeMap<String, PathBuf> {
     cargo.args(["build", "--workspace", "--message-format=json-render-diagnostics", "--profile"]);
     cargo.arg(profile());
     cargo.args(PROGRAMS.iter().flat_map(|name| ["--bin", name]));
-    if cfg!(feature = "rocksdb") {
-        cargo.args(["--features", "rocksdb"]);
-    }
+    // What tests depend on has a say in features too. This one is built by whoever runs tests; without it cargo would build
+    // most of the engine a second time.
+    cargo.args(["--test", "all", "--features"]);
+    cargo.arg(if cfg!(feature = "rocksdb") { "rocksdb,cluster" } else { "cluster" });
     let output = cargo.output().unwrap_or_else(|error| panic!("{cargo:?}: {error}"));
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{cargo:?} failed:\n{said}");
