@@ -21,7 +21,8 @@ demo: packages rust ## install what is missing, build, run the flights job on th
 	cargo run --release -p millstream-examples --bin flights
 
 cluster-demo: packages rust ## a cluster of real processes; one is killed in mid-job, and the output is the same
-	cargo run --release -p millstream-tests --bin cluster-demo
+	cargo build --release --workspace --features cluster --bin cluster-demo
+	$${CARGO_TARGET_DIR:-target}/release/cluster-demo
 
 test: rust ## format, lints, all tests, documentation examples
 	@ci/test

@@ -3,7 +3,7 @@
 //! A builder never fails before `build`: a chain of calls reads as a sentence, and the first mistake in it
 //! is the one that is told.
 
-use crate::config::{Arguments, Config, ExplainFormat};
+use crate::config::{self, Arguments, Config, ExplainFormat};
 use crate::environment::Environment;
 use millstream_model::{Error, Result};
 use std::path::{Path, PathBuf};
@@ -21,12 +21,15 @@ pub struct EnvironmentBuilder {
 
 impl EnvironmentBuilder {
     pub(crate) fn read_outside(&mut self, file: Option<PathBuf>) -> Result<()> {
-        match file.or_else(|| std::env::var_os("MILLSTREAM_CONFIG").map(PathBuf::from)) {
-            Some(file) => self.config.read_file(&file)?,
-            None if Path::new("millstream.toml").is_file() => {
+        let file = file.or_else(|| std::env::var_os("MILLSTREAM_CONFIG").map(PathBuf::from));
+        match (file, std::env::var(config::CARRIED)) {
+            // They are what files said, too.
+            (_, Ok(carried)) => self.config.take_carried(&carried)?,
+            (Some(file), _) => self.config.read_file(&file)?,
+            (None, _) if Path::new("millstream.toml").is_file() => {
                 self.config.read_file(Path::new("millstream.toml"))?
             }
-            None => {}
+            (None, _) => {}
         }
         self.config.read_variables(std::env::vars())
     }

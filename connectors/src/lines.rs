@@ -33,10 +33,10 @@ pub(crate) struct LineBuffer {
 }
 
 impl LineBuffer {
-    /// Room for the next block.
+    /// Room for the next block, when there is no [`chunk`](Self::chunk).
     ///
     /// # Errors
-    /// [`too_long`], if all that is there is one line without an end, longer than a record may be.
+    /// [`too_long`], if the line that has no end yet is longer than a record may be.
     pub(crate) fn space(&mut self) -> io::Result<&mut [u8]> {
         if self.start > 0 {
             self.bytes.copy_within(self.start..self.end, 0);
@@ -44,12 +44,12 @@ impl LineBuffer {
             self.scanned -= self.start;
             self.start = 0;
         }
-        if self.scanned == self.end && self.end > MAX_RECORD {
+        if self.end > MAX_RECORD {
             return Err(too_long("a line"));
         }
-        // At least half a block: a line longer than the buffer doubles it.
+        // At least half a block: a line longer than the buffer doubles it. One byte more than it may have tells that it has more.
         if self.bytes.len() - self.end < BLOCK / 2 {
-            self.bytes.resize((2 * self.bytes.len()).max(BLOCK), 0);
+            self.bytes.resize((2 * self.bytes.len()).clamp(BLOCK, MAX_RECORD + 1), 0);
         }
         Ok(&mut self.bytes[self.end..])
     }

@@ -2,7 +2,8 @@
 //!
 //! These are machines: the [`scheduler`] takes a job from its graph to its end, the coordinator of
 //! [`checkpoint`]s says what can be restored, and [`restart`] whether it will be. They are the same whether
-//! the tasks run in this process or elsewhere: a shell carries out their effects.
+//! the tasks run in this process or elsewhere: a shell carries out their effects. In a cluster the [`dispatcher`] and
+//! the pool of slots ([`resource`]) are machines, too; what carries out theirs, the process, is behind the feature `server`.
 
 pub mod checkpoint;
 pub mod clock;

@@ -45,6 +45,8 @@ pub struct Store {
     share: Mutex<Share>,
     /// What decoded values of all tasks may take.
     limit_bytes: usize,
+    /// How many entries of a table may stay all the same.
+    n_kept: usize,
     is_held: AtomicBool,
     /// Cuts that have been begun and are not done.
     n_cutting: AtomicUsize,
@@ -100,6 +102,7 @@ impl Backend {
             tree: Mutex::new(tree),
             share: Mutex::new(self.budget.share()),
             limit_bytes: self.budget.limit(),
+            n_kept: self.budget.n_kept(),
             is_held: AtomicBool::new(false),
             n_cutting: AtomicUsize::new(0),
             when_cut: OnceLock::new(),
@@ -123,6 +126,11 @@ impl Store {
     /// What decoded values of all tasks may take, in bytes.
     pub(crate) fn limit_bytes(&self) -> usize {
         self.limit_bytes
+    }
+
+    /// How many entries of a table may stay, however large they are.
+    pub(crate) fn n_kept(&self) -> usize {
+        self.n_kept
     }
 
     /// Whether only what was there at the freeze may be written.

@@ -125,12 +125,17 @@ fn build() -> BTreeMap<String, PathBuf> {
     cargo.current_dir(workspace_root());
     // `--workspace` makes cargo unify features as the running build did; with `-p` it would build the engine again.
     cargo.args(["build", "--workspace", "--message-format=json-render-diagnostics", "--profile"]);
-    cargo.arg(profile());
+    let (profile, is_test) = profile();
+    // What tests depend on has a say in features too. Without this one, which was built with whoever runs tests (and with long runs,
+    // see `ci/soak`), cargo would build most of the engine a second time.
+    let with_tests = is_test || profile == "soak";
+    cargo.arg(profile);
+    cargo.args(["--test", "all"].iter().filter(|_| with_tests));
     cargo.args(PROGRAMS.iter().flat_map(|name| ["--bin", name]));
-    // What tests depend on has a say in features too. This one is built by whoever runs tests; without it cargo would build
-    // most of the engine a second time.
-    cargo.args(["--test", "all", "--features"]);
-    cargo.arg(if cfg!(feature = "rocksdb") { "rocksdb,cluster" } else { "cluster" });
+    cargo.args([
+        "--features",
+        if cfg!(feature = "rocksdb") { "rocksdb,cluster" } else { "cluster" },
+    ]);
     let output = cargo.output().unwrap_or_else(|error| panic!("{cargo:?}: {error}"));
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{cargo:?} failed:\n{said}");
@@ -147,14 +152,18 @@ fn build() -> BTreeMap<String, PathBuf> {
 }
 
 /// The profile of the running test or program, by the folder its executable lies in (`<profile>/deps/` or
-/// `<profile>/`).
-fn profile() -> String {
+/// `<profile>/`), and whether it is a test.
+fn profile() -> (String, bool) {
     let test = std::env::current_exe().expect("a test knows its executable");
     let mut folders = test.ancestors().skip(1).filter_map(|dir| dir.file_name()?.to_str());
-    match folders.find(|name| *name != "deps") {
-        Some("debug") => "dev".into(),
-        Some(other) => other.into(),
-        None => panic!("{} is not where cargo puts tests", test.display()),
+    let found = folders.next().map(|first| match first {
+        "deps" => (folders.next(), true),
+        profile => (Some(profile), false),
+    });
+    match found {
+        Some((Some("debug"), is_test)) => ("dev".into(), is_test),
+        Some((Some(other), is_test)) => (other.into(), is_test),
+        _ => panic!("{} is not where cargo puts tests", test.display()),
     }
 }
 

@@ -120,6 +120,13 @@ impl Unruly {
         self
     }
 
+    /// With a setting, as a variable.
+    #[must_use]
+    pub fn variable(mut self, name: &str, value: &str) -> Unruly {
+        self.command.env(name, value);
+        self
+    }
+
     /// No subtask sends to another, so that each fails alone.
     #[must_use]
     pub fn apart(self) -> Unruly {

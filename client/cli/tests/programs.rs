@@ -78,7 +78,7 @@ fn submission(dir: &Path, program: &[u8]) -> Submission {
         folder: dir.to_path_buf(),
         nth_execute: 0,
         graph: graph(),
-        config: Vec::new(),
+        config: vec![0, 255],
         once: Vec::new(),
     };
     Submission {
@@ -110,7 +110,7 @@ fn a_job_is_rescaled_by_running_its_program_from_a_savepoint() {
     let savepoint = here.join("state-savepoints/savepoint-8");
     let expected = format!(
         "args: --in x -p 8\nMILLSTREAM_CLUSTER={}\nMILLSTREAM_DETACHED=true\nMILLSTREAM_PARALLELISM=8\n\
-         MILLSTREAM_PASS_ENVIRONMENT=CITY\nMILLSTREAM_RESTORE={}\nRome\n{}\n",
+         MILLSTREAM_PASS_ENVIRONMENT=CITY\nMILLSTREAM_RESTORE={}\nMILLSTREAM_SETTINGS=00ff\nRome\n{}\n",
         manager.address,
         savepoint.display(),
         here.display()

@@ -11,6 +11,7 @@ mod route;
 mod tests;
 mod upload;
 
+pub use crate::config::carried;
 pub use connection::{Connection, UploadProgress};
 pub use millstream_proto::message;
 pub use millstream_proto::security::{JOB_MANAGER_NAME, Security, TASK_MANAGER_NAME};

@@ -5,10 +5,14 @@
 //! so an option without documentation, or a documented one that does nothing, cannot exist.
 
 mod arguments;
+mod carried;
 mod options;
 
 pub(crate) use arguments::Arguments;
 pub use arguments::ExplainFormat;
+pub(crate) use carried::VARIABLE as CARRIED;
+#[cfg(feature = "cluster")]
+pub use carried::carried;
 pub use options::reference;
 
 use millstream_model::settings::{CheckpointConfig, JobSettings, RestartStrategy, RestoreFrom};
@@ -208,6 +212,11 @@ impl Config {
 
     fn set_table(&mut self, prefix: &str, table: &toml::Table, source: &str) -> Result<()> {
         for (key, value) in table {
+            // These say to the command how a cluster is reached, which tells programs by variables.
+            let of_command = ["tls-ca", "tls-cert", "tls-key", "token", "insecure"];
+            if prefix.is_empty() && of_command.contains(&key.as_str()) {
+                continue;
+            }
             let key = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
             match value {
                 toml::Value::Table(inner) => self.set_table(&key, inner, source)?,
@@ -226,8 +235,9 @@ impl Config {
         for (name, value) in variables {
             let Some(rest) = name.strip_prefix("MILLSTREAM_") else { continue };
             // These speak to the project's own scripts and tests, not to the engine.
-            if matches!(rest, "DATA" | "REQUIRE_DATA" | "SKIPPED" | "CONFIG" | "LOG" | "FAILPOINT")
-            {
+            let of_others =
+                ["DATA", "REQUIRE_DATA", "SKIPPED", "CONFIG", "SETTINGS", "LOG", "FAILPOINT"];
+            if of_others.contains(&rest) {
                 continue;
             }
             // These say how a cluster is reached, and that a process is part of one.

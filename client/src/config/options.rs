@@ -137,7 +137,7 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
     },
     OptionSpec {
         key: "batch-size",
-        values: "a number from 1",
+        values: "a number from 1 to 1048576",
         default: "1024",
         doc: "Records in a full batch. Results never depend on it; speed does.",
         set: |c, v| {
@@ -332,7 +332,7 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
         key: "state-memory",
         values: "bytes, KiB, MiB or GiB",
         default: "1 GiB",
-        doc: "Memory for the state of all tasks of the process with `state-backend=rocksdb`: entries, windows and timers in use, blocks and write buffers.",
+        doc: "Memory for the state of all tasks of the process with `state-backend=rocksdb`: entries, windows and timers in use, blocks and write buffers. Eight entries of each state stay in memory, however large they are.",
         set: |c, v| {
             c.state_memory = bytes(v)?;
             Ok(())
@@ -342,7 +342,7 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
         key: "state-dir",
         values: "a folder",
         default: "the system's folder for temporary files",
-        doc: "Where RocksDB keeps its files while the job runs. On the disk of `checkpoint-dir`, checkpoints are taken without copying. What a process that was killed has left there, the next one deletes.",
+        doc: "Where RocksDB keeps its files while the job runs. On the disk of `checkpoint-dir`, checkpoints are taken without copying. What a process that was killed (in a cluster every task host is) has left there, the next one on that machine deletes.",
         set: |c, v| {
             c.state_dir = Some(v.into());
             Ok(())
@@ -427,7 +427,8 @@ pub fn reference() -> String {
         "# Configuration\n\n\
          Every option can be set in `millstream.toml` (in the working directory, or named by `--config FILE` or\n\
          `MILLSTREAM_CONFIG`), by a variable (`MILLSTREAM_BATCH_SIZE=256`), on the command line (`-D batch-size=256`), or in code\n\
-         (`Environment::builder().set(\"batch-size\", \"256\")`). Later ones win, in this order. An unknown option is an error.\n\n\
+         (`Environment::builder().set(\"batch-size\", \"256\")`). `Environment::from_args()` reads the first three, and later ones win; a builder takes\n\
+         what the code says, and from outside only what `.args(…)` is given. An unknown option is an error.\n\n\
          Values for the program itself go under `parameters.`: `-D parameters.limit=5`, read by `ctx.parameter(\"limit\")`.\n\n\
          This page is generated from the code.\n\n\
          | option | values | default | meaning |\n|---|---|---|---|\n",
@@ -443,6 +444,7 @@ pub fn reference() -> String {
          | `-D key=value` | sets an option |\n\
          | `--backend NAME` | `-D state-backend=NAME` |\n\
          | `--checkpoint-dir DIR`, `--checkpoint-interval TIME`, `--restore PATH` | `-D checkpoint-dir=DIR` and so on |\n\
+         | `--cluster HOST:PORT` | runs the job on this cluster (feature `cluster`) |\n\
          | `--config FILE` | reads this file instead of `millstream.toml` |\n\
          | `--explain[=text\\|dot\\|json]` | prints the plan of the job and exits instead of running it |\n\n\
          `Environment::from_args()` takes these and leaves everything else to the program (`env.args()`, `env.arg(\"name\")`).\n",

@@ -127,7 +127,7 @@ impl Job for FarJob {
 
     fn cancel(&self) {
         if let Err(error) = self.connection.call(ClientRequest::Cancel(self.id)) {
-            tracing::warn!(%error, id = %self.id, "the job could not be cancelled");
+            tracing::warn!(%error, id = %self.id, "that the job ends is not confirmed");
         }
     }
 

@@ -15,7 +15,6 @@ use millstream_proto::executable;
 use millstream_proto::message::{
     ClientReply, ClientRequest, HostStart, JobId, RequestId, Submission,
 };
-use millstream_state::codec;
 use std::hash::{BuildHasher, RandomState};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -48,7 +47,7 @@ pub(crate) fn submit(program: Program, once: Vec<(String, Vec<u8>)>) -> Result<J
         folder: std::env::current_dir()?,
         nth_execute,
         graph: program.compiled.graph.clone(),
-        config: encoded(&config)?,
+        config: config.encoded()?,
         once,
     };
     let submission = Submission {
@@ -103,12 +102,6 @@ fn make_absolute(config: &mut Config) -> Result<()> {
         *path = absolute(path)?;
     }
     Ok(())
-}
-
-fn encoded(config: &Config) -> Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    codec::encode(config, &mut bytes)?;
-    Ok(bytes)
 }
 
 fn draw_request() -> RequestId {

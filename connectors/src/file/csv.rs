@@ -160,7 +160,8 @@ impl<T> CsvRecords<T> {
     /// A record begins here.
     fn begin(&mut self) {
         let at = self.reader.position().byte();
-        self.reader.get_mut().record_start = at;
+        let trail = self.reader.get_mut();
+        trail.record_start = (at, trail.n_lines_before(at));
     }
 
     /// What an error says of the record just read; fails if it is the file that cannot be read.
@@ -169,7 +170,11 @@ impl<T> CsvRecords<T> {
         let shown = error.to_string();
         let cause = match error.into_kind() {
             ErrorKind::Io(cause) => {
-                return Err(self.origin.failure(self.reader.get_ref().n_lines(), cause));
+                let trail = self.reader.get_ref();
+                // Of a record without an end it matters where it begins.
+                let is_endless = cause.kind() == io::ErrorKind::FileTooLarge;
+                let n_lines = if is_endless { trail.record_start.1 } else { trail.n_lines() };
+                return Err(self.origin.failure(n_lines, cause));
             }
             ErrorKind::Deserialize { err, .. } => self.explain(&err),
             _ => shown,
@@ -226,8 +231,8 @@ struct Trail {
     line: u64,
     /// Where in the file position 0 is.
     base: u64,
-    /// Position of the record being read.
-    record_start: u64,
+    /// Position of the record being read, and the lines before it.
+    record_start: (u64, u64),
 }
 
 impl Trail {
@@ -235,14 +240,12 @@ impl Trail {
     fn new(input: Input, n_lines: u64, skip_lines: u64) -> io::Result<Self> {
         let mut base = input.start;
         let mut input = BufReader::with_capacity(BLOCK, input);
-        let mut skipped = Vec::new();
         for _ in n_lines..skip_lines {
-            skipped.clear();
-            base += input.read_until(b'\n', &mut skipped)? as u64;
+            base += input.skip_until(b'\n')? as u64;
         }
         let line = n_lines.max(skip_lines) + 1;
         let recent = Vec::new();
-        Ok(Trail { input, recent, n_before: 0, start: 0, line, base, record_start: 0 })
+        Ok(Trail { input, recent, n_before: 0, start: 0, line, base, record_start: (0, 0) })
     }
 
     /// Lines of the file that end before a position.
@@ -275,9 +278,9 @@ impl Trail {
 
 impl Read for Trail {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let unfinished = self.start + self.recent.len() as u64 - self.record_start;
+        let unfinished = self.start + self.recent.len() as u64 - self.record_start.0;
         if unfinished > MAX_RECORD as u64 {
-            return Err(too_long("a record, which begins here or has a quote that is not closed,"));
+            return Err(too_long("a record, which may have a quote that is not closed,"));
         }
         let n = self.input.read(buffer)?;
         self.line += memchr_iter(b'\n', &self.recent[..self.n_before]).count() as u64;

@@ -22,7 +22,8 @@ const SAMPLE: u64 = 1024 * 1024;
 ///
 /// The path is a file, a folder (all files in it and in the folders in it) or a pattern with `*` and `?`;
 /// names that start with a dot are passed over by the latter two. Files compressed with gzip are seen by
-/// their content.
+/// their content. A line, or a record of CSV, has at most 64 MiB; a longer one fails the job, whatever is done with malformed
+/// records, because nobody can say where the next one begins.
 ///
 /// ```
 /// # use millstream_connectors::{FileSource, OnError};

@@ -19,7 +19,7 @@ use std::time::Duration;
 const QUEUE_CHUNKS: usize = 64;
 
 /// Reads lines from a TCP server, until it closes the connection or, with
-/// [`reconnect`](SocketSource::reconnect), for ever.
+/// [`reconnect`](SocketSource::reconnect), for ever. A line has at most 64 MiB; a longer one fails the job.
 ///
 /// ```
 /// # use millstream_connectors::SocketSource;
@@ -178,19 +178,17 @@ struct ReadThread {
 impl ReadThread {
     fn run(self, queue: SyncSender<Message>) {
         while let Some(ended) = self.converse(&queue).transpose() {
-            match (ended, self.reconnect) {
-                (Ok(()), None) => break,
-                (Err(e), None) => {
+            match ended {
+                // Who does not speak in lines does not do so the next time either.
+                Err(error) if self.reconnect.is_none() || is_endless(&error) => {
                     // The reader may be gone, and then nobody needs to know.
-                    let _ = queue.send(Message::Failed(e));
+                    let _ = queue.send(Message::Failed(error));
                     break;
                 }
-                (Ok(()), Some(_)) => {
-                    tracing::info!(address = %self.address, "the connection was closed");
-                }
-                (Err(error), Some(_)) => {
+                Err(error) => {
                     tracing::warn!(address = %self.address, %error, "the connection failed");
                 }
+                Ok(()) => tracing::info!(address = %self.address, "the connection was closed"),
             }
             if !self.reconnect.is_some_and(|delay| self.line.pause(delay)) {
                 break;
@@ -228,6 +226,11 @@ impl ReadThread {
     }
 }
 
+/// Whether what failed was a line that did not end.
+fn is_endless(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::FileTooLarge
+}
+
 struct SocketReader<F> {
     parser: LineParser<F>,
     policy: Plain,
@@ -247,6 +250,12 @@ impl<F: LineFormat> SplitReader<F::Record, String> for SocketReader<F> {
             }
             match self.receiver.try_recv() {
                 Ok(Message::Chunk(lines)) => self.parser.feed(&lines),
+                Ok(Message::Failed(cause)) if is_endless(&cause) => {
+                    return Err(Error::user(format!(
+                        "`{}` sent {cause}: does what serves there end its lines?",
+                        self.address
+                    )));
+                }
                 Ok(Message::Failed(cause)) => {
                     return Err(Error::external(format!(
                         "no lines from `{}`: check that something serves there, or let the source `reconnect`",
@@ -276,6 +285,7 @@ impl<F> Drop for SocketReader<F> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lines::{BLOCK, MAX_RECORD};
     use crate::testing::Surroundings;
     use millstream_model::Text;
     use std::io::Write;
@@ -324,6 +334,17 @@ mod tests {
         }
         assert_eq!(batch.values, [1, 2, 3]);
         served.join().unwrap();
+    }
+
+    #[test]
+    fn a_line_that_does_not_end_is_no_reason_to_connect_again() {
+        let endless = [b"1\n".to_vec(), vec![b'2'; MAX_RECORD + BLOCK]].concat();
+        let (address, served) = server(vec![endless]);
+        let source = SocketSource::lines(&address).reconnect(Duration::from_millis(1));
+        let error = Surroundings::new(0, 1).read_all(&source).unwrap_err();
+        served.join().unwrap();
+        let expected = "sent a line of more than 64 MiB: does what serves there end its lines?";
+        assert_eq!(error.to_string(), format!("`{address}` {expected}"));
     }
 
     #[test]

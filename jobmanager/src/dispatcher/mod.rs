@@ -2,7 +2,8 @@
 //!
 //! A pure machine. A submission is stored before its job is started and before the client hears of it; an end is
 //! stored before anybody is told; that a job
-//! is to end, before whoever wants it hears that it will. So what a client knows, the next leader knows, too. The id of a job is that of
+//! is to end, before whoever wants it hears that it will (the job itself is told at once: a disk that is full or slow is no
+//! reason to run on). So what a client knows, the next leader knows, too. The id of a job is that of
 //! the request it was submitted with: sent twice, it is one job, whoever leads.
 
 use crate::job::link::AttemptRecord;
@@ -232,7 +233,7 @@ impl Dispatcher {
             Some((_, Stage::Running)) => {
                 let clients = self.cancels.entry(id).or_default();
                 if clients.is_empty() {
-                    effects.push(Effect::StoreCancel(id));
+                    effects.extend([Effect::Cancel(id), Effect::StoreCancel(id)]);
                 }
                 clients.push(client);
             }
@@ -245,10 +246,6 @@ impl Dispatcher {
 
     fn cancel_stored(&mut self, id: JobId, result: Result<(), Error>, effects: &mut Vec<Effect>) {
         let clients = self.cancels.remove(&id).unwrap_or_default();
-        // Also if it is not stored: who wants to end a job because a disk is full must be able to.
-        if let Some((_, Stage::Running)) = self.jobs.get(&id) {
-            effects.push(Effect::Cancel(id));
-        }
         effects.extend(clients.into_iter().map(|client| match &result {
             Ok(()) => Effect::Cancelled { client },
             Err(cause) => {

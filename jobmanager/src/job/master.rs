@@ -268,6 +268,11 @@ impl<T: Tasks> Master<T> {
                     let attempt = self.scheduler.executions().get(task).map_or(0, |e| e.attempt());
                     let is_ending = self.scheduler.state() == JobState::Cancelling;
                     match (state, &mut self.checkpoints) {
+                        // Somebody wants the job to end, so it needs no restart; what was lost with the former leader least of all.
+                        (TaskState::Over(TaskEvent::Failed { task, error }), _) if is_ending => {
+                            self.failures.push(error);
+                            inputs.push(Input::TaskCancelled(task));
+                        }
                         // The former leader ended it because something had failed, and nobody may know of that any more.
                         (TaskState::Over(TaskEvent::Cancelled { task }), _) if !is_ending => {
                             inputs.push(Input::TaskFailed(

@@ -77,3 +77,6 @@ fn locate(
     let target = TargetFolder { dir: root.to_owned(), folder: folder.to_owned() };
     Ok((open_storage(root)?, target))
 }
+
+#[cfg(test)]
+mod tests;

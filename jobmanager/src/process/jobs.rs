@@ -11,7 +11,9 @@ use crate::resource::{self, Presence};
 use crate::store::SubmittedJob;
 use crossbeam_channel::Sender;
 use millstream_model::{Error, Machine, Result};
-use millstream_proto::message::{JobId, Outcome, TaskManagerId, TaskManagerRow, ToTaskManager};
+use millstream_proto::message::{
+    JobId, JobPhase, Outcome, TaskManagerId, TaskManagerRow, ToTaskManager,
+};
 use std::sync::Arc;
 use tokio::sync::oneshot;
 
@@ -147,7 +149,15 @@ impl Shell {
                     self.cancellers.insert(client, answer);
                     self.step_dispatcher(dispatcher::Input::Cancel { client, job });
                 }
-                Err(error) => drop(answer.send(Err(error))),
+                // Who asks again, because he has not heard the answer, has what he wanted.
+                Err(error) => drop(answer.send(match self.dispatcher.job(job) {
+                    Some((_, dispatcher::Stage::Over(outcome)))
+                        if outcome.overview.state == JobPhase::Canceled =>
+                    {
+                        Ok(())
+                    }
+                    _ => Err(error),
+                })),
             },
             Question::Await { job, answer } => {
                 let end = match self.dispatcher.job(job) {

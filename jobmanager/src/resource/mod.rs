@@ -1,7 +1,7 @@
 //! Task managers and their slots: who is there, who has what, who waits.
 //!
 //! A pure machine, the [`SlotPool`]. A job is given all the slots it asks for or none. While it waits it holds
-//! nothing, so that two jobs that each have half of what they need cannot wait for each other; when its turn comes
+//! nothing but those in which a part of it goes on, so that two jobs that each have half of what they need cannot wait for each other; when its turn comes
 //! it is given the slots it had before, if they are still there. Jobs are served in the order in which they first
 //! asked, and nobody overtakes: a large job is not starved by small ones, and one that has run and lost a slot
 //! comes before those that never ran.

@@ -377,7 +377,12 @@ impl<K, V> Cache<K, V> {
         self.set_room_every();
         let excess = self.space.account(self.accounted_bytes, now);
         self.accounted_bytes = now;
-        excess
+        if n_entries <= self.n_kept() { 0 } else { excess }
+    }
+
+    /// How many entries may stay, however large they are.
+    pub(crate) fn n_kept(&self) -> usize {
+        self.space.store().n_kept()
     }
 
     /// Where a few entries are all that there is room for, each of them counts.

@@ -98,10 +98,14 @@ struct World {
 
 impl World {
     fn new(memory_bytes: usize) -> Self {
+        World::with(MemoryBudget::new(memory_bytes))
+    }
+
+    fn with(budget: Arc<MemoryBudget>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let backend = Backend::new(
             Arc::new(ModelEngine::new(512)),
-            MemoryBudget::new(memory_bytes),
+            budget,
             dir.path().to_owned(),
             "run".into(),
         );
@@ -317,6 +321,26 @@ fn memory_stays_within_the_budget() {
         let limit = world.backend.budget.limit();
         let used = world.backend.budget.used();
         assert!(used <= limit + 192 * 32, "{used} bytes of {limit}");
+    }
+    assert_eq!(content(&mut table), model);
+}
+
+#[test]
+fn a_handful_of_entries_stays_however_large_it_is() {
+    let world = World::with(MemoryBudget::keeping(8, 1));
+    let (mut table, _store) = world.open(&[]);
+    let mut model = Model::new();
+    let n_here = |table: &Table, n: u16| {
+        (0..n).filter(|key| table.get(hash(*key), |known| known == key).is_some()).count()
+    };
+    for i in 0..80 {
+        apply(&mut table, Change::Add((i % 8) as u16, i), &mut model);
+    }
+    assert_eq!(n_here(&table, 8), 8);
+    for i in 0..800 {
+        apply(&mut table, Change::Add((i % 100) as u16, i), &mut model);
+        let n = n_here(&table, 100);
+        assert!((8..=9).contains(&n), "{n} entries stay of {i}");
     }
     assert_eq!(content(&mut table), model);
 }

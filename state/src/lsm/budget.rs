@@ -7,6 +7,9 @@
 //!
 //! A task may use what the others leave free. When all together use too much, those give back that use more
 //! than an equal share; who uses less is never asked. So the limit holds once every task has been stepped.
+//!
+//! It holds but for a few entries of each table. A handful of keys whose values are larger than all that there is would be
+//! read and decoded again for every record of a batch, a thousand times slower than the memory is worth.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,6 +18,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 #[derive(Debug)]
 pub struct MemoryBudget {
     total_bytes: usize,
+    /// So many entries of a table may stay, however large they are.
+    n_kept: usize,
     used: AtomicUsize,
     n_shares: AtomicUsize,
 }
@@ -22,8 +27,14 @@ pub struct MemoryBudget {
 impl MemoryBudget {
     /// A budget of so many bytes in all.
     pub fn new(total_bytes: usize) -> Arc<Self> {
+        Self::keeping(0, total_bytes)
+    }
+
+    /// The same, but so many entries of each table may stay, however large they are.
+    pub fn keeping(n_kept: usize, total_bytes: usize) -> Arc<Self> {
         Arc::new(MemoryBudget {
             total_bytes,
+            n_kept,
             used: AtomicUsize::new(0),
             n_shares: AtomicUsize::new(0),
         })
@@ -42,6 +53,11 @@ impl MemoryBudget {
     /// For decoded values of all tasks, in bytes.
     pub fn limit(&self) -> usize {
         self.total_bytes - self.block_cache_bytes() - self.memtable_bytes()
+    }
+
+    /// How many entries of a table may stay, however large they are.
+    pub fn n_kept(&self) -> usize {
+        self.n_kept
     }
 
     /// How many bytes the decoded values of all tasks take.

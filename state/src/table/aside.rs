@@ -151,7 +151,8 @@ impl<K: Key, V, H: Hashing<K>> KeyedTable<K, V, H> {
     fn let_go(&mut self, kept: usize, excess: usize) -> usize {
         let Some(Aside { cache: Some(cache), .. }) = self.aside.as_deref_mut() else { return 0 };
         let is_held = cache.is_held();
-        let n_wanted = (excess / cache.entry_bytes()).clamp(64, 1024);
+        let most = self.table.len().saturating_sub(cache.n_kept());
+        let n_wanted = (excess / cache.entry_bytes()).clamp(64, 1024).min(most);
         let n_buckets = self.table.num_buckets();
         let (mut victims, mut changes) = (Vec::new(), Vec::new());
         for _ in 0..MAX_PASSED.min(2 * n_buckets) {

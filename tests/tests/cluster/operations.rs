@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use millstream::cluster::message::JobPhase;
+use millstream::cluster::message::{ClientReply, ClientRequest, JobPhase};
 use millstream_tests::cluster::{Cluster, Plan, until};
 use millstream_tests::program::{Finished, run};
 use millstream_tests::unruly::{N, Unruly, check};
@@ -36,7 +36,8 @@ fn a_job_waits_for_slots_and_says_how_many() {
 #[test]
 fn a_job_is_stopped_with_a_savepoint_and_rescaled() {
     let cluster = Cluster::start(2, 2);
-    let job = Unruly::new(&cluster.dir().join("counts"), N).submit(&cluster);
+    let job = Unruly::new(&cluster.dir().join("counts"), N);
+    let job = job.variable("MILLSTREAM_CANCEL_TIMEOUT", "7s").submit(&cluster);
     let savepoints = cluster.dir().join("savepoints").display().to_string();
     cluster.checkpoint_after(job.id, None);
     let id = job.id.to_string();
@@ -53,6 +54,12 @@ fn a_job_is_stopped_with_a_savepoint_and_rescaled() {
     let next_id = next.parse().unwrap_or_else(|error| panic!("{error}: {rescaled:?}"));
     let detail = cluster.detail(next_id);
     assert_eq!(detail.graph.vertices[0].parallelism, 3);
+    match cluster.ask(ClientRequest::Submission(next_id)) {
+        ClientReply::Submission(next) => {
+            assert_eq!(next.settings.cancel_timeout_ms, 7000, "also what a variable said at first");
+        }
+        other => panic!("{other:?}"),
+    }
     assert_eq!(cluster.detail(job.id).overview.state, JobPhase::Finished);
 
     // Then stopped in its middle, and run again from there.

@@ -1,7 +1,7 @@
 //! A job with another parallelism: it ends with a savepoint, and its program submits it again from there.
 //!
 //! How many subtasks there are is decided when a job is compiled, and only its program can do that. So the program
-//! runs here once more, as it was run when the job was submitted: same arguments, variables and folder. The
+//! runs here once more, as it was run when the job was submitted: same arguments, settings, variables and folder. The
 //! cluster still has its executable, under the digest it was submitted with.
 //!
 //! What can be known to go wrong is looked at before the job is stopped. What goes wrong afterwards leaves the
@@ -13,8 +13,8 @@ use crate::args;
 use crate::failure::{Failure, Outcome, ask, unexpected};
 use crate::settings::{Settings, absolute};
 use crate::target;
-use millstream::cluster::Connection;
 use millstream::cluster::message::{ClientReply, ClientRequest, JobId, Submission};
+use millstream::cluster::{Connection, carried};
 use millstream::model::Error;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -97,6 +97,15 @@ fn prepare(
 ) -> Outcome {
     let start = &submission.start;
     command.current_dir(&start.folder);
+    // As it was submitted, whatever is set here.
+    let ours = |name: &std::ffi::OsString| {
+        name != "MILLSTREAM_LOG" && name.to_string_lossy().starts_with("MILLSTREAM_")
+    };
+    std::env::vars_os().map(|(name, _)| name).filter(ours).for_each(|name| {
+        command.env_remove(name);
+    });
+    let (variable, config) = carried(&start.config);
+    command.env(variable, config);
     let names: Vec<_> = start.environment.iter().map(|(name, _)| name.as_str()).collect();
     if !names.is_empty() {
         command.env("MILLSTREAM_PASS_ENVIRONMENT", names.join(","));

@@ -380,6 +380,7 @@ impl Machine for Rollout {
     type Effect = Effect;
 
     fn step(&mut self, now_ms: u64, input: Input, effects: &mut Vec<Effect>) {
+        let was_adopting = self.adopting.is_some();
         match input {
             Input::Deploy { attempt, tasks, begin, token } => {
                 let placement = vec![NOWHERE; self.slot_of_task.len()];
@@ -408,6 +409,9 @@ impl Machine for Rollout {
                 self.heard(now_ms, (id, run), message, effects);
             }
             Input::Tick => self.tick(now_ms, effects),
+        }
+        if was_adopting && self.adopting.is_none() {
+            self.tell_what_is_to_end(now_ms, effects);
         }
     }
 }

@@ -167,6 +167,12 @@ fn wishes_reach_the_master() {
     // A master that ends without an answer leaves nobody waiting.
     let reply = asked(Some(Drain(false)), SnapshotKind::Stop { drain: false }, drop);
     assert!(refused(reply).contains("ended before the savepoint"));
+    let mut outcome = samples::outcome(JobId(1));
+    outcome.overview.state = JobPhase::Canceled;
+    master.link.ended(outcome);
+    assert_eq!(ended(cluster.call(&await_end(1, 60_000))).overview.state, JobPhase::Canceled);
+    let again = cluster.call(&ClientRequest::Cancel(JobId(1)));
+    assert!(matches!(again, ClientReply::Yes), "who asks again has what he wanted");
 }
 
 #[test]

@@ -157,7 +157,13 @@ impl Rollout {
         }
         let tasks = found.into_iter().collect();
         effects.push(Effect::Adopted { attempts, tasks, newest_checkpoint });
-        for attempt in self.attempts.iter().filter(|a| !a.cancelled.is_empty()) {
+    }
+
+    /// Hosts were found: tells them what was to end meanwhile.
+    pub(super) fn tell_what_is_to_end(&mut self, now_ms: u64, effects: &mut Vec<Effect>) {
+        let until_ms = now_ms.saturating_add(self.timeouts.cancel_ms);
+        for attempt in self.attempts.iter_mut().filter(|a| !a.cancelled.is_empty()) {
+            attempt.cancelled.values_mut().for_each(|at_ms| *at_ms = until_ms);
             let cancelled: Vec<usize> = attempt.cancelled.keys().copied().collect();
             attempt.tell_cancel(&cancelled, effects);
         }

@@ -41,8 +41,10 @@ impl Rollout {
     }
 
     pub(super) fn cancel(&mut self, now_ms: u64, tasks: &[usize], effects: &mut Vec<Effect>) {
-        let until_ms = now_ms.saturating_add(self.timeouts.cancel_ms);
         let is_adopting = self.adopting.is_some();
+        // Whoever is found later is told then, and has from then on.
+        let until_ms =
+            if is_adopting { u64::MAX } else { now_ms.saturating_add(self.timeouts.cancel_ms) };
         for attempt in &mut self.attempts {
             let mine: BTreeSet<usize> =
                 tasks.iter().copied().filter(|task| attempt.tasks.contains(task)).collect();
@@ -54,7 +56,6 @@ impl Rollout {
             }
             attempt.know_cause(&mine, effects);
             if is_adopting {
-                // Whoever is found later is told then.
                 continue;
             }
             if !matches!(attempt.stage, Stage::Running | Stage::Deploy(_)) {

@@ -387,6 +387,26 @@ fn a_task_manager_that_stays_away_is_given_up_after_a_while() {
 }
 
 #[test]
+fn whoever_is_found_late_has_its_time_to_end() {
+    let mut story = Story::new();
+    story.at(0, Input::Adopt { record: record() });
+    assert_eq!(story.at(10, cancel()), [""; 0]);
+    assert_eq!(story.0.wake_at_ms(), Some(1000), "there is nothing to do before");
+    for id in [A, B] {
+        story.at(900, Input::Joined { id, host: Some(HostRun(5)) });
+    }
+    let running = |tasks: [usize; 2]| tasks.map(|task| (task, TaskState::Running)).into();
+    assert_eq!(story.at(900, report(A, Some(4), running([0, 2]))), [""; 0]);
+    let told = story.at(900, report(B, Some(4), running([1, 3])));
+    assert!(told[0].starts_with("adopted"), "{told:?}");
+    assert_eq!(told[1..], ["tell a: cancel 4", "tell b: cancel 4"]);
+    assert_eq!(story.0.wake_at_ms(), Some(1000));
+    assert_eq!(story.at(999, Input::Tick), [""; 0]);
+    let stopped = story.at(1000, Input::Tick);
+    assert_eq!((&*stopped[0], &*stopped[1]), ("stop a", "task 0 cancelled"));
+}
+
+#[test]
 fn results_are_gathered_before_hosts_are_stopped() {
     let mut story = Story::running();
     story.on(close());
