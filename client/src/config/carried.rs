@@ -37,8 +37,8 @@ impl Config {
     }
 }
 
-#[cfg(feature = "cluster")]
 /// The variable, and its value for the settings of a submission.
+#[cfg(feature = "cluster")]
 pub fn carried(config: &[u8]) -> (&'static str, String) {
     (VARIABLE, config.iter().map(|byte| format!("{byte:02x}")).collect())
 }
