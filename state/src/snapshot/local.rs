@@ -4,6 +4,9 @@
 //! unlike a rename, a link refuses a name that is taken, so write-once is the file system's promise and not
 //! a check that could come too late. Then the folders up to the root are synced, all of them and always:
 //! one that somebody else has just made may not be durable yet, and one that is costs next to nothing.
+//!
+//! Of a large object the system is asked to write what is there while the rest is still to come: the disk works while the state
+//! is encoded, and the sync at the end finds little left to wait for.
 
 use super::FileRef;
 use super::storage::{CheckpointStorage, Fingerprint, ObjectWriter, check_path, exists, failed};
@@ -11,7 +14,11 @@ use crate::failpoint;
 use millstream_model::{Error, Result};
 use std::fs::{self, File};
 use std::io::{self, BufWriter, ErrorKind, Read, Write};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
+
+/// So much of an object is left to the system before it is asked to write it.
+const WRITE_BACK_BYTES: u64 = 4 * 1024 * 1024;
 
 /// A directory as checkpoint storage. See the module's text.
 #[derive(Clone, Debug)]
@@ -68,6 +75,8 @@ impl CheckpointStorage for LocalStorage {
             path: path.to_owned(),
             name,
             seen: Fingerprint::default(),
+            n_written: 0,
+            n_begun: 0,
         }))
     }
 
@@ -158,12 +167,21 @@ struct LocalWriter {
     path: String,
     name: String,
     seen: Fingerprint,
+    n_written: u64,
+    /// Of those, how many bytes the system was asked to write.
+    n_begun: u64,
 }
 
 impl ObjectWriter for LocalWriter {
     fn write(&mut self, bytes: &[u8]) -> Result<()> {
         self.file.write_all(bytes).map_err(|e| failed("write", &self.name, e))?;
         self.seen.add(bytes);
+        self.n_written += bytes.len() as u64;
+        if self.n_written - self.n_begun >= WRITE_BACK_BYTES {
+            self.file.flush().map_err(|e| failed("write", &self.name, e))?;
+            begin_write_back(self.file.get_ref(), self.n_begun..self.n_written);
+            self.n_begun = self.n_written;
+        }
         Ok(())
     }
 
@@ -191,6 +209,21 @@ impl ObjectWriter for LocalWriter {
         Ok(self.seen.of_file(&self.path))
     }
 }
+
+/// Has the system begin to write a part of a file to the disk. Whether it does makes no difference but in time: what is
+/// durable only a sync says, and tells of what went wrong.
+#[cfg(target_os = "linux")]
+#[allow(unsafe_code)]
+fn begin_write_back(file: &File, range: Range<u64>) {
+    use std::os::fd::AsRawFd;
+    let (from, length) = (range.start as i64, (range.end - range.start) as i64);
+    // SAFETY: it reads no memory of ours, and the descriptor is open, because the file is borrowed. The standard library has
+    // no such call.
+    unsafe { libc::sync_file_range(file.as_raw_fd(), from, length, libc::SYNC_FILE_RANGE_WRITE) };
+}
+
+#[cfg(not(target_os = "linux"))]
+fn begin_write_back(_: &File, _: Range<u64>) {}
 
 /// A name that goes when it is not needed any more. If that fails it is an orphan, which is swept later.
 struct Temporary(PathBuf);
