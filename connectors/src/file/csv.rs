@@ -159,9 +159,8 @@ impl<T: Data> Records for CsvRecords<T> {
 impl<T> CsvRecords<T> {
     /// A record begins here.
     fn begin(&mut self) {
-        let at = self.reader.position().byte();
-        let trail = self.reader.get_mut();
-        trail.record_start = (at, trail.n_lines_before(at));
+        let (at, line) = (self.reader.position().byte(), self.reader.position().line());
+        self.reader.get_mut().record_start = (at, line);
     }
 
     /// What an error says of the record just read; fails if it is the file that cannot be read.
@@ -173,7 +172,8 @@ impl<T> CsvRecords<T> {
                 let trail = self.reader.get_ref();
                 // Of a record without an end it matters where it begins.
                 let is_endless = cause.kind() == io::ErrorKind::FileTooLarge;
-                let n_lines = if is_endless { trail.record_start.1 } else { trail.n_lines() };
+                let n_lines =
+                    if is_endless { trail.n_lines_before_record() } else { trail.n_lines() };
                 return Err(self.origin.failure(n_lines, cause));
             }
             ErrorKind::Deserialize { err, .. } => self.explain(&err),
@@ -231,8 +231,10 @@ struct Trail {
     line: u64,
     /// Where in the file position 0 is.
     base: u64,
-    /// Position of the record being read, and the lines before it.
+    /// Position of the record being read, and its line, counted from 1 where position 0 is.
     record_start: (u64, u64),
+    /// Lines of the file before position 0.
+    n_skipped: u64,
 }
 
 impl Trail {
@@ -245,7 +247,16 @@ impl Trail {
         }
         let line = n_lines.max(skip_lines) + 1;
         let recent = Vec::new();
-        Ok(Trail { input, recent, n_before: 0, start: 0, line, base, record_start: (0, 0) })
+        Ok(Trail {
+            input,
+            recent,
+            n_before: 0,
+            start: 0,
+            line,
+            base,
+            record_start: (0, 1),
+            n_skipped: line - 1,
+        })
     }
 
     /// Lines of the file that end before a position.
@@ -253,6 +264,11 @@ impl Trail {
         let n = usize::try_from(position.saturating_sub(self.start)).unwrap_or(usize::MAX);
         let recent = &self.recent[..n.min(self.recent.len())];
         self.line - 1 + memchr_iter(b'\n', recent).count() as u64
+    }
+
+    /// Lines of the file before the record being read.
+    fn n_lines_before_record(&self) -> u64 {
+        self.n_skipped + self.record_start.1 - 1
     }
 
     /// Complete lines read so far.
