@@ -1,10 +1,10 @@
 //! Values as bytes: the one place that knows which codec snapshots are written with.
 //!
 //! bincode 2 in a fixed-width little-endian configuration, written out here so that no default of a later
-//! release can change what was written. Every persisted header carries [`FORMAT`]; a reader refuses what it
-//! does not know.
+//! release can change what was written; [`encode`](millstream_model::encode) writes it. Every persisted header carries
+//! [`FORMAT`]; a reader refuses what it does not know.
 
-use millstream_model::{Error, Result};
+use millstream_model::{Error, Result, encode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -34,9 +34,10 @@ fn encode_within<T: Serialize + ?Sized, const MAX: usize>(
     value: &T,
     out: &mut Vec<u8>,
 ) -> Result<()> {
-    match bincode::serde::encode_into_std_write(value, out, config::<MAX>()) {
-        Ok(n) if n <= MAX => Ok(()),
-        Ok(n) => Err(too_large::<T>(n, MAX)),
+    let n_before = out.len();
+    match encode::encode(value, out) {
+        Ok(()) if out.len() - n_before <= MAX => Ok(()),
+        Ok(()) => Err(too_large::<T>(out.len() - n_before, MAX)),
         Err(e) => Err(unwritable::<T>(&e)),
     }
 }

@@ -7,6 +7,7 @@
 pub mod batch;
 pub mod checkpoint;
 pub mod data;
+pub mod encode;
 pub mod failure;
 pub mod hash;
 pub mod job_graph;
@@ -16,7 +17,6 @@ pub mod machine;
 #[doc(hidden)]
 pub mod sabotage;
 pub mod settings;
-pub mod size;
 pub mod text;
 pub mod time;
 

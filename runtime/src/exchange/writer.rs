@@ -9,7 +9,7 @@ use super::channel::Sender;
 use super::partition::Partition;
 use crate::chain::{ChainVisitor, Flow, Push, Site, Stateful};
 use crate::task::{Measures, Sent};
-use millstream_model::size::encoded_size;
+use millstream_model::encode::encoded_size;
 use millstream_model::{
     Barrier, Batch, CheckpointMode, Data, EventTime, MIN_TIME, Mark, NO_TIME, Result, Signal,
     SnapshotKind,

@@ -4,7 +4,7 @@
 //! later release. What arrives is not trusted all the same: a length is checked against [`MAX_PAYLOAD`] before
 //! anything is allocated for it.
 
-use millstream_model::{Error, Result};
+use millstream_model::{Error, Result, encode};
 use serde::de::{DeserializeOwned, DeserializeSeed, SeqAccess, Visitor};
 use serde::ser::SerializeTuple;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -21,24 +21,13 @@ fn config() -> impl bincode::config::Config {
         .with_limit::<MAX_PAYLOAD>()
 }
 
-/// Bytes that are appended without a look at what they are.
-struct Appended<'a>(&'a mut Vec<u8>);
-
-impl bincode::enc::write::Writer for Appended<'_> {
-    #[inline(always)]
-    fn write(&mut self, bytes: &[u8]) -> Result<(), bincode::error::EncodeError> {
-        self.0.extend_from_slice(bytes);
-        Ok(())
-    }
-}
-
 /// Appends a value's bytes.
 ///
 /// # Errors
 /// If the type cannot be written without knowing its reader (`#[serde(flatten)]` and the like).
 #[inline]
 pub(super) fn encode<T: Serialize>(value: &T, out: &mut Vec<u8>) -> Result<()> {
-    match bincode::serde::encode_into_writer(value, Appended(out), config()) {
+    match encode::encode(value, out) {
         Ok(()) => Ok(()),
         Err(e) => Err(unwritable::<T>(&e)),
     }
@@ -63,7 +52,7 @@ fn unreadable<T>(cause: &dyn std::fmt::Display) -> Error {
 /// # Errors
 /// As [`encode`].
 pub(super) fn encode_each<T: Serialize>(values: &[T], out: &mut Vec<u8>) -> Result<()> {
-    match bincode::serde::encode_into_writer(Each(values), Appended(out), config()) {
+    match encode::encode(&Each(values), out) {
         Ok(()) => Ok(()),
         Err(e) => Err(unwritable::<T>(&e)),
     }
