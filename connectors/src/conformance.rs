@@ -58,6 +58,19 @@ const EVENTS: [Event; 7] = [
     Event::Crash,
 ];
 
+/// Histories in which a checkpoint is given up, and what was staged for it is committed with the next: they are longer than
+/// those that can all be gone through.
+const CARRIED_OVER: [&[Event]; 4] = {
+    use Event::{Commit, CommitAndCrash, Complete, Crash, Stage, Write};
+    [
+        &[Write, Write, Stage, Write, Write, Stage, Complete, Commit, Crash],
+        &[Write, Write, Stage, Write, Write, Stage, Complete, CommitAndCrash, Crash],
+        // Of the last checkpoint only one subtask has something.
+        &[Write, Write, Stage, Write, Stage, Complete, Commit, Write, Stage, Crash],
+        &[Write, Stage, Write, Stage, Stage, Complete, Commit, Commit, Crash],
+    ]
+};
+
 /// What a sink did wrong.
 #[derive(Debug)]
 pub struct Violation {
@@ -75,8 +88,8 @@ impl fmt::Display for Violation {
 
 impl std::error::Error for Violation {}
 
-/// Goes through all histories of `len` events, and `n_random` longer ones drawn from `seed`; each ends with a
-/// checkpoint that takes everything. Gives the number of histories.
+/// Goes through all histories of `len` events, some longer ones in which checkpoints are given up, and `n_random` drawn from
+/// `seed`; each ends with a checkpoint that takes everything. Gives the number of histories.
 ///
 /// # Errors
 /// The first history in which something else was visible than should have been, or in which a call failed.
@@ -95,6 +108,10 @@ pub fn check<P: Place>(
             follow(&make(), &history)?;
             n_histories += 1;
         }
+    }
+    for history in CARRIED_OVER {
+        follow(&make(), history)?;
+        n_histories += 1;
     }
     let mut random = seed;
     for _ in 0..n_random {

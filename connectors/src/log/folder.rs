@@ -21,6 +21,10 @@ pub(super) struct Meta {
     pub(super) n_partitions: u32,
     /// Grows with every attempt that writes.
     pub(super) epoch: u64,
+    /// When the latest transaction was staged of those that are committed, or are being so. The last that was committed need
+    /// not be the latest: subtasks commit one after the other, each also what checkpoints have left that were given up.
+    #[serde(default)]
+    committed: Option<Moment>,
 }
 
 /// When a transaction was staged: later ones are greater.
@@ -159,6 +163,10 @@ impl Folder {
         })
     }
 
+    fn write_meta(&self, meta: &Meta) -> Result<()> {
+        write_whole(&self.dir.join("meta"), &seal(META_MAGIC, meta)?)
+    }
+
     /// Keeps others from preparing and committing until the file is dropped.
     fn lock(&self) -> Result<File> {
         let path = self.dir.join("lock");
@@ -194,8 +202,11 @@ impl Folder {
                 self.dir.display()
             )));
         }
-        let n_commits = self.n_commits()?;
-        let last = n_commits.checked_sub(1).map(|last| self.commit(last)).transpose()?.flatten();
+        let committed = before.and_then(|meta| meta.committed);
+        let last = match self.whole()?.checked_sub(1) {
+            Some(last) => self.commit(last)?.map(|last| last.at).max(committed),
+            None => None,
+        };
         let restored = staged.iter().map(|staged| staged.at).max();
         match (last, restored) {
             (Some(_), None) if !appends => {
@@ -204,13 +215,13 @@ impl Folder {
                     self.dir.display()
                 )));
             }
-            (Some(last), Some(restored)) if last.at > restored => {
+            (Some(last), Some(restored)) if last > restored => {
                 return Err(Error::user(format!(
-                    "the log in `{}` goes on behind the checkpoint that the job was restored from (its last \
+                    "the log in `{}` goes on behind the checkpoint that the job was restored from (its latest \
                      transaction is of checkpoint {}): what was written since would be written twice. Choose \
                      another folder",
                     self.dir.display(),
-                    last.at.checkpoint
+                    last.checkpoint
                 )));
             }
             _ => {}
@@ -223,8 +234,8 @@ impl Folder {
             ))
         })?;
         failpoint::hit("log.before-epoch");
-        let meta = Meta { version: VERSION, n_partitions: had, epoch };
-        write_whole(&self.dir.join("meta"), &seal(META_MAGIC, &meta)?)?;
+        let committed = last.max(latest(staged));
+        self.write_meta(&Meta { version: VERSION, n_partitions: had, epoch, committed })?;
         failpoint::hit("log.after-epoch");
         for staged in staged {
             self.make_visible(staged)?;
@@ -255,7 +266,8 @@ impl Folder {
     /// Commits what was staged in the current epoch.
     pub(super) fn commit_staged(&self, staged: &[StagedTransaction]) -> Result<()> {
         let _lock = self.lock()?;
-        let epoch = self.known_meta()?.epoch;
+        let meta = self.known_meta()?;
+        let epoch = meta.epoch;
         if let Some(stale) = staged.iter().find(|staged| staged.at.epoch != epoch) {
             return Err(Error::external(format!(
                 "another attempt writes the log in `{}` (epoch {epoch}): this one (epoch {}) was taken for dead \
@@ -263,6 +275,11 @@ impl Folder {
                 self.dir.display(),
                 stale.at.epoch
             )));
+        }
+        // Before anything is visible that an older checkpoint knows nothing of.
+        let committed = meta.committed.max(latest(staged));
+        if committed != meta.committed {
+            self.write_meta(&Meta { committed, ..meta })?;
         }
         staged.iter().try_for_each(|staged| self.make_visible(staged))
     }
@@ -274,14 +291,16 @@ impl Folder {
         let Some(bytes) = read(&path)? else { return self.find(staged, name, n_commits) };
         let transaction = Transaction::unsealed(&path, &bytes)?;
         for segment in &transaction.segments {
-            let from = self.staged().join(&segment.name);
+            let (from, to) = (self.staged().join(&segment.name), self.segment(&segment.name));
             // It is there already if whoever began this did not get to its end.
-            if from.exists() {
-                let to = self.segment(&segment.name);
-                if to.exists() {
-                    let what = format!("two transactions of a log are called `{name}`");
-                    return Err(Error::internal(what));
-                }
+            let is_there = !from.exists();
+            if !is_there && to.exists() {
+                return Err(Error::internal(format!(
+                    "two transactions of a log are called `{name}`"
+                )));
+            }
+            segment.check_length(if is_there { &to } else { &from })?;
+            if !is_there {
                 failpoint::hit("log.before-move");
                 rename(&from, &to)?;
                 failpoint::hit("log.after-move");
@@ -302,7 +321,8 @@ impl Folder {
                 Some(commit) if commit.at == staged.at && commit.is_called(name) => {
                     return sync(&self.dir.join("commits"));
                 }
-                Some(commit) if commit.at < staged.at => break,
+                // Within an epoch they are committed in any order, but only after those of all epochs before.
+                Some(commit) if commit.at.epoch < staged.at.epoch => break,
                 _ => {}
             }
         }
@@ -311,6 +331,25 @@ impl Folder {
              checkpoint? Restore with the folder as it was, or begin anew in another one",
             self.dir.display()
         )))
+    }
+
+    /// How many transactions are committed; none of them is missing.
+    pub(super) fn whole(&self) -> Result<u64> {
+        let dir = self.dir.join("commits");
+        let names = names_in(&dir).map_err(|e| failed(&dir, "cannot be listed", e))?;
+        let mut next = 0;
+        for number in names.iter().filter_map(|name| name.parse::<u64>().ok()) {
+            // What is committed while a folder is listed may be passed over, and what came after it not.
+            if let Some(missing) = (next..number).find(|number| !self.commit_path(*number).exists())
+            {
+                return Err(Error::external(format!(
+                    "`{}` is missing, and there are later ones: restore the log from a copy",
+                    self.commit_path(missing).display()
+                )));
+            }
+            next = number.saturating_add(1);
+        }
+        self.n_commits()
     }
 
     /// How many transactions are committed.
@@ -344,6 +383,26 @@ impl Folder {
             Some(bytes) => Transaction::unsealed(&path, &bytes).map(Some),
             None => Ok(None),
         }
+    }
+}
+
+/// When the latest of them was staged that holds anything.
+fn latest(staged: &[StagedTransaction]) -> Option<Moment> {
+    staged.iter().filter(|staged| staged.name.is_some()).map(|staged| staged.at).max()
+}
+
+impl Segment {
+    /// Whether its file is as long as it was when it was synced.
+    fn check_length(&self, path: &Path) -> Result<()> {
+        let is = fs::metadata(path).map_err(|e| failed(path, "cannot be committed", e))?.len();
+        if is == self.size_bytes {
+            return Ok(());
+        }
+        Err(Error::external(format!(
+            "`{}` is damaged: it has {is} bytes, and {} were written. Restore the log from a copy",
+            path.display(),
+            self.size_bytes
+        )))
     }
 }
 

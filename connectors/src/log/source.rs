@@ -68,7 +68,8 @@ impl<T: Data> Source for LogSource<T> {
 
     fn discover(&self, _: usize) -> Result<Vec<LogSplit>> {
         let meta = self.folder.known_meta()?;
-        let end = if self.follows { None } else { Some(self.folder.n_commits()?) };
+        let n_commits = self.folder.whole()?;
+        let end = (!self.follows).then_some(n_commits);
         let split = |partition| LogSplit { partition, commit: 0, offset: 0, end };
         Ok((0..meta.n_partitions).map(split).collect())
     }

@@ -178,6 +178,69 @@ fn a_reader_goes_on_where_it_was_and_waits_for_more() {
     assert_eq!(read, (3..15).collect::<Vec<_>>());
 }
 
+#[test]
+fn what_was_written_since_a_savepoint_is_never_written_twice() {
+    let log = Numbers::new();
+    let sink = log.sink();
+    sink.prepare(&SinkStart::Fresh).unwrap();
+    let at = |subtask| Surroundings::new(subtask, 2);
+    let mut writers = [0, 1].map(|subtask| sink.writer(&at(subtask).operator).unwrap());
+    let mut stage_both = |id, records: [&[u64]; 2]| {
+        let [first, second] = &mut writers;
+        [stage(&mut **first, id, records[0]), stage(&mut **second, id, records[1])]
+    };
+    // A savepoint, which commits nothing; then a checkpoint, for which only the first subtask has something.
+    let savepoint = stage_both(1, [&[1], &[2]]);
+    let checkpoint = stage_both(2, [&[3], &[]]);
+    let mut committer = Sink::<u64>::committer(&sink).unwrap();
+    for (saved, staged) in savepoint.iter().zip(&checkpoint) {
+        committer.commit(&[saved.clone(), staged.clone()].concat()).unwrap();
+    }
+    let error = Sink::<u64>::prepare(&sink, &SinkStart::Recovering(savepoint.concat()));
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains("is of checkpoint 2"), "{error}");
+    let both = [savepoint.concat(), checkpoint.concat()].concat();
+    Sink::<u64>::prepare(&sink, &SinkStart::Recovering(both)).unwrap();
+    assert_eq!(sorted(&log.dir), [1, 2, 3]);
+}
+
+#[test]
+fn what_is_missing_when_it_is_committed_is_told() {
+    for is_gone in [true, false] {
+        let log = Numbers::new();
+        let sink = log.sink();
+        sink.prepare(&SinkStart::Fresh).unwrap();
+        let staged = stage(&mut *writer(&sink), 1, &[0, 1, 2, 3, 4, 5, 6, 7]);
+        let segment = file(log.dir.join("staged"), "p1");
+        if is_gone {
+            fs::remove_file(&segment).unwrap();
+        } else {
+            fs::write(&segment, "short").unwrap();
+        }
+        let error = Sink::<u64>::committer(&sink).unwrap().commit(&staged).unwrap_err().to_string();
+        assert!(error.contains(segment.file_name().unwrap().to_str().unwrap()), "{error}");
+        assert!(sorted(&log.dir).is_empty());
+    }
+}
+
+#[test]
+fn a_commit_that_is_missing_between_others_is_told() {
+    let log = Numbers::new();
+    let sink = log.sink();
+    sink.prepare(&SinkStart::Fresh).unwrap();
+    let (mut writer, mut committer) = (writer(&sink), Sink::<u64>::committer(&sink).unwrap());
+    let mut staged = Vec::new();
+    for id in 1..5 {
+        staged = stage(&mut *writer, id, &[id]);
+        committer.commit(&staged).unwrap();
+    }
+    fs::remove_file(file(log.dir.join("commits"), "1")).unwrap();
+    let prepared = Sink::<u64>::prepare(&sink, &SinkStart::Recovering(staged));
+    for error in [read(&log.dir).unwrap_err(), prepared.unwrap_err()] {
+        assert!(error.to_string().contains("00001` is missing"), "{error}");
+    }
+}
+
 /// The only file in a folder whose name ends so.
 fn file(dir: PathBuf, end: &str) -> PathBuf {
     let mut paths = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());

@@ -207,6 +207,8 @@ fn what_a_program_has_printed_is_fetched_from_where_it_ran() {
     assert!(refused(&request(None)).contains("no host of it ran yet"));
 
     let session = cluster.attach(5, 1, &[]);
+    master.link.request_slots(1, Vec::new());
+    master.granted();
     master.start_host(session.id);
     session.hears(|_, message| matches!(message, ToTaskManager::StartHost(_)).then_some(()));
     let piece = std::thread::scope(|scope| {
