@@ -4,7 +4,7 @@
 //! (when one begins, when it is complete, what is given up) is the coordinator's alone.
 
 use super::claimed::Claimed;
-use super::link::Reply;
+use super::savepoints::{Request, Savepoints};
 use super::{Begin, OpenStorage, Restored, restoring, stopped};
 use crate::checkpoint::{Coordinator, Effect, Input};
 use crate::scheduler;
@@ -24,17 +24,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 mod history;
-
-/// What somebody wants of a job's checkpoints.
-#[derive(Debug)]
-pub struct Request {
-    /// What for.
-    pub kind: SnapshotKind,
-    /// The folder to put a savepoint into.
-    pub dir: PathBuf,
-    /// Where the answer goes: its folder.
-    pub reply: Reply<Result<PathBuf>>,
-}
 
 /// Where a checkpoint's files go.
 #[derive(Clone)]
@@ -75,8 +64,7 @@ pub struct Checkpoints {
     completed: BTreeMap<CheckpointId, Restored>,
     /// The attempts that run, by number, with their tasks.
     running: BTreeMap<u32, (BTreeSet<usize>, Box<dyn Participants>)>,
-    requests: BTreeMap<u64, Requested>,
-    next_request: u64,
+    savepoints: Savepoints,
     wake_at_ms: Option<u64>,
     history: History,
 }
@@ -89,12 +77,6 @@ pub struct Adopted {
     pub tasks: Vec<usize>,
     /// How to reach them.
     pub participants: Box<dyn Participants>,
-}
-
-struct Requested {
-    request: Request,
-    /// Once it was begun.
-    target: Option<(CheckpointId, Target)>,
 }
 
 /// The vertices as a manifest has them.
@@ -132,18 +114,21 @@ impl Checkpoints {
         };
         let storage = open_storage(dir)?;
         let (begin, own) = restoring::begin(settings, graph, &storage, open_storage)?;
-        if let Some(own) = &own {
-            stopped::forget_before(&*storage, own.restore.manifest.id)?;
-        }
+        let is_own = |restored: &Restored| Arc::ptr_eq(&restored.restore.storage, &storage);
         let origin = match &begin {
-            Begin::At(restored) if own.is_none() => Some(restored.clone()),
-            _ => None,
+            Begin::At(restored) if is_own(restored) => {
+                stopped::forget_before(&*storage, restored.restore.manifest.id)?;
+                None
+            }
+            Begin::At(restored) => Some(restored.clone()),
+            Begin::Fresh | Begin::Anew => None,
         };
         let claimed = origin.as_ref().and_then(|o| Claimed::of(settings, &o.restore.storage));
-        let own = own.into_iter().collect();
+        // While the files of those that are given up are there.
+        let first_id = restoring::next_id(&*storage, &begin)?;
         let mut checkpoints =
             Checkpoints::new(settings, graph, epoch, (open_storage, now_us), storage, own)?;
-        checkpoints.first_id = restoring::next_id(&*checkpoints.storage, &begin)?;
+        checkpoints.first_id = first_id;
         (checkpoints.origin, checkpoints.claimed) = (origin, claimed);
         Ok((Some(checkpoints), begin))
     }
@@ -207,8 +192,7 @@ impl Checkpoints {
             claimed: None,
             completed: own.into_iter().map(|own| (own.restore.manifest.id, own)).collect(),
             running: BTreeMap::new(),
-            requests: BTreeMap::new(),
-            next_request: 0,
+            savepoints: Savepoints::default(),
             wake_at_ms: None,
             history,
         })
@@ -313,11 +297,9 @@ impl Checkpoints {
 
     /// A savepoint is wanted.
     pub fn request(&mut self, now_ms: u64, request: Request) -> Vec<scheduler::Input> {
-        let number = self.next_request;
-        self.next_request += 1;
         let kind = request.kind;
-        self.requests.insert(number, Requested { request, target: None });
-        self.step(now_ms, Input::TriggerSavepoint { request: number, kind })
+        let request = self.savepoints.request(request);
+        self.step(now_ms, Input::TriggerSavepoint { request, kind })
     }
 
     /// The next moment at which `tick` is to be called.
@@ -420,24 +402,17 @@ impl Checkpoints {
                 self.history.failed(checkpoint, (self.now_us)() / 1000, None);
                 self.completed.remove(&checkpoint);
                 unmarked(stopped::forget(&*self.storage, checkpoint));
+                if let Err(error) = self.savepoints.discard(checkpoint) {
+                    tracing::warn!(%checkpoint, %error, "what there is of a failed savepoint could not be deleted");
+                }
                 self.clean();
             }
             Effect::Subsume { checkpoint } => {
                 self.completed.remove(&checkpoint);
                 self.clean();
             }
-            Effect::SavepointDone { request, .. } => {
-                if let Some(Requested { request, target: Some((_, target)) }) =
-                    self.requests.remove(&request)
-                {
-                    request.reply.answer(Ok(request.dir.join(target.folder.folder)));
-                }
-            }
-            Effect::SavepointFailed { request, error } => {
-                if let Some(Requested { request, .. }) = self.requests.remove(&request) {
-                    request.reply.answer(Err(error));
-                }
-            }
+            Effect::SavepointDone { request, .. } => self.savepoints.done(request),
+            Effect::SavepointFailed { request, error } => self.savepoints.failed(request, error),
             Effect::Failed { checkpoint, error } => {
                 self.history.failed(checkpoint, (self.now_us)() / 1000, Some(&error));
                 tracing::warn!(%checkpoint, %error, "a checkpoint failed; the job runs on");
@@ -462,17 +437,8 @@ impl Checkpoints {
 
     /// Says where a checkpoint goes.
     fn aim(&mut self, checkpoint: CheckpointId, kind: SnapshotKind) -> Result<()> {
-        let mut target = self.own_target(checkpoint);
-        // Requests are taken in order.
-        let requested = self.requests.values_mut().find(|requested| requested.target.is_none());
-        if let Some(requested) = requested.filter(|r| r.request.kind == kind && kind.is_savepoint())
-        {
-            let dir = requested.request.dir.clone();
-            let storage = (self.open_storage)(&dir)?;
-            let folder = format!("savepoint-{checkpoint}");
-            target = Target { storage, folder: TargetFolder { dir, folder } };
-            requested.target = Some((checkpoint, target.clone()));
-        }
+        let wanted = self.savepoints.aim(checkpoint, kind, &self.open_storage)?;
+        let target = wanted.unwrap_or_else(|| self.own_target(checkpoint));
         for (_, participants) in self.running.values_mut() {
             participants.aim(checkpoint, &target);
         }
@@ -486,9 +452,9 @@ impl Checkpoints {
         request: Option<u64>,
         tasks: Vec<TaskSnapshot>,
     ) -> Result<()> {
-        let requested = request.and_then(|number| self.requests.get(&number));
-        let target = requested.and_then(|r| r.target.clone()).map(|(_, target)| target);
-        let target = target.unwrap_or_else(|| self.own_target(checkpoint));
+        let wanted = request.and_then(|number| self.savepoints.target(number)).cloned();
+        let is_wanted = wanted.is_some();
+        let target = wanted.unwrap_or_else(|| self.own_target(checkpoint));
         let completed_at_ms = (self.now_us)() / 1000;
         let manifest = Manifest {
             id: checkpoint,
@@ -500,10 +466,10 @@ impl Checkpoints {
             tasks,
         };
         write_manifest(&*target.storage, &target.folder.folder, &manifest)?;
-        match (kind, requested) {
+        match (kind, is_wanted) {
             // What it commits must not be committed again from a checkpoint before it.
-            (SnapshotKind::Stop { .. }, Some(requested)) => {
-                let savepoint = requested.request.dir.join(&target.folder.folder);
+            (SnapshotKind::Stop { .. }, true) => {
+                let savepoint = target.folder.dir.join(&target.folder.folder);
                 stopped::mark(&*self.storage, checkpoint, &savepoint)?;
             }
             (SnapshotKind::Checkpoint, _) => {

@@ -3,7 +3,8 @@
 //! Both machines are stepped here, on one thread, so neither ever sees half of what happened. What the master hears
 //! is handed to it, with the time; so it serves a thread, a cluster and a simulation alike.
 
-use super::checkpoints::{Adopted, Checkpoints, Participants, Request};
+use super::checkpoints::{Adopted, Checkpoints, Participants};
+use super::savepoints::Request;
 use super::{Begin, Restored};
 use crate::scheduler::{Effect, Input, JobState, Scheduler};
 use millstream_model::{CheckpointId, Error, Machine};

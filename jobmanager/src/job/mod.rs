@@ -11,11 +11,13 @@ pub mod cluster;
 pub mod link;
 mod master;
 mod restoring;
+mod savepoints;
 mod stopped;
 
-pub use checkpoints::{Adopted, Checkpoints, NowUs, Participants, Request, Target, vertices};
+pub use checkpoints::{Adopted, Checkpoints, NowUs, Participants, Target, vertices};
 pub use master::{Attempt, Event, Events, Master, Tasks};
 pub use restoring::check_fit;
+pub use savepoints::Request;
 
 use millstream_model::{Error, Result};
 use millstream_proto::message::TargetFolder;

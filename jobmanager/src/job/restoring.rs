@@ -35,16 +35,66 @@ pub(super) fn begin_without_checkpoints(
     }
 }
 
-/// Where a job begins, and the checkpoint of its own that it begins at, if it is one.
+/// Where a job begins, and the checkpoints of its own that it retains, oldest first. They stay until there are newer ones: until
+/// all tasks have read what the job begins at, nobody knows that it can be read.
 pub(super) fn begin(
     settings: &JobSettings,
     graph: &JobGraph,
     storage: &Arc<dyn CheckpointStorage>,
     open_storage: &OpenStorage,
-) -> Result<(Begin, Option<Restored>)> {
+) -> Result<(Begin, Vec<Restored>)> {
+    let begin = begin_at(settings, graph, storage, open_storage)?;
+    let own = match &begin {
+        Begin::At(restored) => retained(settings, storage, restored)?,
+        Begin::Fresh | Begin::Anew => Vec::new(),
+    };
+    Ok((begin, own))
+}
+
+/// The checkpoints that a job retains which begins at `newest`, with that if it is one of them; oldest first. Older ones that
+/// cannot be read are of no use.
+fn retained(
+    settings: &JobSettings,
+    storage: &Arc<dyn CheckpointStorage>,
+    newest: &Restored,
+) -> Result<Vec<Restored>> {
+    let id = newest.restore.manifest.id;
+    let mut own = Vec::new();
+    if Arc::ptr_eq(&newest.restore.storage, storage) {
+        own.push(newest.clone());
+    }
+    for folder in completed(&**storage)?.into_iter().rev() {
+        if own.len() >= settings.checkpoints.retained.max(1) {
+            break;
+        }
+        if parse_checkpoint_folder(&folder).is_none_or(|(older, _)| older >= id) {
+            continue;
+        }
+        match read_manifest(&**storage, &folder) {
+            Ok(manifest) => own.push(Restored {
+                restore: Restore {
+                    storage: Arc::clone(storage),
+                    manifest: Arc::new(manifest),
+                    allow_non_restored: settings.allow_non_restored,
+                },
+                target: TargetFolder { dir: own_dir(settings), folder },
+            }),
+            Err(error) => tracing::warn!(%folder, %error, "an older checkpoint cannot be read"),
+        }
+    }
+    own.reverse();
+    Ok(own)
+}
+
+fn begin_at(
+    settings: &JobSettings,
+    graph: &JobGraph,
+    storage: &Arc<dyn CheckpointStorage>,
+    open_storage: &OpenStorage,
+) -> Result<Begin> {
     match &settings.restore {
         None => match earlier_run(&**storage)? {
-            None => Ok((Begin::Fresh, None)),
+            None => Ok(Begin::Fresh),
             Some(what) => Err(Error::user(format!(
                 "{what}: go on from it with `restore latest`, choose another `checkpoint-dir`, or delete \
                  what is there"
@@ -66,7 +116,7 @@ pub(super) fn begin(
                 )));
             }
             let (storage, target) = locate(path, open_storage)?;
-            Ok((Begin::At(fitting(settings, graph, storage, target)?), None))
+            Ok(Begin::At(fitting(settings, graph, storage, target)?))
         }
     }
 }
@@ -97,14 +147,14 @@ fn go_on(
     graph: &JobGraph,
     storage: &Arc<dyn CheckpointStorage>,
     open_storage: &OpenStorage,
-) -> Result<(Begin, Option<Restored>)> {
+) -> Result<Begin> {
     let newest = newest(&**storage)?;
     if let Some(stopped) = stopped::newest(&**storage)?.filter(|s| Some(s.checkpoint) > newest) {
         let place = stopped.savepoint.display();
         let restore = locate(&stopped.savepoint, open_storage)
             .and_then(|(storage, target)| fitting(settings, graph, storage, target));
         match restore {
-            Ok(restore) => return Ok((Begin::At(restore), None)),
+            Ok(restore) => return Ok(Begin::At(restore)),
             Err(error) if settings.allow_older => {
                 tracing::warn!(%place, %error, "the savepoint is passed over, as allowed");
             }
@@ -118,14 +168,13 @@ fn go_on(
         }
     }
     let Some(found) = latest(&**storage, settings.allow_older)? else {
-        return Ok((Begin::Anew, None));
+        return Ok(Begin::Anew);
     };
     for (folder, error) in &found.skipped {
         tracing::warn!(%folder, %error, "a damaged checkpoint is passed over, as allowed");
     }
     let target = TargetFolder { dir: own_dir(settings), folder: found.folder };
-    let restored = fitting(settings, graph, Arc::clone(storage), target)?;
-    Ok((Begin::At(restored.clone()), Some(restored)))
+    Ok(Begin::At(fitting(settings, graph, Arc::clone(storage), target)?))
 }
 
 /// The number of the next checkpoint: no other in the storage was ever begun with it or a higher one.
@@ -170,21 +219,17 @@ pub(super) fn taken_over(
     storage: &Arc<dyn CheckpointStorage>,
     open_storage: &OpenStorage,
 ) -> Result<(Vec<Restored>, Option<Restored>)> {
-    let origin = match (go_on(settings, graph, storage, open_storage)?, &settings.restore) {
-        ((Begin::At(stopped_with), None), _) => Some(stopped_with),
-        ((Begin::Anew, _), Some(RestoreFrom::Path(path))) => {
+    let begin = match (go_on(settings, graph, storage, open_storage)?, &settings.restore) {
+        (Begin::Anew, Some(RestoreFrom::Path(path))) => {
             let (storage, target) = locate(path, open_storage)?;
-            Some(fitting(settings, graph, storage, target)?)
+            Begin::At(fitting(settings, graph, storage, target)?)
         }
-        _ => None,
+        (begin, _) => begin,
     };
-    let folders = completed(&**storage)?;
-    let n_passed = folders.len().saturating_sub(settings.checkpoints.retained.max(1));
-    let own = folders.into_iter().skip(n_passed).map(|folder| {
-        let target = TargetFolder { dir: own_dir(settings), folder };
-        fitting(settings, graph, Arc::clone(storage), target)
-    });
-    Ok((own.collect::<Result<_>>()?, origin))
+    let Begin::At(restored) = begin else { return Ok((Vec::new(), None)) };
+    let own = retained(settings, storage, &restored)?;
+    let is_own = Arc::ptr_eq(&restored.restore.storage, storage);
+    Ok((own, (!is_own).then_some(restored)))
 }
 
 /// Makes sure that a job can go on from a checkpoint, which lies at `place`.

@@ -29,6 +29,8 @@ use trees::Stored;
 
 /// Threads that write to storage.
 const N_THREADS: usize = 2;
+/// Completed checkpoints that are remembered. Each task has stored its files for each of them, and remembers what it found then.
+const MAX_COMPLETED: usize = 16;
 /// A backlog from which on a task that has stopped to write is woken.
 const SMALL_BACKLOG_BYTES: usize = 1 << 20;
 
@@ -156,11 +158,10 @@ impl Uploads {
         events: Sender<(u32, SnapshotEvent)>,
     ) -> (Self, Vec<Writer>) {
         let (mut threads, mut writers) = (Vec::new(), Vec::new());
-        let completed = Arc::new(Mutex::new(own.iter().map(|manifest| manifest.id).collect()));
+        let completed = Arc::<Mutex<BTreeSet<CheckpointId>>>::default();
         let stored = |manifest: &Manifest| {
-            let of_task = |(number, task): (usize, &TaskSnapshot)| {
-                (number, Stored::of(manifest.id, &task.shared))
-            };
+            let of_task =
+                |(number, task): (usize, &TaskSnapshot)| (number, Stored::of(&task.shared));
             manifest.tasks.iter().enumerate().map(of_task).collect::<HashMap<_, _>>()
         };
         for _ in 0..n_writers.max(1) {
@@ -193,7 +194,12 @@ impl Uploads {
 
     /// A checkpoint is complete: later ones may name its files.
     pub fn complete(&self, checkpoint: CheckpointId) {
-        self.completed.lock().unwrap_or_else(PoisonError::into_inner).insert(checkpoint);
+        let mut completed = self.completed.lock().unwrap_or_else(PoisonError::into_inner);
+        completed.insert(checkpoint);
+        if completed.len() > MAX_COMPLETED {
+            completed.pop_first();
+        }
+        drop(completed);
         if let Some(copies) = &self.copies {
             copies.complete(checkpoint);
         }

@@ -22,18 +22,18 @@ const BLOCK_BYTES: usize = 256 << 10;
 /// What of one task's files is in storage.
 #[derive(Default)]
 pub(super) struct Stored {
-    /// By what the tree calls them: where, and which checkpoint brought them there.
-    files: HashMap<String, (CheckpointId, FileRef)>,
+    /// By what the tree calls them: where, and which checkpoint brought them there; `None` when it is known to be complete.
+    files: HashMap<String, (Option<CheckpointId>, FileRef)>,
 }
 
 impl Stored {
     /// The files of a checkpoint that is the job's own.
-    pub(super) fn of(checkpoint: CheckpointId, files: &[FileRef]) -> Self {
-        let named = files.iter().map(|file| (tree_name(&file.path), (checkpoint, file.clone())));
+    pub(super) fn of(files: &[FileRef]) -> Self {
+        let named = files.iter().map(|file| (tree_name(&file.path), (None, file.clone())));
         Stored { files: named.collect() }
     }
 
-    /// Stores what is not there, and names everything.
+    /// Stores what is not there, and names everything. Of the `completed` checkpoints it needs those since the last call.
     pub(super) fn store(
         &mut self,
         checkpoint: CheckpointId,
@@ -45,13 +45,12 @@ impl Stored {
         let mut named = Vec::new();
         let mut kept = HashMap::new();
         for file in files {
-            let stored = self
-                .files
-                .remove(&file.name)
-                .filter(|(brought_by, _)| file.immutable && completed.contains(brought_by));
+            let stored = self.files.remove(&file.name).filter(|(brought_by, _)| {
+                file.immutable && brought_by.is_none_or(|by| completed.contains(&by))
+            });
             let (brought_by, stored) = match stored {
-                Some(stored) => stored,
-                None => (checkpoint, bring(&*target.storage, &folder, file)?),
+                Some((_, stored)) => (None, stored),
+                None => (Some(checkpoint), bring(&*target.storage, &folder, file)?),
             };
             named.push(stored.clone());
             kept.insert(file.name.clone(), (brought_by, stored));

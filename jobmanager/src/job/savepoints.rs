@@ -1,0 +1,180 @@
+//! Savepoints that are wanted: by whom, where they go, and what becomes of those that fail.
+//!
+//! A savepoint is the user's from the moment at which it is complete. Until then its files are ours: a folder is taken
+//! that holds nothing, and of one that fails nothing stays.
+
+use super::OpenStorage;
+use super::checkpoints::Target;
+use super::link::Reply;
+use millstream_model::{CheckpointId, Error, Result, SnapshotKind};
+use millstream_proto::message::TargetFolder;
+use millstream_state::snapshot::CheckpointStorage;
+use millstream_state::snapshot::manifest::manifest_path;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// What somebody wants of a job's checkpoints.
+#[derive(Debug)]
+pub struct Request {
+    /// What for.
+    pub kind: SnapshotKind,
+    /// The folder to put a savepoint into.
+    pub dir: PathBuf,
+    /// Where the answer goes: its folder.
+    pub reply: Reply<Result<PathBuf>>,
+}
+
+/// Failed ones that are remembered: a task may still write for one that was given up.
+const MAX_FAILED: usize = 16;
+
+/// See the module's text.
+#[derive(Default)]
+pub(super) struct Savepoints {
+    /// By number, which is their order.
+    requests: BTreeMap<u64, Requested>,
+    next_request: u64,
+    failed: BTreeMap<CheckpointId, Target>,
+}
+
+struct Requested {
+    request: Request,
+    /// Once it was begun.
+    target: Option<(CheckpointId, Target)>,
+}
+
+impl Savepoints {
+    /// Takes a request; its number.
+    pub(super) fn request(&mut self, request: Request) -> u64 {
+        let number = self.next_request;
+        self.next_request += 1;
+        self.requests.insert(number, Requested { request, target: None });
+        number
+    }
+
+    /// Where a checkpoint goes that is now begun, if it is a savepoint that somebody wants.
+    ///
+    /// # Errors
+    /// If its storage cannot be opened or read.
+    pub(super) fn aim(
+        &mut self,
+        checkpoint: CheckpointId,
+        kind: SnapshotKind,
+        open_storage: &OpenStorage,
+    ) -> Result<Option<Target>> {
+        // Requests are taken in order.
+        let requested = self.requests.values_mut().find(|requested| requested.target.is_none());
+        let Some(requested) = requested.filter(|r| r.request.kind == kind && kind.is_savepoint())
+        else {
+            return Ok(None);
+        };
+        let dir = requested.request.dir.clone();
+        let storage = open_storage(&dir)?;
+        let folder = unused(&*storage, &format!("savepoint-{checkpoint}"))?;
+        let target = Target { storage, folder: TargetFolder { dir, folder } };
+        requested.target = Some((checkpoint, target.clone()));
+        Ok(Some(target))
+    }
+
+    /// Where the savepoint of a request goes.
+    pub(super) fn target(&self, number: u64) -> Option<&Target> {
+        self.requests.get(&number)?.target.as_ref().map(|(_, target)| target)
+    }
+
+    /// A savepoint is complete.
+    pub(super) fn done(&mut self, number: u64) {
+        if let Some(Requested { request, target: Some((_, target)) }) =
+            self.requests.remove(&number)
+        {
+            request.reply.answer(Ok(target.folder.dir.join(target.folder.folder)));
+        }
+    }
+
+    /// There will be none.
+    pub(super) fn failed(&mut self, number: u64, error: Error) {
+        let Some(Requested { request, target }) = self.requests.remove(&number) else { return };
+        self.failed.extend(target);
+        while self.failed.len() > MAX_FAILED {
+            self.failed.pop_first();
+        }
+        request.reply.answer(Err(error));
+    }
+
+    /// Deletes what there is of a savepoint that was given up; nothing, if it is none. It may be called again when more has
+    /// come.
+    ///
+    /// # Errors
+    /// If the storage fails; what is left harms nobody.
+    pub(super) fn discard(&self, checkpoint: CheckpointId) -> Result<()> {
+        let under_way = self.requests.values().filter_map(|requested| requested.target.as_ref());
+        let under_way = under_way.map(|(of, target)| (of, target));
+        let mut known = under_way.chain(&self.failed);
+        let Some((_, Target { storage, folder })) = known.find(|(of, _)| **of == checkpoint) else {
+            return Ok(());
+        };
+        storage.delete(&manifest_path(&folder.folder))?;
+        let left = storage.list(&format!("{}/", folder.folder))?;
+        left.iter().try_for_each(|path| storage.delete(path))
+    }
+}
+
+/// The name, or the first like it under which nothing is there: numbers of savepoints come again when a job is restored from
+/// before them, and several jobs may use one folder.
+fn unused(storage: &dyn CheckpointStorage, name: &str) -> Result<String> {
+    let mut folder = name.to_owned();
+    let mut number = 2u32;
+    while !storage.list(&format!("{folder}/"))?.is_empty() {
+        folder = format!("{name}-{number}");
+        number += 1;
+    }
+    Ok(folder)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use millstream_state::snapshot::MemoryStorage;
+    use std::sync::{Arc, Mutex};
+
+    fn put(storage: &dyn CheckpointStorage, path: &str) {
+        storage.create(path).unwrap().finish().unwrap();
+    }
+
+    #[test]
+    fn a_savepoint_takes_no_name_that_is_taken_and_leaves_nothing_when_it_fails() {
+        let storage = MemoryStorage::default();
+        put(&storage, "savepoint-6/manifest");
+        put(&storage, "savepoint-6-2/task-0-0");
+        let shared: Arc<dyn CheckpointStorage> = Arc::new(storage.clone());
+        let open: OpenStorage = Arc::new(move |_| Ok(Arc::clone(&shared)));
+        let mut savepoints = Savepoints::default();
+        let answered = Arc::new(Mutex::new(Vec::new()));
+        let ask = |savepoints: &mut Savepoints| {
+            let answered = Arc::clone(&answered);
+            let reply =
+                Reply::new(move |answer: Result<PathBuf>| answered.lock().unwrap().push(answer));
+            savepoints.request(Request { kind: SnapshotKind::Savepoint, dir: "dir".into(), reply })
+        };
+        let first = ask(&mut savepoints);
+        let none = savepoints.aim(CheckpointId(5), SnapshotKind::Checkpoint, &open).unwrap();
+        assert!(none.is_none());
+        let target = savepoints.aim(CheckpointId(6), SnapshotKind::Savepoint, &open).unwrap();
+        assert_eq!(target.unwrap().folder.folder, "savepoint-6-3");
+        put(&storage, "savepoint-6-3/task-0-0");
+        put(&storage, "savepoint-6-3/manifest");
+        savepoints.discard(CheckpointId(6)).unwrap();
+        savepoints.failed(first, Error::external("no"));
+        // A task that was late.
+        put(&storage, "savepoint-6-3/task-1-0");
+        savepoints.discard(CheckpointId(6)).unwrap();
+        savepoints.discard(CheckpointId(7)).unwrap();
+        let left = storage.list("").unwrap();
+        assert_eq!(left, ["savepoint-6-2/task-0-0", "savepoint-6/manifest"]);
+
+        let second = ask(&mut savepoints);
+        savepoints.aim(CheckpointId(8), SnapshotKind::Savepoint, &open).unwrap();
+        savepoints.done(second);
+        let answered = answered.lock().unwrap();
+        assert!(answered[0].is_err());
+        assert_eq!(*answered[1].as_ref().unwrap(), PathBuf::from("dir/savepoint-8"));
+    }
+}
