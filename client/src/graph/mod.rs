@@ -44,9 +44,9 @@ pub(crate) struct WriterContext {
     pub(crate) down_parallelism: usize,
     pub(crate) max_parallelism: u32,
     pub(crate) limits: Limits,
-    /// Where the operator is whose output it is, and the number of the edge.
+    /// Where the operator is whose output it is, and what this one of its outputs is called.
     pub(crate) site: Site,
-    pub(crate) edge: usize,
+    pub(crate) output: String,
     /// How barriers travel through the edge.
     pub(crate) mode: CheckpointMode,
 }

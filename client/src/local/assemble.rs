@@ -413,6 +413,9 @@ impl Assembly<'_> {
         let (node, input, k) = compiled.edge_origins[e];
         let edge = &compiled.graph.edges[e];
         let down = &compiled.graph.vertices[edge.to];
+        // By whom it goes to: the numbers of edges change with what is fused.
+        let head = down.operators.first();
+        let to = head.ok_or_else(|| Error::internal("a vertex without an operator"))?.id;
         let context = WriterContext {
             ship: edge.ship,
             subtask,
@@ -420,7 +423,7 @@ impl Assembly<'_> {
             max_parallelism: down.max_parallelism,
             limits: self.limits,
             site: site.clone(),
-            edge: e,
+            output: format!("to {to} {input}.{k}"),
             mode: self.mode_into(edge.to),
         };
         let senders = self.senders.remove(&(e, subtask)).unwrap_or_default();

@@ -71,7 +71,7 @@ impl<T: Data> Partitioning<T> {
                 make(context),
                 senders,
                 context.limits,
-                (context.site.clone(), context.edge),
+                (context.site.clone(), context.output.clone()),
                 context.mode,
             ))))
         };

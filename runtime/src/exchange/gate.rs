@@ -38,6 +38,8 @@ pub struct Gate<T> {
     valve: Valve,
     aligner: BarrierAligner,
     mode: CheckpointMode,
+    /// Whichever mode a snapshot was taken in.
+    is_restoring: bool,
     in_flight: InFlight<T>,
     /// Messages of each channel that were taken out of the queue.
     n_taken: Vec<u64>,
@@ -93,6 +95,7 @@ pub fn connect<T: Data>(
         valve: Valve::new(n),
         aligner: BarrierAligner::new(n, mode),
         mode,
+        is_restoring: false,
         in_flight: InFlight::new(),
         n_taken: vec![0; n],
         barriers: vec![None; n],
@@ -299,12 +302,18 @@ impl<T: Data> Gate<T> {
         }
     }
 
-    /// Shows the channel state as a part of this name, if barriers may overtake.
+    /// Shows the channel state as a part of this name, if barriers may overtake, or might have before a restore.
     ///
     /// # Errors
     /// The visitor's.
     pub fn parts(&mut self, name: &str, visitor: &mut dyn Visitor) -> Result<()> {
-        if self.mode.may_overtake() { visitor.part(name, self) } else { Ok(()) }
+        let is_shown = self.mode.may_overtake() || self.is_restoring;
+        if is_shown { visitor.part(name, self) } else { Ok(()) }
+    }
+
+    /// A snapshot is about to be restored, or (`false`) has been.
+    pub fn set_restoring(&mut self, is_restoring: bool) {
+        self.is_restoring = is_restoring;
     }
 
     /// Whether channel state is still to be replayed. Until then no barrier may come through another input.

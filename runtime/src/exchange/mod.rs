@@ -23,6 +23,16 @@ pub use memory::MemoryPool;
 pub use partition::{Broadcast, Custom, Hash, Partition, RoundRobin, Shuffle, Single};
 pub use writer::{Lanes, Limits, Writer};
 
+/// What the state of an output is called, in which records lie that a barrier has overtaken.
+fn output_part(output: &str) -> String {
+    format!("output {output}")
+}
+
+/// Whether a part holds records that were under way: of an output, or of an input (`input`, or `input 0` and `input 1`).
+pub(crate) fn is_channel_part(name: &str) -> bool {
+    name.starts_with("output to ") || matches!(name, "input" | "input 0" | "input 1")
+}
+
 #[cfg(test)]
 mod overtaking_tests;
 #[cfg(test)]

@@ -153,7 +153,7 @@ fn with_another_parallelism_everybody_replays_what_they_own() {
 fn what_could_not_be_sent_is_the_senders_to_save() {
     let writer = || {
         let (senders, gate) = channels(1);
-        let site = (Site::detached("test"), 0);
+        let site = (Site::detached("test"), "0".into());
         let limits = Limits { batch_records: 1, ..Limits::default() };
         let partition = Box::new(Single(0));
         (Writer::new(partition, senders, limits, site, CheckpointMode::Unaligned), gate)

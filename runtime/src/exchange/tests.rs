@@ -80,7 +80,7 @@ fn what_could_not_be_flushed_is_sent_when_there_is_credit_again() {
         Box::new(Single(0)),
         vec![sender],
         Limits::default(),
-        (Site::detached("test"), 0),
+        (Site::detached("test"), "0".into()),
         CheckpointMode::default(),
     );
     for value in 0..20 {
@@ -100,7 +100,7 @@ fn idleness_that_could_not_be_told_is_told_when_there_is_credit_again() {
         Box::new(Single(0)),
         vec![senders.remove(0)],
         Limits::default(),
-        (Site::detached("test"), 0),
+        (Site::detached("test"), "0".into()),
         CheckpointMode::default(),
     );
     for value in 0..16 {
@@ -120,7 +120,7 @@ fn idleness_that_could_not_be_told_is_not_forgotten_over_a_barrier() {
         Box::new(Single(0)),
         vec![senders.remove(0)],
         Limits::default(),
-        (Site::detached("test"), 0),
+        (Site::detached("test"), "0".into()),
         CheckpointMode::default(),
     );
     for value in 0..16 {
@@ -256,7 +256,7 @@ fn what_is_sent_to_all_comes_before_the_watermark_that_follows_it() {
         senders.append(&mut sender);
         gates.push(gate);
     }
-    let (place, mode) = ((Site::detached("test"), 0), CheckpointMode::default());
+    let (place, mode) = ((Site::detached("test"), "0".into()), CheckpointMode::default());
     let mut writer = Writer::new(Box::new(Broadcast), senders, limits, place, mode);
     let mut batch = Batch::default();
     batch.push(1, 10);

@@ -6,6 +6,7 @@
 //! one at its end. In-order streams are never cut.
 
 use super::channel::Sender;
+use super::output_part;
 use super::partition::Partition;
 use crate::chain::{ChainVisitor, Flow, Push, Site, Stateful};
 use crate::task::{Measures, Sent};
@@ -291,8 +292,10 @@ pub struct Writer<T> {
     /// Whether something that was to be sent at once could not be.
     owes_flush: bool,
     mode: CheckpointMode,
+    /// Whichever mode a snapshot was taken in.
+    is_restoring: bool,
     site: Site,
-    edge: usize,
+    output: String,
     /// What lay in the lanes when a barrier overtook it.
     parked: Option<Result<Written>>,
     /// What lay in other lanes than there are now, cut at its watermarks: the watermark before each piece.
@@ -302,13 +305,13 @@ pub struct Writer<T> {
 }
 
 impl<T: Data> Writer<T> {
-    /// A writer that spreads records over `senders` as `partition` says: of the output with this number of the
-    /// operator at this site.
+    /// A writer that spreads records over `senders` as `partition` says: of this output of the operator at this site. What the
+    /// output is called is part of checkpoints, so it must not depend on what is fused and how many subtasks there are.
     pub fn new(
         partition: Box<dyn Partition<T>>,
         senders: Vec<Sender<T>>,
         limits: Limits,
-        (site, edge): (Site, usize),
+        (site, output): (Site, String),
         mode: CheckpointMode,
     ) -> Self {
         let lanes = senders
@@ -339,8 +342,9 @@ impl<T: Data> Writer<T> {
             ended: false,
             owes_flush: false,
             mode,
+            is_restoring: false,
             site,
-            edge,
+            output,
             parked: None,
             to_split: Vec::new(),
             writers: SmallVec::new(),
@@ -495,15 +499,19 @@ impl<T: Data> Stateful for Writer<T> {
         }
     }
 
+    fn restoring(&mut self) {
+        self.is_restoring = true;
+    }
+
     fn measured(&mut self, measures: &Measures) {
         self.lanes.sent = measures.sent.clone();
     }
 
     fn parts(&mut self, visitor: &mut dyn Visitor) -> Result<()> {
-        if !self.mode.may_overtake() {
+        if !self.mode.may_overtake() && !self.is_restoring {
             return Ok(());
         }
-        let name = format!("output {}", self.edge);
+        let name = output_part(&self.output);
         visitor.part(&name, self)
     }
 
@@ -511,6 +519,7 @@ impl<T: Data> Stateful for Writer<T> {
     /// of it in another lane: so what lay behind a lower one goes first. Of several writers none knows the watermark
     /// of the others; so it waits until it is told again.
     fn restored(&mut self) -> Result<()> {
+        self.is_restoring = false;
         let mut pieces = std::mem::take(&mut self.to_split);
         pieces.sort_by_key(|(watermark, _)| *watermark);
         for (watermark, mut piece) in pieces {

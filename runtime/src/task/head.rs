@@ -120,6 +120,13 @@ impl<T: Data> Stateful for OneGateHead<T> {
     fn parts(&mut self, visitor: &mut dyn Visitor) -> Result<()> {
         self.gate.parts("input", visitor)
     }
+    fn restoring(&mut self) {
+        self.gate.set_restoring(true);
+    }
+    fn restored(&mut self) -> Result<()> {
+        self.gate.set_restoring(false);
+        Ok(())
+    }
     fn measured(&mut self, measures: &Measures) {
         self.taken = measures.taken.clone();
     }
@@ -304,6 +311,15 @@ impl<L: Data, R: Data> Stateful for TwoGateHead<L, R> {
     fn parts(&mut self, visitor: &mut dyn Visitor) -> Result<()> {
         self.left.parts("input 0", visitor)?;
         self.right.parts("input 1", visitor)
+    }
+    fn restoring(&mut self) {
+        self.left.set_restoring(true);
+        self.right.set_restoring(true);
+    }
+    fn restored(&mut self) -> Result<()> {
+        self.left.set_restoring(false);
+        self.right.set_restoring(false);
+        Ok(())
     }
     fn measured(&mut self, measures: &Measures) {
         self.taken = measures.taken.clone();

@@ -7,6 +7,7 @@
 use super::Head;
 use super::snapshot::in_state;
 use crate::chain::{ChainVisitor, Site, Stateful};
+use crate::exchange::is_channel_part;
 use millstream_model::job_graph::OperatorId;
 use millstream_model::{Error, Result};
 use millstream_state::part::Entries;
@@ -79,11 +80,7 @@ pub(super) fn fill(restore: &Restore, head: &mut dyn Head, task: &Subtask<'_>) -
             let mut fill = Fill { ids: task.ids, id: *id, part, entries, is_taken: false };
             head.visit(&mut fill)?;
             if !fill.is_taken && !restore.allow_non_restored {
-                return Err(Error::user(format!(
-                    "the checkpoint holds a state `{}` that its operator no longer declares: declare it, \
-                         or restore with `allow-non-restored` to leave it behind",
-                    part.name
-                )));
+                return Err(not_declared(&part.name));
             }
         }
     }
@@ -91,6 +88,22 @@ pub(super) fn fill(restore: &Restore, head: &mut dyn Head, task: &Subtask<'_>) -
     head.visit(&mut Finish { ended })?;
     Ok(ended)
 }
+
+/// A checkpoint holds what nobody takes.
+pub(super) fn not_declared(part: &str) -> Error {
+    if is_channel_part(part) {
+        return Error::user(format!(
+            "the checkpoint holds records that were under way (`{part}`), and what they were on their way to has no such input \
+             now, because it is fused with what comes before it, or gone: restore with the parallelism and chaining that it \
+             was taken with, and change them over a savepoint, which holds none; `allow-non-restored` loses these records"
+        ));
+    }
+    Error::user(format!(
+        "the checkpoint holds a state `{part}` that its operator no longer declares: declare it, or restore with \
+         `allow-non-restored` to leave it behind"
+    ))
+}
+
 /// Prepares the operators that the checkpoint knows.
 struct Begin<'a> {
     ids: &'a [OperatorId],

@@ -5,22 +5,24 @@
 //! all those that wrote some of it.
 
 use super::Head;
-use super::restore::{Restore, Subtask};
+use super::restore::{Restore, Subtask, not_declared};
 use super::snapshot::in_state;
 use crate::chain::{ChainVisitor, Site, Stateful};
 use millstream_model::job_graph::OperatorId;
 use millstream_model::key_group::range_of;
 use millstream_model::{Error, Result};
-use millstream_state::lsm::{Content, Expiry, Lsm, LsmFile, Open};
+use millstream_state::lsm::{Content, Expiry, Lsm, LsmFile, Open, end_of_prefix};
 use millstream_state::part::IsExpired;
 use millstream_state::schema::{Compatibility, compatible};
 use millstream_state::snapshot::{
-    Assignment, CheckpointStorage, FileRef, TaskSnapshot, read_error,
+    Assignment, CheckpointStorage, FileRef, PartKind, PartSnapshot, TaskSnapshot, read_error,
 };
 use millstream_state::store::{Backend, Store, expiry_of, part_prefix, part_range, tree_name};
 use millstream_state::{Part, Visitor};
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::Read;
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -33,9 +35,10 @@ pub(super) fn open(
     restore: Option<&Restore>,
     subtask: &Subtask<'_>,
 ) -> Result<Option<Arc<Store>>> {
-    let mut parts = Keyed { ids: subtask.ids, operator: None, parts: Vec::new() };
-    head.visit(&mut parts)?;
-    let parts = parts.parts;
+    let mut keyed =
+        Keyed { ids: subtask.ids, operator: None, declared: HashSet::new(), parts: Vec::new() };
+    head.visit(&mut keyed)?;
+    let Keyed { parts, declared, .. } = keyed;
     let expiring = parts
         .iter()
         .filter_map(|(id, name, is_expired)| Some((part_prefix(*id, name), is_expired.clone()?)));
@@ -53,8 +56,16 @@ pub(super) fn open(
         None => Vec::new(),
     };
     head.visit(&mut Unchanged { ids: subtask.ids, operator: None, trees: &trees })?;
-    let opening =
-        Opening { backend, task, attempt, restore, subtask, trees: &trees, parts: &parts };
+    let opening = Opening {
+        backend,
+        task,
+        attempt,
+        restore,
+        subtask,
+        trees: &trees,
+        parts: &parts,
+        declared: &declared,
+    };
     let use_copies = backend.copies.may_try(attempt);
     let store = match opening.open(expiry.clone(), use_copies) {
         // Storage may have what is damaged here.
@@ -75,6 +86,7 @@ struct Opening<'a> {
     /// What wrote trees of which something belongs here.
     trees: &'a [(&'a TaskSnapshot, Assignment)],
     parts: &'a [StoredPart],
+    declared: &'a HashSet<(OperatorId, String)>,
 }
 
 impl Opening<'_> {
@@ -95,7 +107,7 @@ impl Opening<'_> {
         };
         if let [(writer, assignment)] = self.trees
             && assignment.n_writers == assignment.parallelism
-            && is_all_here(writer, subtask)
+            && self.is_all_here(writer)
         {
             return backend.open(task, attempt, &fetch(&writer.shared, fetched)?, expiry);
         }
@@ -108,10 +120,49 @@ impl Opening<'_> {
                 files: &fetch(&writer.shared, &dir)?,
                 expiry: Expiry::never(),
             })?;
+            self.refuse_undeclared(writer, &*tree)?;
             let written = self.parts.iter().filter(|(id, ..)| has_written(writer, *id));
             copy(&store, &*tree, written, subtask)?;
         }
         Ok(store)
+    }
+
+    /// Whether all that a task has written is of operators of this one, and of states that they declare. Else its tree may not
+    /// be taken as it is: nobody here would ever delete what it has of the others, and one day they would be found again.
+    fn is_all_here(&self, writer: &TaskSnapshot) -> bool {
+        writer.operators.iter().all(|operator| self.subtask.ids.contains(&operator.id))
+            && self.undeclared(writer).next().is_none()
+    }
+
+    /// States of this task's operators that may lie in a tree and are no longer declared.
+    fn undeclared<'w>(
+        &'w self,
+        writer: &'w TaskSnapshot,
+    ) -> impl Iterator<Item = (OperatorId, &'w PartSnapshot)> {
+        let operators = writer.operators.iter().filter(|o| self.subtask.ids.contains(&o.id));
+        let parts = operators.flat_map(|o| o.parts.iter().map(|part| (o.id, part)));
+        parts.filter(|(id, part)| {
+            part.kind == PartKind::Keyed && !self.declared.contains(&(*id, part.name.clone()))
+        })
+    }
+
+    /// Fails if a tree holds something of them, unless that may be left behind.
+    fn refuse_undeclared(&self, writer: &TaskSnapshot, tree: &dyn Lsm) -> Result<()> {
+        if self.restore.is_some_and(|restore| restore.allow_non_restored) {
+            return Ok(());
+        }
+        for (id, part) in self.undeclared(writer) {
+            let prefix = part_prefix(id, &part.name);
+            let mut is_empty = true;
+            tree.scan(&prefix, end_of_prefix(&prefix).as_deref(), &mut |_, _| {
+                is_empty = false;
+                Ok(ControlFlow::Break(()))
+            })?;
+            if !is_empty {
+                return Err(not_declared(&part.name));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -132,12 +183,6 @@ pub(super) fn refuse_trees(restore: Option<&Restore>, subtask: &Subtask<'_>) -> 
 /// Whether an operator was part of a task.
 fn has_written(writer: &TaskSnapshot, id: OperatorId) -> bool {
     writer.operators.iter().any(|operator| operator.id == id)
-}
-
-/// Whether all that a task has written is of operators of this one. Else its tree may not be taken as it is: nobody here would
-/// ever delete what it has of the others, and one day they would be found again.
-fn is_all_here(writer: &TaskSnapshot, subtask: &Subtask<'_>) -> bool {
-    writer.operators.iter().all(|operator| subtask.ids.contains(&operator.id))
 }
 
 /// Copies what belongs to a subtask out of the tree of another.
@@ -211,6 +256,8 @@ type StoredPart = (OperatorId, String, Option<IsExpired>);
 struct Keyed<'a> {
     ids: &'a [OperatorId],
     operator: Option<OperatorId>,
+    /// Those that cannot, too.
+    declared: HashSet<(OperatorId, String)>,
     parts: Vec<StoredPart>,
 }
 
@@ -223,9 +270,9 @@ impl ChainVisitor for Keyed<'_> {
 
 impl Visitor for Keyed<'_> {
     fn part(&mut self, name: &str, part: &mut dyn Part) -> Result<()> {
-        if part.can_attach()
-            && let Some(id) = self.operator
-        {
+        let Some(id) = self.operator else { return Ok(()) };
+        self.declared.insert((id, name.to_owned()));
+        if part.can_attach() {
             self.parts.push((id, name.to_owned(), part.expiry()));
         }
         Ok(())

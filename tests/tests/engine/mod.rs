@@ -14,6 +14,7 @@ mod metrics;
 mod operator_state;
 mod recovery;
 mod regions;
+mod restores;
 mod results;
 mod schema;
 mod stalls;

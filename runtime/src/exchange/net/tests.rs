@@ -162,7 +162,7 @@ impl Hosts {
 }
 
 fn writer<T: Data>(sender: Sender<T>, mode: CheckpointMode) -> Writer<T> {
-    let site = (Site::detached("test"), 0);
+    let site = (Site::detached("test"), "0".into());
     Writer::new(Box::new(Single(0)), vec![sender], Limits::default(), site, mode)
 }
 

@@ -1,0 +1,318 @@
+//! What a job goes on from, and what it refuses to: damage, states and operators that are no more, records that were
+//! under way when a barrier overtook them.
+
+use super::recovery::{UNHURRIED, environment};
+use super::{Way, until};
+use millstream::prelude::*;
+use millstream::stream::Collected;
+use millstream_state::snapshot::{LocalStorage, completed, tools};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+const N: u64 = 60_000;
+const N_KEYS: u64 = 501;
+
+fn way(parallelism: usize) -> Way {
+    Way { driver: "cooperative", batch_size: 7, parallelism, chaining: true }
+}
+
+/// The names of the state backends in this build.
+fn backends() -> &'static [&'static str] {
+    if cfg!(feature = "rocksdb") { &["memory", "rocksdb"] } else { &["memory"] }
+}
+
+/// The number of the newest checkpoint; 0 if there is none.
+fn newest(dir: &Path) -> u64 {
+    let newest = checkpoints(dir).pop();
+    let folder = newest.map(|path| path.file_name().unwrap().to_str().unwrap().to_owned());
+    folder.map_or(0, |folder| folder.split('-').nth(1).unwrap().parse().unwrap())
+}
+
+/// Runs a job until it has completed a few checkpoints more, and cancels it.
+fn run_for_a_while(env: &Environment, dir: &Path, n_checkpoints: u64) {
+    let first = newest(dir);
+    let job = env.execute_async("restored").unwrap();
+    until("checkpoints were completed", || {
+        job.status().last_checkpoint.is_some_and(|last| last >= first + n_checkpoints)
+    });
+    job.cancel();
+    job.wait().unwrap();
+}
+
+fn expected(key: u64) -> u64 {
+    (N - key).div_ceil(N_KEYS)
+}
+
+/// The folders of all checkpoints, oldest first.
+fn checkpoints(dir: &Path) -> Vec<PathBuf> {
+    let folders = completed(&LocalStorage::new(dir).unwrap()).unwrap();
+    folders.into_iter().map(|folder| dir.join(folder)).collect()
+}
+
+fn files(dir: &Path) -> Vec<PathBuf> {
+    let paths = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    paths.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
+}
+
+#[test]
+fn older_checkpoints_are_there_when_the_newest_is_found_to_be_damaged() {
+    for backend in backends() {
+        let dir = tempfile::tempdir().unwrap();
+        let job = |rate, more: &[(&str, &str)]| {
+            let mut settings = vec![
+                ("state-backend", *backend),
+                ("checkpoints-retained", "3"),
+                ("restart-strategy", "none"),
+            ];
+            settings.extend(more);
+            let env = environment(way(2), dir.path(), &settings);
+            let counts = env
+                .source(Generator::new(N, |i| i).rate(rate), Watermarks::none())
+                .uid("numbers")
+                .key_by(|i| i % N_KEYS)
+                .count()
+                .uid("counts")
+                .collect();
+            (env, counts)
+        };
+        run_for_a_while(&job(UNHURRIED, &[]).0, dir.path(), 4);
+        let before = checkpoints(dir.path());
+        assert_eq!(before.len(), 3);
+        let newest = before.last().unwrap();
+        let of_task = |path: &PathBuf| !path.ends_with("manifest");
+        // A file of the tree, where there is one.
+        let largest = |path: &PathBuf| (path.display().to_string().contains(".tree"), path.clone());
+        let damaged = files(newest).into_iter().filter(of_task).max_by_key(largest).unwrap();
+        let mut bytes = std::fs::read(&damaged).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        std::fs::write(&damaged, bytes).unwrap();
+
+        let (env, _) = job(1_000_000, &[("restore", "latest")]);
+        let error = env.execute("restored").unwrap_err();
+        let told: Vec<String> =
+            std::iter::successors(Some(&error as &dyn std::error::Error), |error| error.source())
+                .map(ToString::to_string)
+                .collect();
+        let name = damaged.display().to_string();
+        assert!(told.iter().any(|text| text.contains(&name)), "{backend}: {name} in {told:?}");
+        assert_eq!(checkpoints(dir.path()), before, "{backend}");
+
+        let (env, counts) = job(1_000_000, &[("restore", "latest"), ("allow-older", "true")]);
+        env.execute("restored").unwrap();
+        let last: BTreeMap<u64, u64> = counts.take().into_iter().collect();
+        assert!(last.iter().all(|(key, n)| *n == expected(*key)), "{backend}");
+    }
+}
+
+const KEPT: ValueState<u64> = ValueState::new("kept");
+const DROPPED: ValueState<u64> = ValueState::new("dropped");
+
+/// Counts in one state, or in two.
+#[derive(Clone)]
+struct Counting<const BOTH: bool>;
+
+impl KeyedProcessFunction<u64, u64> for Counting<true> {
+    type Out = (u64, u64, u64);
+    const STATES: StateSet<u64> = states![KEPT, DROPPED];
+    fn process(
+        &mut self,
+        _: u64,
+        ctx: &mut KeyedContext<'_, u64>,
+        out: &mut Collector<'_, Self::Out>,
+    ) -> Result<()> {
+        let count = |state: &'static ValueState<u64>| {
+            let mut count = ctx.state(state);
+            let count = count.or_default();
+            *count += 1;
+            *count
+        };
+        let counts = (count(&KEPT), count(&DROPPED));
+        out.emit((*ctx.key(), counts.0, counts.1));
+        Ok(())
+    }
+}
+
+impl KeyedProcessFunction<u64, u64> for Counting<false> {
+    type Out = (u64, u64, u64);
+    const STATES: StateSet<u64> = states![KEPT];
+    fn process(
+        &mut self,
+        _: u64,
+        ctx: &mut KeyedContext<'_, u64>,
+        out: &mut Collector<'_, Self::Out>,
+    ) -> Result<()> {
+        let mut count = ctx.state(&KEPT);
+        let count = count.or_default();
+        *count += 1;
+        out.emit((*ctx.key(), *count, 0));
+        Ok(())
+    }
+}
+
+#[test]
+fn a_state_may_go_when_that_is_allowed_and_does_not_come_back() {
+    for (backend, parallelism) in backends().iter().flat_map(|b| [(b, 2), (b, 3)]) {
+        let dir = tempfile::tempdir().unwrap();
+        let env = |parallelism, more: &[(&str, &str)]| {
+            let mut settings = vec![("state-backend", *backend), ("restart-strategy", "none")];
+            settings.extend(more);
+            environment(way(parallelism), dir.path(), &settings)
+        };
+        let numbers = |env: &Environment, rate| {
+            let numbers = Generator::new(N, |i| i).rate(rate);
+            env.source(numbers, Watermarks::none()).uid("numbers").key_by(|i| i % N_KEYS)
+        };
+        let first = env(2, &[]);
+        numbers(&first, UNHURRIED).process(Counting::<true>).uid("counts").discard();
+        run_for_a_while(&first, dir.path(), 3);
+
+        let second = env(parallelism, &[("restore", "latest")]);
+        numbers(&second, UNHURRIED).process(Counting::<false>).uid("counts").discard();
+        let error = second.execute("restored").unwrap_err().to_string();
+        assert!(error.contains("a state `dropped`"), "{backend}: {error}");
+        assert!(error.contains("allow-non-restored"), "{backend}: {error}");
+
+        let allowed = [("restore", "latest"), ("allow-non-restored", "true")];
+        let second = env(parallelism, &allowed);
+        numbers(&second, UNHURRIED).process(Counting::<false>).uid("counts").discard();
+        run_for_a_while(&second, dir.path(), 3);
+
+        let third = env(parallelism, &[("restore", "latest")]);
+        let counted = numbers(&third, 1_000_000).process(Counting::<true>).uid("counts");
+        let counted: Collected<(u64, u64, u64)> = counted.collect();
+        third.execute("restored").unwrap();
+        let mut rows: BTreeMap<u64, Vec<(u64, u64)>> = BTreeMap::new();
+        for (key, kept, dropped) in counted.take() {
+            rows.entry(key).or_default().push((kept, dropped));
+        }
+        assert!(!rows.is_empty(), "{backend}");
+        for (key, rows) in rows {
+            let last = *rows.last().unwrap();
+            assert_eq!(last, (expected(key), rows.len() as u64), "{backend} key {key}");
+        }
+    }
+}
+
+#[test]
+fn an_operator_may_go_when_that_is_allowed() {
+    for backend in backends() {
+        let dir = tempfile::tempdir().unwrap();
+        let job = |has_both: bool, rate, more: &[(&str, &str)]| {
+            let mut settings = vec![("state-backend", *backend), ("restart-strategy", "none")];
+            settings.extend(more);
+            let env = environment(way(2), dir.path(), &settings);
+            let numbers = Generator::new(N, |i| i).rate(rate);
+            let keyed = env.source(numbers, Watermarks::none()).uid("numbers");
+            if has_both {
+                keyed.clone().key_by(|i| i % 3).count().uid("others").name("others").discard();
+            }
+            let counts = keyed.key_by(|i| i % N_KEYS).count().uid("counts").collect();
+            (env, counts)
+        };
+        run_for_a_while(&job(true, UNHURRIED, &[]).0, dir.path(), 3);
+        let (env, _) = job(false, 1_000_000, &[("restore", "latest")]);
+        let error = env.execute("restored").unwrap_err().to_string();
+        assert!(error.contains("uid `others`"), "{backend}: {error}");
+        let allowed = [("restore", "latest"), ("allow-non-restored", "true")];
+        let (env, counts) = job(false, 1_000_000, &allowed);
+        env.execute("restored").unwrap();
+        let last: BTreeMap<u64, u64> = counts.take().into_iter().collect();
+        assert!(!last.is_empty());
+        assert!(last.iter().all(|(key, n)| *n == expected(*key)), "{backend}");
+    }
+}
+
+/// Records of the newest checkpoint that were under way.
+fn n_under_way(dir: &Path) -> u64 {
+    let storage = LocalStorage::new(dir).unwrap();
+    let newest = completed(&storage).unwrap().pop();
+    // It may be gone when it is looked at.
+    let inspected = newest.and_then(|folder| tools::inspect(&storage, &folder).ok());
+    let is_channel = |name: &str| name.starts_with("output to ") || name.starts_with("input");
+    let parts = inspected.into_iter().flat_map(|inspected| inspected.parts);
+    parts.filter(|part| is_channel(&part.name)).map(|part| part.n_entries).sum()
+}
+
+#[test]
+fn records_under_way_are_found_again_whatever_is_fused_and_whichever_mode_it_is() {
+    // What is slow, so that records queue up before it; with one subtask the first map is fused with its source.
+    #[derive(Clone, Copy, PartialEq)]
+    enum Slow {
+        Map,
+        Count,
+        Nothing,
+    }
+    let job = |dir: &Path, parallelism, slow: Slow, more: &[(&str, &str)]| {
+        let mut settings = vec![("restart-strategy", "none"), ("checkpoints-retained", "1")];
+        settings.extend(more);
+        let env = environment(way(parallelism), dir, &settings);
+        let wait = |is_slow: bool| {
+            if is_slow {
+                std::thread::sleep(Duration::from_micros(500))
+            }
+        };
+        let counts = env
+            .source(Generator::new(N, |i| i), Watermarks::none())
+            .uid("numbers")
+            .parallelism(1)
+            .map(move |i| {
+                wait(slow == Slow::Map);
+                i
+            })
+            .uid("map")
+            .key_by(|i| i % N_KEYS)
+            .count()
+            .uid("counts")
+            .map(move |count| {
+                wait(slow == Slow::Count);
+                count
+            })
+            .uid("shown")
+            .collect();
+        (env, counts)
+    };
+    let save = |parallelism, slow| {
+        for _ in 0..20 {
+            let dir = tempfile::tempdir().unwrap();
+            let (env, _) = job(dir.path(), parallelism, slow, &[("checkpoint-mode", "unaligned")]);
+            let running = env.execute_async("restored").unwrap();
+            until("records were under way at a checkpoint", || n_under_way(dir.path()) > 0);
+            running.cancel();
+            running.wait().unwrap();
+            // Another one may have been completed since.
+            if n_under_way(dir.path()) > 0 {
+                return dir;
+            }
+        }
+        panic!("no record was ever under way at the last checkpoint");
+    };
+    for (before, after, slow) in
+        [(1, 2, Slow::Count), (2, 3, Slow::Count), (2, 2, Slow::Map), (2, 1, Slow::Map)]
+    {
+        for mode in ["exactly-once", "unaligned"] {
+            let dir = save(before, slow);
+            let settings = [("restore", "latest"), ("checkpoint-mode", mode)];
+            let (env, counts) = job(dir.path(), after, Slow::Nothing, &settings);
+            let ended = env.execute("restored");
+            if after == 1 {
+                let error = ended.unwrap_err().to_string();
+                assert!(error.contains("fused with what comes before it"), "{error}");
+                continue;
+            }
+            ended.unwrap_or_else(|e| panic!("{before} -> {after}, {mode}: {e}"));
+            let last: BTreeMap<u64, u64> =
+                counts.take().into_iter().fold(BTreeMap::new(), |mut last, (key, n)| {
+                    let highest = last.entry(key).or_insert(0);
+                    *highest = n.max(*highest);
+                    last
+                });
+            assert_eq!(last.len() as u64, N_KEYS);
+            assert!(
+                last.iter().all(|(key, n)| *n == expected(*key)),
+                "{before} -> {after}, {mode}"
+            );
+        }
+    }
+}
