@@ -3,29 +3,31 @@
 //! A task hands over encoded blocks and goes on; a few threads per host write them, make them durable and
 //! only then acknowledge. One thread serves a task for the whole of a snapshot, so its blocks stay in order.
 //! What a thread runs is a [`Writer`]; a simulation steps writers by hand instead, one message at a time.
+//! Stores are cut by a thread of their own: until that is done a task may not write to its store, so it must not wait until the
+//! files of others have been brought to storage.
 //! What is under way is bounded by the tasks themselves: they stop to write by themselves when their backlog
 //! is large, and are woken when it is small again.
 
 #[cfg(test)]
 mod tests;
 mod trees;
+mod writer;
 
-use crossbeam_channel::{Receiver, Sender, unbounded};
-use millstream_model::sabotage::{Bug, is_planted};
+use crossbeam_channel::{Sender, unbounded};
 use millstream_model::{Barrier, CheckpointId, Error, Result};
 pub use millstream_proto::message::SnapshotEvent;
 use millstream_runtime::task::{SnapshotStream, Snapshots, Waker};
 use millstream_state::Written;
 use millstream_state::copies::LocalCopies;
-use millstream_state::snapshot::{
-    CheckpointStorage, FileRef, Manifest, StateFileWriter, TaskSnapshot,
-};
+use millstream_state::lsm::LsmFile;
+use millstream_state::snapshot::{CheckpointStorage, Manifest, TaskSnapshot};
 use millstream_state::store::{Backend, StoreCut};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use trees::Stored;
+pub use writer::Writer;
 
 /// Threads that write to storage.
 const N_THREADS: usize = 2;
@@ -64,10 +66,16 @@ enum Message {
         part: u32,
         entries: Written,
     },
+    /// Everything was given, and the store is still to be cut.
+    Cut {
+        stream: Stream,
+        snapshot: TaskSnapshot,
+        cut: StoreCut,
+    },
     Finish {
         stream: Stream,
         snapshot: TaskSnapshot,
-        cut: Option<StoreCut>,
+        tree: Option<Tree>,
     },
     Fail {
         stream: Stream,
@@ -83,6 +91,12 @@ enum Message {
     Stop,
 }
 
+/// A store that was cut, and its files.
+struct Tree {
+    cut: StoreCut,
+    files: Vec<LsmFile>,
+}
+
 /// Where checkpoints go.
 #[derive(Default)]
 struct Targets {
@@ -94,6 +108,8 @@ struct Targets {
 /// Writes the snapshots of one attempt of a job. See the module's text.
 pub struct Uploads {
     threads: Vec<Sender<Message>>,
+    /// To who cuts stores.
+    cuts: Sender<Message>,
     wakers: Vec<Waker>,
     attempt: u32,
     completed: Arc<Mutex<BTreeSet<CheckpointId>>>,
@@ -109,7 +125,7 @@ pub struct Uploads {
 impl Drop for Uploads {
     fn drop(&mut self) {
         self.is_over.store(true, Ordering::SeqCst);
-        for thread in &self.threads {
+        for thread in self.threads.iter().chain([&self.cuts]) {
             // One that is gone need not be stopped.
             let _ = thread.send(Message::Stop);
         }
@@ -148,7 +164,7 @@ impl Uploads {
         Ok(uploads)
     }
 
-    /// The same without threads: somebody else steps the writers.
+    /// The same without threads: somebody else steps the writers, of which one more only cuts.
     pub fn by_hand(
         wakers: Vec<Waker>,
         n_writers: usize,
@@ -157,29 +173,29 @@ impl Uploads {
         own: Option<&Manifest>,
         events: Sender<(u32, SnapshotEvent)>,
     ) -> (Self, Vec<Writer>) {
-        let (mut threads, mut writers) = (Vec::new(), Vec::new());
+        let mut writers = Vec::new();
         let completed = Arc::<Mutex<BTreeSet<CheckpointId>>>::default();
         let stored = |manifest: &Manifest| {
             let of_task =
                 |(number, task): (usize, &TaskSnapshot)| (number, Stored::of(&task.shared));
             manifest.tasks.iter().enumerate().map(of_task).collect::<HashMap<_, _>>()
         };
-        for _ in 0..n_writers.max(1) {
-            let (sender, messages) = unbounded();
-            threads.push(sender);
-            writers.push(Writer {
+        let (senders, receivers): (Vec<_>, Vec<_>) =
+            (0..n_writers.max(1)).map(|_| unbounded()).unzip();
+        let (cuts, to_cut) = unbounded();
+        for messages in receivers.into_iter().chain([to_cut]) {
+            let stored = own.map(stored).unwrap_or_default();
+            writers.push(Writer::new(
                 messages,
-                attempt,
-                events: events.clone(),
-                files: HashMap::new(),
-                held: HashMap::new(),
-                backend: backend.cloned(),
-                completed: Arc::clone(&completed),
-                stored: own.map(stored).unwrap_or_default(),
-            });
+                senders.clone(),
+                (attempt, events.clone()),
+                backend.cloned(),
+                (Arc::clone(&completed), stored),
+            ));
         }
         let uploads = Uploads {
-            threads,
+            threads: senders,
+            cuts,
             wakers,
             attempt,
             completed,
@@ -250,7 +266,8 @@ impl Snapshots for Uploads {
         // end.
         let _ = messages.send(begin);
         drop(targets);
-        Box::new(Upload { stream, messages, backlog, is_over: false })
+        let cuts = self.cuts.clone();
+        Box::new(Upload { stream, messages, cuts, backlog, is_over: false })
     }
 
     fn ended(&self, task: usize) {
@@ -262,6 +279,7 @@ impl Snapshots for Uploads {
 struct Upload {
     stream: Stream,
     messages: Sender<Message>,
+    cuts: Sender<Message>,
     backlog: Arc<AtomicUsize>,
     is_over: bool,
 }
@@ -278,7 +296,11 @@ impl SnapshotStream for Upload {
 
     fn finish(mut self: Box<Self>, snapshot: TaskSnapshot, cut: Option<StoreCut>) {
         self.is_over = true;
-        let _ = self.messages.send(Message::Finish { stream: self.stream, snapshot, cut });
+        let stream = self.stream;
+        let _ = match cut {
+            Some(cut) => self.cuts.send(Message::Cut { stream, snapshot, cut }),
+            None => self.messages.send(Message::Finish { stream, snapshot, tree: None }),
+        };
     }
 
     fn fail(mut self: Box<Self>, error: Error) {
@@ -292,199 +314,5 @@ impl Drop for Upload {
         if !self.is_over {
             let _ = self.messages.send(Message::GiveUp { stream: self.stream });
         }
-    }
-}
-
-/// A file being written.
-struct File {
-    is_savepoint: bool,
-    target: Target,
-    waker: Waker,
-    backlog: Arc<AtomicUsize>,
-    /// Begun with the first block.
-    writer: Option<StateFileWriter>,
-}
-
-impl File {
-    fn write(&mut self, part: u32, entries: &Written) -> Result<()> {
-        let writer = match &mut self.writer {
-            Some(writer) => writer,
-            None => {
-                let path = &self.target.folder;
-                self.writer.insert(StateFileWriter::create(&*self.target.storage, path)?)
-            }
-        };
-        writer.block(part, entries)
-    }
-}
-
-/// Writes what the tasks that it serves hand over.
-pub struct Writer {
-    messages: Receiver<Message>,
-    attempt: u32,
-    events: Sender<(u32, SnapshotEvent)>,
-    files: HashMap<Stream, File>,
-    /// What was handed over before it is known where it goes.
-    held: HashMap<Stream, Vec<Message>>,
-    backend: Option<Backend>,
-    completed: Arc<Mutex<BTreeSet<CheckpointId>>>,
-    /// By task.
-    stored: HashMap<usize, Stored>,
-}
-
-impl Writer {
-    fn run(&mut self, is_over: &AtomicBool) {
-        while let Ok(message) = self.messages.recv() {
-            match message {
-                Message::Stop => break,
-                _ if is_over.load(Ordering::SeqCst) => {}
-                message => self.take(message),
-            }
-        }
-    }
-
-    /// Whether there is something to do now.
-    pub fn has_work(&self) -> bool {
-        !self.messages.is_empty()
-    }
-
-    /// Does one piece of work, if there is one.
-    pub fn step(&mut self) {
-        if let Ok(message) = self.messages.try_recv() {
-            self.take(message);
-        }
-    }
-
-    /// Whether a message has to wait until it is known where its stream goes; then it is kept.
-    fn holds_back(&mut self, message: Message) -> Option<Message> {
-        if let Message::Begin { stream, .. } = &message {
-            // A task takes part in one checkpoint at a time: what it has begun before is given up.
-            self.held.retain(|(task, _), _| *task != stream.0);
-        }
-        match &message {
-            Message::Begin { stream, target: None, .. } => {
-                self.held.insert(*stream, vec![message]);
-                None
-            }
-            Message::Block { stream, .. } | Message::Finish { stream, .. } => {
-                match self.held.get_mut(stream) {
-                    Some(held) => {
-                        held.push(message);
-                        None
-                    }
-                    None => Some(message),
-                }
-            }
-            Message::Fail { stream, .. } | Message::GiveUp { stream } => {
-                self.held.remove(stream);
-                Some(message)
-            }
-            _ => Some(message),
-        }
-    }
-
-    fn take(&mut self, message: Message) {
-        let Some(message) = self.holds_back(message) else { return };
-        match message {
-            // Held back above.
-            Message::Begin { target: None, .. } => {}
-            Message::Aim { checkpoint, target: aim } => {
-                let aimed = self.held.extract_if(|(_, of), _| *of == checkpoint);
-                let messages: Vec<Message> = aimed.flat_map(|(_, messages)| messages).collect();
-                for mut message in messages {
-                    if let Message::Begin { target, .. } = &mut message {
-                        *target = Some(aim.clone());
-                    }
-                    self.take(message);
-                }
-            }
-            Message::Begin { stream, is_savepoint, target: Some(target), waker, backlog } => {
-                let (task, attempt) = (stream.0, self.attempt);
-                let folder = format!("{}/task-{task}-{attempt}", target.folder);
-                let target = Target { folder, ..target };
-                let file = File { is_savepoint, target, waker, backlog, writer: None };
-                self.files.insert(stream, file);
-            }
-            Message::Block { stream, part, entries } => {
-                let Some(file) = self.files.get_mut(&stream) else { return };
-                let written = file.write(part, &entries);
-                let n_bytes = entries.bytes.len();
-                let before = file.backlog.fetch_sub(n_bytes, Ordering::Relaxed);
-                if before - n_bytes < SMALL_BACKLOG_BYTES {
-                    file.waker.wake();
-                }
-                if let Err(error) = written {
-                    self.decline(stream, error);
-                }
-            }
-            Message::Finish { stream, snapshot, cut } => {
-                let Some(file) = self.files.remove(&stream) else { return };
-                match self.finish(stream, file, snapshot, cut) {
-                    Ok(snapshot) => {
-                        let (task, checkpoint) = stream;
-                        self.tell(SnapshotEvent::Taken { task, checkpoint, snapshot });
-                    }
-                    Err(error) => self.decline(stream, error),
-                }
-            }
-            Message::Fail { stream, error } => self.decline(stream, error),
-            Message::GiveUp { stream } => {
-                self.files.remove(&stream);
-            }
-            Message::Aborted { checkpoint } => {
-                // With what is held goes the cut of a tree, which takes nothing until then.
-                self.held.retain(|(_, of), _| *of > checkpoint);
-            }
-            Message::Stop => {}
-        }
-    }
-
-    fn finish(
-        &mut self,
-        (task, checkpoint): Stream,
-        mut file: File,
-        mut snapshot: TaskSnapshot,
-        cut: Option<StoreCut>,
-    ) -> Result<TaskSnapshot> {
-        if let Some(mut cut) = cut {
-            let tables = cut.run()?;
-            match &self.backend {
-                Some(backend) if file.is_savepoint => {
-                    trees::write_entries(
-                        backend,
-                        &cut,
-                        &tables,
-                        &mut snapshot,
-                        |part, entries| file.write(part, entries),
-                    )?;
-                }
-                backend => {
-                    let completed =
-                        self.completed.lock().unwrap_or_else(PoisonError::into_inner).clone();
-                    let stored = self.stored.entry(task).or_default();
-                    snapshot.shared =
-                        stored.store(checkpoint, &completed, &file.target, &tables)?;
-                    if let Some(backend) = backend {
-                        backend.copies.keep(task, checkpoint, &tables);
-                    }
-                }
-            }
-        }
-        snapshot.file = match trees::close(file.writer) {
-            Err(_) if is_planted(Bug::AckBeforeDurable) => {
-                Some(FileRef { path: file.target.folder, bytes: 0, digest: String::new() })
-            }
-            file => file?,
-        };
-        Ok(snapshot)
-    }
-
-    fn decline(&mut self, (task, checkpoint): Stream, error: Error) {
-        self.files.remove(&(task, checkpoint));
-        self.tell(SnapshotEvent::Declined { task, checkpoint, error });
-    }
-
-    fn tell(&self, event: SnapshotEvent) {
-        let _ = self.events.send((self.attempt, event));
     }
 }
