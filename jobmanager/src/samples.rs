@@ -83,6 +83,7 @@ pub(crate) fn overview(id: JobId, state: JobPhase) -> JobOverview {
         n_missing_slots: 0,
         n_restarts: 0,
         last_checkpoint: None,
+        passed_over: Vec::new(),
         records: 0,
         error: None,
     }

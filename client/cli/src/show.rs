@@ -105,6 +105,9 @@ pub(crate) fn job(detail: &JobDetail, now_ms: i64) -> String {
     line("restarts", job.n_restarts.to_string());
     line("records", job.records.to_string());
     line("checkpoint", or_dash(job.last_checkpoint));
+    if !job.passed_over.is_empty() {
+        line("passed over", format!("{} (damaged; see allow-older)", job.passed_over.join(", ")));
+    }
     if let Some(error) = &job.error {
         line("error", error.clone());
     }

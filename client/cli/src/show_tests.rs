@@ -19,6 +19,7 @@ fn overview() -> JobOverview {
         n_missing_slots: 0,
         n_restarts: 1,
         last_checkpoint: Some(7),
+        passed_over: Vec::new(),
         records: 120_000,
         error: None,
     }

@@ -168,6 +168,7 @@ pub(crate) fn jobs(states: [JobPhase; 2]) -> Vec<JobOverview> {
         n_missing_slots: 0,
         n_restarts: 0,
         last_checkpoint: Some(7),
+        passed_over: Vec::new(),
         records: 120,
         error: None,
     };

@@ -245,6 +245,7 @@ fn waiting_ends_with_the_job_and_works_inside_of_another_runtime() {
         n_missing_slots: 0,
         n_restarts: 0,
         last_checkpoint: None,
+        passed_over: Vec::new(),
         records: 7,
         error: Some("it broke".into()),
     };

@@ -25,6 +25,7 @@ impl Job for PassedOver {
             n_tasks: self.n_tasks,
             n_restarts: 0,
             last_checkpoint: None,
+            passed_over: Vec::new(),
         }
     }
 

@@ -29,6 +29,7 @@ struct Status {
     elapsed: Option<Duration>,
     n_restarts: u32,
     last_checkpoint: Option<u64>,
+    passed_over: Vec<String>,
 }
 
 impl Shared {
@@ -39,6 +40,7 @@ impl Shared {
             elapsed: None,
             n_restarts: 0,
             last_checkpoint: None,
+            passed_over: Vec::new(),
         });
         Shared { graph, job, memory, status, ended: Condvar::new() }
     }
@@ -52,6 +54,10 @@ impl Shared {
         if !state.is_terminal() {
             self.status().state = state;
         }
+    }
+
+    pub(super) fn set_passed_over(&self, passed_over: &[String]) {
+        self.status().passed_over = passed_over.to_vec();
     }
 
     pub(super) fn set_progress(&self, n_restarts: u32, last_checkpoint: Option<u64>) {
@@ -86,6 +92,7 @@ impl Job for LocalJob {
             n_tasks: self.shared.graph.n_tasks(),
             n_restarts: status.n_restarts,
             last_checkpoint: status.last_checkpoint,
+            passed_over: status.passed_over.clone(),
         }
     }
 

@@ -44,6 +44,7 @@ pub(crate) fn launch(program: Program) -> Result<JobHandle> {
     let name = format!("job {}", graph.name);
     let (job, memory) = (Arc::clone(&runner.job), Arc::clone(&runner.memory));
     let shared = Arc::new(Shared::new(graph, job, memory));
+    shared.set_passed_over(checkpoints.as_ref().map_or(&[], Checkpoints::passed_over));
     let handle = JobHandle::new(LocalJob { shared: Arc::clone(&shared), inbox });
     let master = Master::new(
         scheduler,

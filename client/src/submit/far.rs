@@ -95,6 +95,7 @@ impl Job for FarJob {
                 n_tasks,
                 n_restarts: overview.n_restarts,
                 last_checkpoint: overview.last_checkpoint,
+                passed_over: overview.passed_over,
             },
             None => JobStatus {
                 state: JobState::Created,
@@ -102,6 +103,7 @@ impl Job for FarJob {
                 n_tasks,
                 n_restarts: 0,
                 last_checkpoint: None,
+                passed_over: Vec::new(),
             },
         }
     }

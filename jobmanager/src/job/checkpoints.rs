@@ -58,6 +58,8 @@ pub struct Checkpoints {
     first_id: u64,
     /// Where the job begins if no checkpoint is completed.
     origin: Option<Restored>,
+    /// What is damaged and was passed over, as allowed, to begin there.
+    passed_over: Vec<String>,
     /// What is deleted when there is a checkpoint of the job's own.
     claimed: Option<Claimed>,
     /// What can be restored.
@@ -113,7 +115,8 @@ impl Checkpoints {
             ));
         };
         let storage = open_storage(dir)?;
-        let (begin, own) = restoring::begin(settings, graph, &storage, open_storage)?;
+        let (begin, passed_over) = restoring::begin(settings, graph, &storage, open_storage)?;
+        let own = restoring::retained(settings, &storage, &begin)?;
         let is_own = |restored: &Restored| Arc::ptr_eq(&restored.restore.storage, &storage);
         let origin = match &begin {
             Begin::At(restored) if is_own(restored) => {
@@ -130,6 +133,7 @@ impl Checkpoints {
             Checkpoints::new(settings, graph, epoch, (open_storage, now_us), storage, own)?;
         checkpoints.first_id = first_id;
         (checkpoints.origin, checkpoints.claimed) = (origin, claimed);
+        checkpoints.passed_over = passed_over;
         Ok((Some(checkpoints), begin))
     }
 
@@ -189,6 +193,7 @@ impl Checkpoints {
             vertices: vertices(graph),
             first_id: 1,
             origin: None,
+            passed_over: Vec::new(),
             claimed: None,
             completed: own.into_iter().map(|own| (own.restore.manifest.id, own)).collect(),
             running: BTreeMap::new(),
@@ -201,6 +206,11 @@ impl Checkpoints {
     /// Whether what an attempt begins at is the job's own, and its files may be named again.
     pub fn is_own(&self, restored: &Restored) -> bool {
         Arc::ptr_eq(&restored.restore.storage, &self.storage)
+    }
+
+    /// What is damaged and was passed over when the job began at an older checkpoint, as its settings allow.
+    pub fn passed_over(&self) -> &[String] {
+        &self.passed_over
     }
 
     /// The number of the newest checkpoint.

@@ -35,29 +35,15 @@ pub(super) fn begin_without_checkpoints(
     }
 }
 
-/// Where a job begins, and the checkpoints of its own that it retains, oldest first. They stay until there are newer ones: until
-/// all tasks have read what the job begins at, nobody knows that it can be read.
-pub(super) fn begin(
-    settings: &JobSettings,
-    graph: &JobGraph,
-    storage: &Arc<dyn CheckpointStorage>,
-    open_storage: &OpenStorage,
-) -> Result<(Begin, Vec<Restored>)> {
-    let begin = begin_at(settings, graph, storage, open_storage)?;
-    let own = match &begin {
-        Begin::At(restored) => retained(settings, storage, restored)?,
-        Begin::Fresh | Begin::Anew => Vec::new(),
-    };
-    Ok((begin, own))
-}
-
-/// The checkpoints that a job retains which begins at `newest`, with that if it is one of them; oldest first. Older ones that
-/// cannot be read are of no use.
-fn retained(
+/// The checkpoints of its own that a job retains which begins there, with that if it is one of them; oldest first. They stay until
+/// there are newer ones: until all tasks have read what the job begins at, nobody knows that it can be read. Older ones
+/// that cannot be read are of no use.
+pub(super) fn retained(
     settings: &JobSettings,
     storage: &Arc<dyn CheckpointStorage>,
-    newest: &Restored,
+    begin: &Begin,
 ) -> Result<Vec<Restored>> {
+    let Begin::At(newest) = begin else { return Ok(Vec::new()) };
     let id = newest.restore.manifest.id;
     let mut own = Vec::new();
     if Arc::ptr_eq(&newest.restore.storage, storage) {
@@ -86,15 +72,16 @@ fn retained(
     Ok(own)
 }
 
-fn begin_at(
+/// Where a job begins, and what it passes over, as allowed, to begin there.
+pub(super) fn begin(
     settings: &JobSettings,
     graph: &JobGraph,
     storage: &Arc<dyn CheckpointStorage>,
     open_storage: &OpenStorage,
-) -> Result<Begin> {
+) -> Result<(Begin, Vec<String>)> {
     match &settings.restore {
         None => match earlier_run(&**storage)? {
-            None => Ok(Begin::Fresh),
+            None => Ok((Begin::Fresh, Vec::new())),
             Some(what) => Err(Error::user(format!(
                 "{what}: go on from it with `restore latest`, choose another `checkpoint-dir`, or delete \
                  what is there"
@@ -116,7 +103,7 @@ fn begin_at(
                 )));
             }
             let (storage, target) = locate(path, open_storage)?;
-            Ok(Begin::At(fitting(settings, graph, storage, target)?))
+            Ok((Begin::At(fitting(settings, graph, storage, target)?), Vec::new()))
         }
     }
 }
@@ -147,16 +134,18 @@ fn go_on(
     graph: &JobGraph,
     storage: &Arc<dyn CheckpointStorage>,
     open_storage: &OpenStorage,
-) -> Result<Begin> {
+) -> Result<(Begin, Vec<String>)> {
     let newest = newest(&**storage)?;
+    let mut passed_over = Vec::new();
     if let Some(stopped) = stopped::newest(&**storage)?.filter(|s| Some(s.checkpoint) > newest) {
         let place = stopped.savepoint.display();
         let restore = locate(&stopped.savepoint, open_storage)
             .and_then(|(storage, target)| fitting(settings, graph, storage, target));
         match restore {
-            Ok(restore) => return Ok(Begin::At(restore)),
+            Ok(restore) => return Ok((Begin::At(restore), passed_over)),
             Err(error) if settings.allow_older => {
                 tracing::warn!(%place, %error, "the savepoint is passed over, as allowed");
+                passed_over.push(place.to_string());
             }
             Err(error) => {
                 return Err(Error::user(format!(
@@ -168,13 +157,14 @@ fn go_on(
         }
     }
     let Some(found) = latest(&**storage, settings.allow_older)? else {
-        return Ok(Begin::Anew);
+        return Ok((Begin::Anew, passed_over));
     };
     for (folder, error) in &found.skipped {
         tracing::warn!(%folder, %error, "a damaged checkpoint is passed over, as allowed");
+        passed_over.push(storage.locate(folder));
     }
     let target = TargetFolder { dir: own_dir(settings), folder: found.folder };
-    Ok(Begin::At(fitting(settings, graph, Arc::clone(storage), target)?))
+    Ok((Begin::At(fitting(settings, graph, Arc::clone(storage), target)?), passed_over))
 }
 
 /// The number of the next checkpoint: no other in the storage was ever begun with it or a higher one.
@@ -219,17 +209,21 @@ pub(super) fn taken_over(
     storage: &Arc<dyn CheckpointStorage>,
     open_storage: &OpenStorage,
 ) -> Result<(Vec<Restored>, Option<Restored>)> {
-    let begin = match (go_on(settings, graph, storage, open_storage)?, &settings.restore) {
+    let (begin, _) = go_on(settings, graph, storage, open_storage)?;
+    let begin = match (begin, &settings.restore) {
         (Begin::Anew, Some(RestoreFrom::Path(path))) => {
             let (storage, target) = locate(path, open_storage)?;
             Begin::At(fitting(settings, graph, storage, target)?)
         }
         (begin, _) => begin,
     };
-    let Begin::At(restored) = begin else { return Ok((Vec::new(), None)) };
-    let own = retained(settings, storage, &restored)?;
-    let is_own = Arc::ptr_eq(&restored.restore.storage, storage);
-    Ok((own, (!is_own).then_some(restored)))
+    let own = retained(settings, storage, &begin)?;
+    match begin {
+        Begin::At(restored) if !Arc::ptr_eq(&restored.restore.storage, storage) => {
+            Ok((own, Some(restored)))
+        }
+        _ => Ok((own, None)),
+    }
 }
 
 /// Makes sure that a job can go on from a checkpoint, which lies at `place`.

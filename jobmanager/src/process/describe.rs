@@ -37,6 +37,7 @@ pub(super) fn created(job: &SubmittedJob) -> JobOverview {
         n_missing_slots: 0,
         n_restarts: 0,
         last_checkpoint: None,
+        passed_over: Vec::new(),
         records: 0,
         error: None,
     }

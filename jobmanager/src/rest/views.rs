@@ -71,6 +71,7 @@ pub(super) fn job_overview(detail: &JobDetail, now_ms: i64) -> Value {
         "missing-slots": job.n_missing_slots,
         "restarts": job.n_restarts,
         "last-checkpoint": job.last_checkpoint,
+        "passed-over": job.passed_over,
         "records": job.records,
         "error": job.error,
     })

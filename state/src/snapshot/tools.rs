@@ -162,6 +162,8 @@ pub struct Inspection {
     pub summary: Summary,
     /// Its parts, operator by operator.
     pub parts: Vec<InspectedPart>,
+    /// Files of trees, in which keyed state lies that the parts do not count: how many, and their length.
+    pub shared: (usize, u64),
 }
 
 /// A part of an operator, over all subtasks.
@@ -179,7 +181,7 @@ pub struct InspectedPart {
     pub versions: BTreeSet<u32>,
     /// How many subtasks have it.
     pub n_subtasks: usize,
-    /// How many entries it has in all.
+    /// How many entries it has in all, without those in shared files.
     pub n_entries: u64,
     /// The bytes of these.
     pub n_bytes: u64,
@@ -218,7 +220,9 @@ pub fn inspect(storage: &dyn CheckpointStorage, folder: &str) -> Result<Inspecti
             sum.n_bytes += part.n_bytes;
         }
     }
-    Ok(Inspection { job: manifest.job.clone(), summary: Summary::of(&manifest), parts })
+    let shared: HashSet<&FileRef> = manifest.tasks.iter().flat_map(|task| &task.shared).collect();
+    let shared = (shared.len(), shared.iter().map(|file| file.bytes).sum());
+    Ok(Inspection { job: manifest.job.clone(), summary: Summary::of(&manifest), parts, shared })
 }
 
 impl fmt::Display for Inspection {
@@ -263,6 +267,13 @@ impl fmt::Display for Inspection {
                 };
             }
             writeln!(f, "{}", line.trim_end())?;
+        }
+        if let (n_files @ 1.., n_bytes) = self.shared {
+            writeln!(
+                f,
+                "Keyed state lies also in {n_files} files of trees ({n_bytes} bytes), whose entries are not counted here; those of a \
+                 savepoint are."
+            )?;
         }
         Ok(())
     }

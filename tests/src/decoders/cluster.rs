@@ -280,6 +280,7 @@ fn overview() -> JobOverview {
         n_missing_slots: 0,
         n_restarts: 1,
         last_checkpoint: Some(1),
+        passed_over: vec!["chk-2-0".into()],
         records: 99,
         error: Some("the disk is full".into()),
     }

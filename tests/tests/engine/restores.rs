@@ -80,6 +80,10 @@ fn older_checkpoints_are_there_when_the_newest_is_found_to_be_damaged() {
         let before = checkpoints(dir.path());
         assert_eq!(before.len(), 3);
         let newest = before.last().unwrap();
+        let folder = newest.file_name().unwrap().to_str().unwrap();
+        let inspected = tools::inspect(&LocalStorage::new(dir.path()).unwrap(), folder).unwrap();
+        assert_eq!(inspected.shared.0 > 0, *backend == "rocksdb");
+        assert_eq!(inspected.to_string().contains("files of trees"), *backend == "rocksdb");
         let of_task = |path: &PathBuf| !path.ends_with("manifest");
         // A file of the tree, where there is one.
         let largest = |path: &PathBuf| (path.display().to_string().contains(".tree"), path.clone());
@@ -100,7 +104,9 @@ fn older_checkpoints_are_there_when_the_newest_is_found_to_be_damaged() {
         assert_eq!(checkpoints(dir.path()), before, "{backend}");
 
         let (env, counts) = job(1_000_000, &[("restore", "latest"), ("allow-older", "true")]);
-        env.execute("restored").unwrap();
+        let job = env.execute_async("restored").unwrap();
+        assert_eq!(job.status().passed_over, [newest.display().to_string()]);
+        job.wait().unwrap();
         let last: BTreeMap<u64, u64> = counts.take().into_iter().collect();
         assert!(last.iter().all(|(key, n)| *n == expected(*key)), "{backend}");
     }

@@ -104,6 +104,8 @@ pub(crate) fn inspect(json: bool, snapshot: &args::Snapshot) -> Outcome {
         "job": inspection.job,
         "snapshot": summary(folder, &inspection.summary),
         "parts": parts.collect::<Vec<_>>(),
+        "tree-files": inspection.shared.0,
+        "tree-bytes": inspection.shared.1,
     });
     print(json, &value, || inspection.to_string())
 }

@@ -124,6 +124,7 @@ impl Watch {
             n_missing_slots: 0,
             n_restarts: 0,
             last_checkpoint: None,
+            passed_over: Vec::new(),
             records: self.records(),
             error: self.failures.front().map(|failure| failure.message.clone()),
         }
@@ -185,6 +186,7 @@ impl Watch {
                 n_missing_slots,
                 n_restarts: master.scheduler().attempt(),
                 last_checkpoint: checkpoints.and_then(Checkpoints::last),
+                passed_over: checkpoints.map(|c| c.passed_over().to_vec()).unwrap_or_default(),
                 ..self.overview(phase)
             },
             graph: graph.clone(),
