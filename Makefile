@@ -3,6 +3,9 @@
 .DEFAULT_GOAL := help
 .PHONY: help demo cluster-demo test check fmt doc bench bench-flink bench-cluster crash soak fuzz rocksdb rocksdb-env packages rust
 
+# Before a command: has it linked with the RocksDB that `make rocksdb` compiles.
+with-rocksdb = exports=$$(ci/rocksdb) && eval "$$exports" &&
+
 help: ## this list
 	@echo "Millstream: streaming jobs in Rust."
 	@echo
@@ -43,10 +46,10 @@ doc: rust ## build the documentation; a broken link is an error
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --workspace --no-deps --lib
 
 bench: packages rust ## measure: records/s, records per CPU-second, ratio to a hand-written loop
-	cargo run --profile bench -p millstream-benches --bin bench
+	@$(with-rocksdb) cargo run --profile bench -p millstream-benches --features rocksdb --bin bench
 
 bench-flink: packages rust ## the same workloads on Flink, and the ratios
-	cargo run --profile bench -p millstream-benches --bin bench -- flink
+	@$(with-rocksdb) cargo run --profile bench -p millstream-benches --features rocksdb --bin bench -- flink
 
 bench-cluster: packages rust ## rows over two task managers beside one process; recovery, submission, idle memory
 	cargo build --profile bench -p millstream-cli -p millstream-benches --features millstream-benches/cluster

@@ -204,6 +204,10 @@ const W2_100K: &[(u64, Sink)] = &[
     known(400_000_000, 400_000_000, 0xc140_3220_c3af_7ebd),
 ];
 
+const W6_100M: &[(u64, Sink)] =
+    &[known(500_000, 500_000, 0x000b_a22a_b94a), known(2_200_000, 2_200_000, 0x0033_3b73_85dd)];
+const W6_1G: &[(u64, Sink)] =
+    &[known(500_000, 500_000, 0x001d_1a90_d170), known(4_000_000, 4_000_000, 0x03a3_5b7b_bd0a)];
 const W2_10M: &[(u64, Sink)] = &[
     known(1_500_000, 1_500_000, 0xa59c_8f71_283c_d32c),
     known(16_000_000, 16_000_000, 0x71cc_6a2c_e846_de8a),
@@ -539,10 +543,7 @@ pub static ROWS: &[Row] = &[
         about: "checkpoints every 5 s while 200,000 keys of 512 bytes are rewritten at 100,000/s",
         full: 2_200_000,
         quick: 500_000,
-        known: &[
-            known(500_000, 500_000, 0x000b_a22a_b94a),
-            known(2_200_000, 2_200_000, 0x0033_3b73_85dd),
-        ],
+        known: W6_100M,
         about_what: Measure::Checkpoints,
         state: EVERY_5_SECONDS,
         ..PLAIN
@@ -552,10 +553,7 @@ pub static ROWS: &[Row] = &[
         about: "the same with 2,000,000 keys",
         full: 4_000_000,
         quick: 500_000,
-        known: &[
-            known(500_000, 500_000, 0x001d_1a90_d170),
-            known(4_000_000, 4_000_000, 0x03a3_5b7b_bd0a),
-        ],
+        known: W6_1G,
         about_what: Measure::Checkpoints,
         state: EVERY_5_SECONDS,
         flink: flink(
@@ -577,6 +575,34 @@ pub static ROWS: &[Row] = &[
         ],
         about_what: Measure::Checkpoints,
         state: EVERY_5_SECONDS,
+        ..PLAIN
+    },
+    #[cfg(feature = "rocksdb")]
+    Row {
+        id: "w6-100m-rocksdb",
+        about: "w6-100m with its state in RocksDB, so with incremental checkpoints",
+        full: 2_200_000,
+        quick: 500_000,
+        known: W6_100M,
+        about_what: Measure::Checkpoints,
+        state: StateOptions { interval_ms: 5000, ..IN_ROCKSDB },
+        ..PLAIN
+    },
+    #[cfg(feature = "rocksdb")]
+    Row {
+        id: "w6-1g-rocksdb",
+        about: "the same with 2,000,000 keys, in 1 GiB of memory",
+        full: 4_000_000,
+        quick: 500_000,
+        known: W6_1G,
+        about_what: Measure::Checkpoints,
+        state: StateOptions { interval_ms: 5000, ..IN_ROCKSDB },
+        flink: flink(
+            "w=w2blob keys=2000000 size=512 rate=100000 ckpt=5000 backend=rocksdb incremental=true",
+            4_000_000,
+            500_000,
+            Target::None,
+        ),
         ..PLAIN
     },
     Row {

@@ -53,6 +53,10 @@ const JOBS: &[(&str, Job)] = &[
     ("w6-100m", large::run::<200_000, 100_000>),
     ("w6-1g", large::run::<2_000_000, 100_000>),
     ("w6-4g", large::run::<8_000_000, 400_000>),
+    #[cfg(feature = "rocksdb")]
+    ("w6-100m-rocksdb", large::run::<200_000, 100_000>),
+    #[cfg(feature = "rocksdb")]
+    ("w6-1g-rocksdb", large::run::<2_000_000, 100_000>),
 ];
 
 /// The job of a row.

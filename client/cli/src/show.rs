@@ -106,7 +106,7 @@ pub(crate) fn job(detail: &JobDetail, now_ms: i64) -> String {
     line("records", job.records.to_string());
     line("checkpoint", or_dash(job.last_checkpoint));
     if !job.passed_over.is_empty() {
-        line("passed over", format!("{} (damaged; see allow-older)", job.passed_over.join(", ")));
+        line("passed over", format!("{} (`allow-older`)", job.passed_over.join(", ")));
     }
     if let Some(error) = &job.error {
         line("error", error.clone());

@@ -24,8 +24,8 @@ pub struct JobStatus {
     pub n_restarts: u32,
     /// The newest completed checkpoint: its number.
     pub last_checkpoint: Option<u64>,
-    /// Damaged checkpoints and savepoints that it passed over when it began at an older one, as `allow-older` allows: output
-    /// that was committed since may be there twice.
+    /// Checkpoints and savepoints that cannot be used (damaged, most of all) and were passed over, as `allow-older` allows, to
+    /// begin at an older one: output that was committed since may be there twice.
     pub passed_over: Vec<String>,
 }
 

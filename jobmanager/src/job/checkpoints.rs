@@ -4,6 +4,7 @@
 //! (when one begins, when it is complete, what is given up) is the coordinator's alone.
 
 use super::claimed::Claimed;
+use super::restoring::Own;
 use super::savepoints::{Request, Savepoints};
 use super::{Begin, OpenStorage, Restored, restoring, stopped};
 use crate::checkpoint::{Coordinator, Effect, Input};
@@ -115,25 +116,16 @@ impl Checkpoints {
             ));
         };
         let storage = open_storage(dir)?;
-        let (begin, passed_over) = restoring::begin(settings, graph, &storage, open_storage)?;
-        let own = restoring::retained(settings, &storage, &begin)?;
-        let is_own = |restored: &Restored| Arc::ptr_eq(&restored.restore.storage, &storage);
-        let origin = match &begin {
-            Begin::At(restored) if is_own(restored) => {
-                stopped::forget_before(&*storage, restored.restore.manifest.id)?;
-                None
-            }
-            Begin::At(restored) => Some(restored.clone()),
-            Begin::Fresh | Begin::Anew => None,
-        };
-        let claimed = origin.as_ref().and_then(|o| Claimed::of(settings, &o.restore.storage));
-        // While the files of those that are given up are there.
-        let first_id = restoring::next_id(&*storage, &begin)?;
-        let mut checkpoints =
-            Checkpoints::new(settings, graph, epoch, (open_storage, now_us), storage, own)?;
-        checkpoints.first_id = first_id;
-        (checkpoints.origin, checkpoints.claimed) = (origin, claimed);
-        checkpoints.passed_over = passed_over;
+        let found = restoring::begin(settings, graph, &storage, open_storage)?;
+        let (begin, _) = &found;
+        if let Begin::At(restored) = begin
+            && Arc::ptr_eq(&restored.restore.storage, &storage)
+        {
+            stopped::forget_before(&*storage, restored.restore.manifest.id)?;
+        }
+        let begin = begin.clone();
+        let checkpoints =
+            Checkpoints::found(settings, graph, epoch, (open_storage, now_us), storage, found)?;
         Ok((Some(checkpoints), begin))
     }
 
@@ -141,7 +133,7 @@ impl Checkpoints {
     /// deleted.
     ///
     /// # Errors
-    /// If the storage fails, or a checkpoint is damaged.
+    /// If the storage fails, or what the job goes back to cannot be read.
     pub fn take_over(
         settings: &JobSettings,
         graph: &JobGraph,
@@ -151,18 +143,31 @@ impl Checkpoints {
     ) -> Result<Option<Self>> {
         let Some(dir) = &settings.checkpoint_dir else { return Ok(None) };
         let storage = open_storage(dir)?;
-        let (own, origin) = restoring::taken_over(settings, graph, &storage, open_storage)?;
-        let begin = origin.clone().map_or(Begin::Anew, Begin::At);
+        let found = restoring::taken_over(settings, graph, &storage, open_storage)?;
+        Checkpoints::found(settings, graph, epoch, (open_storage, now_us), storage, found).map(Some)
+    }
+
+    /// The checkpoints of a job that begins there, and what it has passed over for that.
+    fn found(
+        settings: &JobSettings,
+        graph: &JobGraph,
+        epoch: LeaderEpoch,
+        open: (&OpenStorage, &NowUs),
+        storage: Arc<dyn CheckpointStorage>,
+        (begin, passed_over): (Begin, Vec<String>),
+    ) -> Result<Self> {
+        let own = restoring::retained(settings, &storage, &begin)?;
+        // While the files of those that are given up are there.
         let first_id = restoring::next_id(&*storage, &begin)?;
-        let mut checkpoints =
-            Checkpoints::new(settings, graph, epoch, (open_storage, now_us), storage, own)?;
+        let mut checkpoints = Checkpoints::new(settings, graph, epoch, open, storage, own)?;
         checkpoints.first_id = first_id;
-        if checkpoints.last().is_none() {
-            let claimed = origin.as_ref().map(|o| Claimed::of(settings, &o.restore.storage));
-            checkpoints.claimed = claimed.flatten();
-        }
-        checkpoints.origin = origin;
-        Ok(Some(checkpoints))
+        checkpoints.passed_over = passed_over;
+        checkpoints.origin = match begin {
+            Begin::At(restored) if !checkpoints.is_own(&restored) => Some(restored),
+            _ => None,
+        };
+        checkpoints.claimed = checkpoints.origin.as_ref().and_then(|o| Claimed::of(settings, o));
+        Ok(checkpoints)
     }
 
     fn new(
@@ -171,15 +176,17 @@ impl Checkpoints {
         epoch: LeaderEpoch,
         (open_storage, now_us): (&OpenStorage, &NowUs),
         storage: Arc<dyn CheckpointStorage>,
-        own: Vec<Restored>,
+        own: Own,
     ) -> Result<Self> {
+        let Own { retained: own, unread } = own;
         let mut coordinator = Coordinator::new(settings.checkpoints.clone(), graph.n_tasks());
         for restored in &own {
             let checkpoint = restored.restore.manifest.id;
             coordinator.step(0, Input::Restored { checkpoint }, &mut Vec::new());
         }
         let kept: Vec<&Manifest> = own.iter().map(|own| &*own.restore.manifest).collect();
-        sweep(&*storage, &kept, &[])?;
+        let unread: Vec<&str> = unread.iter().map(String::as_str).collect();
+        sweep(&*storage, &kept, &unread)?;
         let mut history = History::default();
         own.iter().for_each(|own| history.found(&own.restore.manifest, &own.target));
         Ok(Checkpoints {

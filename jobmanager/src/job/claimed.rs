@@ -2,6 +2,7 @@
 //!
 //! Nothing refers to it then, because a job's first checkpoint after a restore from elsewhere is whole in itself.
 
+use super::Restored;
 use millstream_model::Result;
 use millstream_model::settings::{JobSettings, RestoreFrom};
 use millstream_state::snapshot::manifest::{manifest_path, parse_checkpoint_folder};
@@ -15,12 +16,13 @@ pub(super) struct Claimed {
 }
 
 impl Claimed {
-    /// What the configuration says is the job's to keep: what it is restored from, in `storage`.
-    pub(super) fn of(settings: &JobSettings, storage: &Arc<dyn CheckpointStorage>) -> Option<Self> {
+    /// What the configuration says is the job's to keep, if that is what it begins at: another leader may have stopped it with a
+    /// savepoint since.
+    pub(super) fn of(settings: &JobSettings, origin: &Restored) -> Option<Self> {
         match &settings.restore {
-            Some(RestoreFrom::Path(path)) if settings.claims => {
-                let folder = path.file_name()?.to_str()?.to_owned();
-                Some(Claimed { storage: Arc::clone(storage), folder })
+            Some(RestoreFrom::Path(path)) if settings.claims && origin.is_at(path) => {
+                let storage = Arc::clone(&origin.restore.storage);
+                Some(Claimed { storage, folder: origin.target.folder.clone() })
             }
             _ => None,
         }

@@ -63,21 +63,28 @@ impl Begin {
     }
 }
 
+impl Restored {
+    /// Whether a path names it.
+    fn is_at(&self, path: &Path) -> bool {
+        target(path).is_some_and(|target| target == self.target)
+    }
+}
+
 /// The storage and folder that a path to a checkpoint or savepoint names.
 fn locate(
     path: &Path,
     open_storage: &OpenStorage,
 ) -> Result<(Arc<dyn CheckpointStorage>, TargetFolder)> {
-    let (Some(root), Some(folder)) = (path.parent(), path.file_name().and_then(|f| f.to_str()))
-    else {
-        return Err(Error::user(format!(
-            "`{}` is not the folder of a checkpoint or savepoint",
-            path.display()
-        )));
-    };
+    let target = target(path).ok_or_else(|| {
+        Error::user(format!("`{}` is not the folder of a checkpoint or savepoint", path.display()))
+    })?;
+    Ok((open_storage(&target.dir)?, target))
+}
+
+fn target(path: &Path) -> Option<TargetFolder> {
+    let (root, folder) = (path.parent()?, path.file_name()?.to_str()?);
     let root = if root.as_os_str().is_empty() { Path::new(".") } else { root };
-    let target = TargetFolder { dir: root.to_owned(), folder: folder.to_owned() };
-    Ok((open_storage(root)?, target))
+    Some(TargetFolder { dir: root.to_owned(), folder: folder.to_owned() })
 }
 
 #[cfg(test)]

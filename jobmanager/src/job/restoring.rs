@@ -35,29 +35,37 @@ pub(super) fn begin_without_checkpoints(
     }
 }
 
-/// The checkpoints of its own that a job retains which begins there, with that if it is one of them; oldest first. They stay until
-/// there are newer ones: until all tasks have read what the job begins at, nobody knows that it can be read. Older ones
-/// that cannot be read are of no use.
+/// A job's own checkpoints, as they are found when it begins.
+#[derive(Default)]
+pub(super) struct Own {
+    /// Those that it retains, oldest first; the last is what the job begins at, if it begins at one of them.
+    pub(super) retained: Vec<Restored>,
+    /// Folders of those that it would retain if they could be read now.
+    pub(super) unread: Vec<String>,
+}
+
+/// The newest checkpoints of a job that begins there, as many as it retains. They stay until there are newer ones: until all tasks
+/// have read what the job begins at, nobody knows that it can be read.
 pub(super) fn retained(
     settings: &JobSettings,
     storage: &Arc<dyn CheckpointStorage>,
     begin: &Begin,
-) -> Result<Vec<Restored>> {
-    let Begin::At(newest) = begin else { return Ok(Vec::new()) };
+) -> Result<Own> {
+    let Begin::At(newest) = begin else { return Ok(Own::default()) };
     let id = newest.restore.manifest.id;
-    let mut own = Vec::new();
+    let mut own = Own::default();
     if Arc::ptr_eq(&newest.restore.storage, storage) {
-        own.push(newest.clone());
+        own.retained.push(newest.clone());
     }
     for folder in completed(&**storage)?.into_iter().rev() {
-        if own.len() >= settings.checkpoints.retained.max(1) {
+        if own.retained.len() + own.unread.len() >= settings.checkpoints.retained.max(1) {
             break;
         }
         if parse_checkpoint_folder(&folder).is_none_or(|(older, _)| older >= id) {
             continue;
         }
         match read_manifest(&**storage, &folder) {
-            Ok(manifest) => own.push(Restored {
+            Ok(manifest) => own.retained.push(Restored {
                 restore: Restore {
                     storage: Arc::clone(storage),
                     manifest: Arc::new(manifest),
@@ -65,10 +73,13 @@ pub(super) fn retained(
                 },
                 target: TargetFolder { dir: own_dir(settings), folder },
             }),
-            Err(error) => tracing::warn!(%folder, %error, "an older checkpoint cannot be read"),
+            Err(error) => {
+                tracing::warn!(%folder, %error, "an older checkpoint cannot be read");
+                own.unread.push(folder);
+            }
         }
     }
-    own.reverse();
+    own.retained.reverse();
     Ok(own)
 }
 
@@ -200,16 +211,15 @@ pub(super) fn own_dir(settings: &JobSettings) -> PathBuf {
     settings.checkpoint_dir.clone().unwrap_or_default()
 }
 
-/// The checkpoints of a job that is taken over from another leader: those of its own that it retains, oldest first,
-/// and what it goes back to if that is none of them: the savepoint of a stop that came after them, or, if there are
-/// none yet, what the job was started with.
+/// Where a job goes back to that is taken over from another leader: its newest checkpoint, or the savepoint of a stop that
+/// came after it, or, if there is none yet, what the job was started with; and what is passed over for that.
 pub(super) fn taken_over(
     settings: &JobSettings,
     graph: &JobGraph,
     storage: &Arc<dyn CheckpointStorage>,
     open_storage: &OpenStorage,
-) -> Result<(Vec<Restored>, Option<Restored>)> {
-    let (begin, _) = go_on(settings, graph, storage, open_storage)?;
+) -> Result<(Begin, Vec<String>)> {
+    let (begin, passed_over) = go_on(settings, graph, storage, open_storage)?;
     let begin = match (begin, &settings.restore) {
         (Begin::Anew, Some(RestoreFrom::Path(path))) => {
             let (storage, target) = locate(path, open_storage)?;
@@ -217,13 +227,7 @@ pub(super) fn taken_over(
         }
         (begin, _) => begin,
     };
-    let own = retained(settings, storage, &begin)?;
-    match begin {
-        Begin::At(restored) if !Arc::ptr_eq(&restored.restore.storage, storage) => {
-            Ok((own, Some(restored)))
-        }
-        _ => Ok((own, None)),
-    }
+    Ok((begin, passed_over))
 }
 
 /// Makes sure that a job can go on from a checkpoint, which lies at `place`.

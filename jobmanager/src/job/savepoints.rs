@@ -1,6 +1,6 @@
 //! Savepoints that are wanted: by whom, where they go, and what becomes of those that fail.
 //!
-//! A savepoint is the user's from the moment at which it is complete. Until then its files are ours: a folder is taken
+//! A savepoint is the user's from the moment at which it is complete. Until then its files are ours: a folder is reserved
 //! that holds nothing, and of one that fails nothing stays.
 
 use super::OpenStorage;
@@ -69,7 +69,7 @@ impl Savepoints {
         };
         let dir = requested.request.dir.clone();
         let storage = open_storage(&dir)?;
-        let folder = unused(&*storage, &format!("savepoint-{checkpoint}"))?;
+        let folder = reserved(&*storage, &format!("savepoint-{checkpoint}"))?;
         let target = Target { storage, folder: TargetFolder { dir, folder } };
         requested.target = Some((checkpoint, target.clone()));
         Ok(Some(target))
@@ -85,7 +85,10 @@ impl Savepoints {
         if let Some(Requested { request, target: Some((_, target)) }) =
             self.requests.remove(&number)
         {
-            request.reply.answer(Ok(target.folder.dir.join(target.folder.folder)));
+            let Target { storage, folder } = target;
+            // It is complete with that, too.
+            let _ = storage.delete(&format!("{}/{RESERVED}", folder.folder));
+            request.reply.answer(Ok(folder.dir.join(folder.folder)));
         }
     }
 
@@ -117,16 +120,26 @@ impl Savepoints {
     }
 }
 
-/// The name, or the first like it under which nothing is there: numbers of savepoints come again when a job is restored from
-/// before them, and several jobs may use one folder.
-fn unused(storage: &dyn CheckpointStorage, name: &str) -> Result<String> {
+/// What holds a folder for a savepoint that is not complete.
+const RESERVED: &str = "under-way";
+
+/// The name, or the first like it that nobody has: numbers of savepoints come again when a job is restored from before them, and
+/// several jobs may use one folder, at the same time. An object that is written once makes it ours.
+fn reserved(storage: &dyn CheckpointStorage, name: &str) -> Result<String> {
     let mut folder = name.to_owned();
-    let mut number = 2u32;
-    while !storage.list(&format!("{folder}/"))?.is_empty() {
+    for number in 2u32.. {
+        if storage.list(&format!("{folder}/"))?.is_empty() {
+            let reservation = format!("{folder}/{RESERVED}");
+            match storage.publish(&reservation, b"a savepoint that is not complete\n") {
+                Ok(()) => return Ok(folder),
+                // Somebody else was faster.
+                Err(_) if storage.list(&reservation)?.contains(&reservation) => {}
+                Err(error) => return Err(error),
+            }
+        }
         folder = format!("{name}-{number}");
-        number += 1;
     }
-    Ok(folder)
+    Err(Error::external(format!("no name like `{name}` is free for a savepoint")))
 }
 
 #[cfg(test)]
@@ -159,6 +172,13 @@ mod tests {
         assert!(none.is_none());
         let target = savepoints.aim(CheckpointId(6), SnapshotKind::Savepoint, &open).unwrap();
         assert_eq!(target.unwrap().folder.folder, "savepoint-6-3");
+        // Another job with the same number, before anything is written.
+        let mut others = Savepoints::default();
+        let other = ask(&mut others);
+        let target = others.aim(CheckpointId(6), SnapshotKind::Savepoint, &open).unwrap();
+        assert_eq!(target.unwrap().folder.folder, "savepoint-6-4");
+        put(&storage, "savepoint-6-4/manifest");
+        others.done(other);
         put(&storage, "savepoint-6-3/task-0-0");
         put(&storage, "savepoint-6-3/manifest");
         savepoints.discard(CheckpointId(6)).unwrap();
@@ -168,13 +188,16 @@ mod tests {
         savepoints.discard(CheckpointId(6)).unwrap();
         savepoints.discard(CheckpointId(7)).unwrap();
         let left = storage.list("").unwrap();
-        assert_eq!(left, ["savepoint-6-2/task-0-0", "savepoint-6/manifest"]);
+        assert_eq!(
+            left,
+            ["savepoint-6-2/task-0-0", "savepoint-6-4/manifest", "savepoint-6/manifest"]
+        );
 
         let second = ask(&mut savepoints);
         savepoints.aim(CheckpointId(8), SnapshotKind::Savepoint, &open).unwrap();
         savepoints.done(second);
         let answered = answered.lock().unwrap();
-        assert!(answered[0].is_err());
-        assert_eq!(*answered[1].as_ref().unwrap(), PathBuf::from("dir/savepoint-8"));
+        assert!(answered[0].is_ok() && answered[1].is_err());
+        assert_eq!(*answered[2].as_ref().unwrap(), PathBuf::from("dir/savepoint-8"));
     }
 }

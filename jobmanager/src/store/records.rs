@@ -55,7 +55,7 @@ impl JobRecord {
 
 /// The number of the form in which records are written. One of another form is refused, because what it says could be
 /// something else.
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 
 /// How a job ended, and what was known of it then: its checkpoints and failures.
 type Ended = (Outcome, Option<Box<JobDetail>>);

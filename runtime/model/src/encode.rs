@@ -21,7 +21,8 @@ pub fn encode<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<(),
     value.serialize(Encoder(out))
 }
 
-/// How many bytes [`encode`] would append. Of a value that cannot be written, what was counted until then.
+/// How many bytes [`encode`] would append. Also of what has no length, and cannot be written therefore; of what cannot be written
+/// for other reasons, what was counted until then.
 #[inline]
 pub fn encoded_size<T: Serialize + ?Sized>(value: &T) -> usize {
     let mut n_bytes = Count(0);
@@ -50,6 +51,9 @@ impl ser::Error for Unwritable {
 
 /// Where the bytes go.
 trait Sink {
+    /// Whether what is put there is never read, so that a length may be missing.
+    const ONLY_COUNTS: bool = false;
+
     fn put(&mut self, bytes: &[u8]);
 
     fn put_each(&mut self, bytes: impl Iterator<Item = u8>) {
@@ -72,6 +76,8 @@ impl Sink for Vec<u8> {
 struct Count(usize);
 
 impl Sink for Count {
+    const ONLY_COUNTS: bool = true;
+
     #[inline(always)]
     fn put(&mut self, bytes: &[u8]) {
         self.0 += bytes.len();
@@ -104,7 +110,7 @@ struct Encoder<'s, S>(&'s mut S);
 impl<S: Sink> Encoder<'_, S> {
     #[inline(always)]
     fn length(&mut self, len: Option<usize>) -> Result<(), Unwritable> {
-        let Some(len) = len else {
+        let Some(len) = len.or(S::ONLY_COUNTS.then_some(0)) else {
             return Err(ser::Error::custom(
                 "the length of a sequence or map is not known before it is written",
             ));
@@ -415,5 +421,6 @@ mod tests {
         }
         let error = encode(&Endless, &mut Vec::new()).unwrap_err();
         assert!(error.to_string().contains("length"), "{error}");
+        assert_eq!(encoded_size(&(Endless, 1u32)), 8 + 5 + 4);
     }
 }

@@ -58,6 +58,8 @@ struct Recording {
     limits: Vec<Option<u64>>,
     /// Whether the limits are known and everything before them has been taken out of the queue.
     is_whole: bool,
+    /// Where each channel stood: of use, and written, before the first message.
+    stands: Vec<(usize, EventTime, bool)>,
     written: Written,
     failure: Option<Error>,
 }
@@ -84,6 +86,13 @@ impl Recording {
     }
 
     fn log<T: Data>(&mut self, channel: usize, entry: &EntryRef<'_, T>) {
+        for (channel, watermark, is_idle) in std::mem::take(&mut self.stands) {
+            self.write(channel, &EntryRef::<T>::Stand(watermark, is_idle));
+        }
+        self.write(channel, entry);
+    }
+
+    fn write<T: Data>(&mut self, channel: usize, entry: &EntryRef<'_, T>) {
         match codec::encode(&(channel as u32, entry), &mut self.written.bytes) {
             Ok(()) => self.written.n_entries += 1,
             Err(e) => {
@@ -154,19 +163,16 @@ impl<T: Data> InFlight<T> {
         limits: Vec<Option<u64>>,
         valve: &Valve,
     ) {
-        let mut recording = Recording {
+        let inputs = valve.inputs().enumerate().filter(|(_, (_, status))| *status != Status::Ended);
+        let stand = |(channel, (watermark, status))| (channel, watermark, status == Status::Idle);
+        let recording = Recording {
             checkpoint,
             limits,
             is_whole: false,
+            stands: inputs.map(stand).collect(),
             written: Written::default(),
             failure: None,
         };
-        for (channel, (watermark, status)) in valve.inputs().enumerate() {
-            if status != Status::Ended {
-                let stand = EntryRef::<T>::Stand(watermark, status == Status::Idle);
-                recording.log(channel, &stand);
-            }
-        }
         // What an earlier checkpoint has written down and the task has not taken is in this one, too.
         for held in self.held.iter_mut().chain(&mut self.freed) {
             held.is_written = false;

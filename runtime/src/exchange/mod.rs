@@ -23,14 +23,17 @@ pub use memory::MemoryPool;
 pub use partition::{Broadcast, Custom, Hash, Partition, RoundRobin, Shuffle, Single};
 pub use writer::{Lanes, Limits, Writer};
 
-/// What the state of an output is called, in which records lie that a barrier has overtaken.
-fn output_part(output: &str) -> String {
-    format!("output {output}")
+/// What parts are called that hold records which were under way. No state of a user is called so.
+const CHANNEL_PART: &str = "under way: ";
+
+/// What the part of this input or output is called.
+pub(crate) fn channel_part(place: &str) -> String {
+    format!("{CHANNEL_PART}{place}")
 }
 
-/// Whether a part holds records that were under way: of an output, or of an input (`input`, or `input 0` and `input 1`).
+/// Whether a part holds records that were under way.
 pub(crate) fn is_channel_part(name: &str) -> bool {
-    name.starts_with("output to ") || matches!(name, "input" | "input 0" | "input 1")
+    name.starts_with(CHANNEL_PART)
 }
 
 #[cfg(test)]

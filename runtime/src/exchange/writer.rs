@@ -6,7 +6,7 @@
 //! one at its end. In-order streams are never cut.
 
 use super::channel::Sender;
-use super::output_part;
+use super::channel_part;
 use super::partition::Partition;
 use crate::chain::{ChainVisitor, Flow, Push, Site, Stateful};
 use crate::task::{Measures, Sent};
@@ -511,7 +511,7 @@ impl<T: Data> Stateful for Writer<T> {
         if !self.mode.may_overtake() && !self.is_restoring {
             return Ok(());
         }
-        let name = output_part(&self.output);
+        let name = channel_part(&self.output);
         visitor.part(&name, self)
     }
 

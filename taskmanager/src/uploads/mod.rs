@@ -23,7 +23,7 @@ use millstream_state::lsm::LsmFile;
 use millstream_state::snapshot::{CheckpointStorage, Manifest, TaskSnapshot};
 use millstream_state::store::{Backend, StoreCut};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use trees::Stored;
@@ -113,6 +113,8 @@ pub struct Uploads {
     wakers: Vec<Waker>,
     attempt: u32,
     completed: Arc<Mutex<BTreeSet<CheckpointId>>>,
+    /// Checkpoints below this number that are not complete never will be.
+    given_up: Arc<AtomicU64>,
     copies: Option<Arc<LocalCopies>>,
     targets: Mutex<Targets>,
     events: Sender<(u32, SnapshotEvent)>,
@@ -175,6 +177,7 @@ impl Uploads {
     ) -> (Self, Vec<Writer>) {
         let mut writers = Vec::new();
         let completed = Arc::<Mutex<BTreeSet<CheckpointId>>>::default();
+        let given_up = Arc::<AtomicU64>::default();
         let stored = |manifest: &Manifest| {
             let of_task =
                 |(number, task): (usize, &TaskSnapshot)| (number, Stored::of(&task.shared));
@@ -188,7 +191,7 @@ impl Uploads {
             writers.push(Writer::new(
                 messages,
                 senders.clone(),
-                (attempt, events.clone()),
+                (attempt, events.clone(), Arc::clone(&given_up)),
                 backend.cloned(),
                 (Arc::clone(&completed), stored),
             ));
@@ -199,6 +202,7 @@ impl Uploads {
             wakers,
             attempt,
             completed,
+            given_up,
             copies: backend.map(|backend| Arc::clone(&backend.copies)),
             targets: Mutex::default(),
             events,
@@ -223,6 +227,8 @@ impl Uploads {
 
     /// A checkpoint was given up, and those before it that are not complete.
     pub fn aborted(&self, checkpoint: CheckpointId) {
+        // At once: what is in the queues may take long, and is not wanted any more.
+        self.given_up.fetch_max(checkpoint.0 + 1, Ordering::SeqCst);
         for thread in &self.threads {
             // A thread that is gone is told by the host's end.
             let _ = thread.send(Message::Aborted { checkpoint });

@@ -109,3 +109,14 @@ fn a_tree_takes_changes_again_although_nobody_says_where_its_checkpoint_goes() {
     assert_eq!(fixture.taken(), []);
     assert_eq!(n_held(&fixture), 0);
 }
+
+#[test]
+fn what_waits_to_be_written_for_a_checkpoint_that_is_given_up_is_not() {
+    let mut fixture = Fixture::new();
+    for checkpoint in [5, 6] {
+        fixture.aim(checkpoint);
+        fixture.hand_over(checkpoint);
+    }
+    fixture.uploads.aborted(CheckpointId(5));
+    assert_eq!(fixture.taken(), [(6, Some("chk-6-0/task-0-3".into()))]);
+}

@@ -13,7 +13,7 @@ use millstream_state::Written;
 use millstream_state::snapshot::{FileRef, StateFileWriter, TaskSnapshot};
 use millstream_state::store::Backend;
 use std::collections::{BTreeSet, HashMap};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// A file being written.
@@ -46,6 +46,7 @@ pub struct Writer {
     threads: Vec<Sender<Message>>,
     attempt: u32,
     events: Sender<(u32, SnapshotEvent)>,
+    given_up: Arc<AtomicU64>,
     files: HashMap<Stream, File>,
     /// What was handed over before it is known where it goes.
     pub(super) held: HashMap<Stream, Vec<Message>>,
@@ -61,7 +62,7 @@ impl Writer {
     pub(super) fn new(
         messages: Receiver<Message>,
         threads: Vec<Sender<Message>>,
-        (attempt, events): (u32, Sender<(u32, SnapshotEvent)>),
+        (attempt, events, given_up): (u32, Sender<(u32, SnapshotEvent)>, Arc<AtomicU64>),
         backend: Option<Backend>,
         (completed, stored): (Arc<Mutex<BTreeSet<CheckpointId>>>, HashMap<usize, Stored>),
     ) -> Self {
@@ -70,6 +71,7 @@ impl Writer {
             threads,
             attempt,
             events,
+            given_up,
             files: HashMap::new(),
             held: HashMap::new(),
             backend,
@@ -161,6 +163,12 @@ impl Writer {
                 if let Err(error) = written {
                     self.decline(stream, error);
                 }
+            }
+            // While storage is slow, more and more of these would come.
+            Message::Cut { stream, .. } | Message::Finish { stream, .. }
+                if stream.1.0 < self.given_up.load(Ordering::SeqCst) =>
+            {
+                self.files.remove(&stream);
             }
             Message::Cut { stream, snapshot, mut cut } => {
                 let message = match cut.run() {

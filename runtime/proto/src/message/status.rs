@@ -60,7 +60,7 @@ pub struct JobOverview {
     pub n_restarts: u32,
     /// The newest completed checkpoint.
     pub last_checkpoint: Option<u64>,
-    /// Damaged checkpoints and savepoints that it passed over when it began at an older one, as `allow-older` allows.
+    /// Checkpoints and savepoints that cannot be used and were passed over, as `allow-older` allows, to begin at an older one.
     pub passed_over: Vec<String>,
     /// Records its sources have read, as far as is known.
     pub records: u64,
