@@ -7,7 +7,7 @@ use super::{Host, drift};
 use crate::local::{AssembledBegin, LocalTasks, Neighbours, Program, Runner};
 use crossbeam_channel::{Receiver, Sender, select, tick, unbounded};
 use millstream_jobmanager::job::{Participants, Target};
-use millstream_model::{CheckpointId, Command, Error, Result};
+use millstream_model::{CheckpointId, Command, Error, Notice, Result};
 use millstream_proto::message::{
     AttemptReport, Begin, Deployment, FromHost, HostReport, MetricSample, MetricValue, NOWHERE,
     SnapshotEvent, TargetFolder, TaskEvent, TaskState, ToHost,
@@ -166,10 +166,13 @@ impl<'a> Serving<'a> {
             }
             ToHost::Command { attempt, command } => {
                 if let Some(running) = self.attempts.get_mut(&attempt) {
-                    if let Command::Barrier(barrier) = command {
-                        running.newest_checkpoint =
-                            running.newest_checkpoint.max(Some(barrier.checkpoint));
-                    }
+                    // One that was given up before its barrier was sent, too: its number is not to come again.
+                    let heard_of = match command {
+                        Command::Barrier(barrier) => Some(barrier.checkpoint),
+                        Command::Notice(Notice::Aborted(checkpoint)) => Some(checkpoint),
+                        _ => None,
+                    };
+                    running.newest_checkpoint = running.newest_checkpoint.max(heard_of);
                     running.tasks.tell(command);
                 }
             }

@@ -59,6 +59,8 @@ pub struct Checkpoints {
     first_id: u64,
     /// Where the job begins if no checkpoint is completed.
     origin: Option<Restored>,
+    /// Folders that are spared until a checkpoint is complete, because what is in them could not be read.
+    unread: Vec<String>,
     /// What is damaged and was passed over, as allowed, to begin there.
     passed_over: Vec<String>,
     /// What is deleted when there is a checkpoint of the job's own.
@@ -185,8 +187,8 @@ impl Checkpoints {
             coordinator.step(0, Input::Restored { checkpoint }, &mut Vec::new());
         }
         let kept: Vec<&Manifest> = own.iter().map(|own| &*own.restore.manifest).collect();
-        let unread: Vec<&str> = unread.iter().map(String::as_str).collect();
-        sweep(&*storage, &kept, &unread)?;
+        let spared: Vec<&str> = unread.iter().map(String::as_str).collect();
+        sweep(&*storage, &kept, &spared)?;
         let mut history = History::default();
         own.iter().for_each(|own| history.found(&own.restore.manifest, &own.target));
         Ok(Checkpoints {
@@ -200,6 +202,7 @@ impl Checkpoints {
             vertices: vertices(graph),
             first_id: 1,
             origin: None,
+            unread,
             passed_over: Vec::new(),
             claimed: None,
             completed: own.into_iter().map(|own| (own.restore.manifest.id, own)).collect(),
@@ -490,6 +493,7 @@ impl Checkpoints {
                 stopped::mark(&*self.storage, checkpoint, &savepoint)?;
             }
             (SnapshotKind::Checkpoint, _) => {
+                self.unread.clear();
                 unmarked(stopped::forget_before(&*self.storage, checkpoint));
             }
             _ => {}
@@ -519,8 +523,8 @@ impl Checkpoints {
             .collect();
         let kept: Vec<&Manifest> = kept.iter().map(|manifest| &**manifest).collect();
         let pending = self.coordinator.pending().map(|id| checkpoint_folder(id, self.epoch.0));
-        let pending: Vec<&str> = pending.iter().map(String::as_str).collect();
-        sweep(&*self.storage, &kept, &pending).map(drop)
+        let spared: Vec<&str> = pending.iter().chain(&self.unread).map(String::as_str).collect();
+        sweep(&*self.storage, &kept, &spared).map(drop)
     }
 }
 

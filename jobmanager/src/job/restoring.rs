@@ -40,7 +40,7 @@ pub(super) fn begin_without_checkpoints(
 pub(super) struct Own {
     /// Those that it retains, oldest first; the last is what the job begins at, if it begins at one of them.
     pub(super) retained: Vec<Restored>,
-    /// Folders of those that it would retain if they could be read now.
+    /// If some that it would retain cannot be read now: the folders in which what they are made of may lie.
     pub(super) unread: Vec<String>,
 }
 
@@ -54,16 +54,18 @@ pub(super) fn retained(
     let Begin::At(newest) = begin else { return Ok(Own::default()) };
     let id = newest.restore.manifest.id;
     let mut own = Own::default();
+    let mut unread = Vec::new();
     if Arc::ptr_eq(&newest.restore.storage, storage) {
         own.retained.push(newest.clone());
     }
     for folder in completed(&**storage)?.into_iter().rev() {
-        if own.retained.len() + own.unread.len() >= settings.checkpoints.retained.max(1) {
+        if own.retained.len() + unread.len() >= settings.checkpoints.retained.max(1) {
             break;
         }
-        if parse_checkpoint_folder(&folder).is_none_or(|(older, _)| older >= id) {
+        let Some((older, _)) = parse_checkpoint_folder(&folder).filter(|(older, _)| *older < id)
+        else {
             continue;
-        }
+        };
         match read_manifest(&**storage, &folder) {
             Ok(manifest) => own.retained.push(Restored {
                 restore: Restore {
@@ -75,9 +77,17 @@ pub(super) fn retained(
             }),
             Err(error) => {
                 tracing::warn!(%folder, %error, "an older checkpoint cannot be read");
-                own.unread.push(folder);
+                unread.push(older);
             }
         }
+    }
+    if let Some(newest) = unread.into_iter().max() {
+        let paths = storage.list("chk-")?;
+        let folders = paths.iter().filter_map(|path| path.split('/').next());
+        let is_older =
+            |folder: &&str| parse_checkpoint_folder(folder).is_some_and(|f| f.0 <= newest);
+        own.unread = folders.filter(is_older).map(str::to_owned).collect();
+        own.unread.dedup();
     }
     own.retained.reverse();
     Ok(own)

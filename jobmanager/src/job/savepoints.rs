@@ -8,9 +8,11 @@ use super::checkpoints::Target;
 use super::link::Reply;
 use millstream_model::{CheckpointId, Error, Result, SnapshotKind};
 use millstream_proto::message::TargetFolder;
-use millstream_state::snapshot::CheckpointStorage;
 use millstream_state::snapshot::manifest::manifest_path;
+use millstream_state::snapshot::{CheckpointStorage, read_error};
 use std::collections::BTreeMap;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io::Read;
 use std::path::PathBuf;
 
 /// What somebody wants of a job's checkpoints.
@@ -28,8 +30,9 @@ pub struct Request {
 const MAX_FAILED: usize = 16;
 
 /// See the module's text.
-#[derive(Default)]
 pub(super) struct Savepoints {
+    /// What reservations of ours hold.
+    token: String,
     /// By number, which is their order.
     requests: BTreeMap<u64, Requested>,
     next_request: u64,
@@ -40,6 +43,15 @@ struct Requested {
     request: Request,
     /// Once it was begun.
     target: Option<(CheckpointId, Target)>,
+}
+
+impl Default for Savepoints {
+    fn default() -> Self {
+        // Other keys for every call, and in every process.
+        let token = RandomState::new().build_hasher().finish();
+        let (requests, failed) = (BTreeMap::new(), BTreeMap::new());
+        Savepoints { token: format!("{token:016x}"), requests, next_request: 0, failed }
+    }
 }
 
 impl Savepoints {
@@ -69,7 +81,7 @@ impl Savepoints {
         };
         let dir = requested.request.dir.clone();
         let storage = open_storage(&dir)?;
-        let folder = reserved(&*storage, &format!("savepoint-{checkpoint}"))?;
+        let folder = reserved(&*storage, &format!("savepoint-{checkpoint}"), &self.token)?;
         let target = Target { storage, folder: TargetFolder { dir, folder } };
         requested.target = Some((checkpoint, target.clone()));
         Ok(Some(target))
@@ -114,8 +126,22 @@ impl Savepoints {
         let Some((_, Target { storage, folder })) = known.find(|(of, _)| **of == checkpoint) else {
             return Ok(());
         };
-        storage.delete(&manifest_path(&folder.folder))?;
         let left = storage.list(&format!("{}/", folder.folder))?;
+        let manifest = manifest_path(&folder.folder);
+        let reservation = format!("{}/{RESERVED}", folder.folder);
+        // It may have been emptied before, and somebody else may have taken the name since.
+        let is_ours = if left.contains(&reservation) {
+            let mut token = String::new();
+            let read = storage.open(&reservation)?.read_to_string(&mut token);
+            read.map_err(|e| read_error(&storage.locate(&reservation), e))?;
+            token == self.token
+        } else {
+            !left.contains(&manifest)
+        };
+        if !is_ours {
+            return Ok(());
+        }
+        storage.delete(&manifest)?;
         left.iter().try_for_each(|path| storage.delete(path))
     }
 }
@@ -125,12 +151,12 @@ const RESERVED: &str = "under-way";
 
 /// The name, or the first like it that nobody has: numbers of savepoints come again when a job is restored from before them, and
 /// several jobs may use one folder, at the same time. An object that is written once makes it ours.
-fn reserved(storage: &dyn CheckpointStorage, name: &str) -> Result<String> {
+fn reserved(storage: &dyn CheckpointStorage, name: &str, token: &str) -> Result<String> {
     let mut folder = name.to_owned();
     for number in 2u32.. {
         if storage.list(&format!("{folder}/"))?.is_empty() {
             let reservation = format!("{folder}/{RESERVED}");
-            match storage.publish(&reservation, b"a savepoint that is not complete\n") {
+            match storage.publish(&reservation, token.as_bytes()) {
                 Ok(()) => return Ok(folder),
                 // Somebody else was faster.
                 Err(_) if storage.list(&reservation)?.contains(&reservation) => {}
@@ -187,6 +213,20 @@ mod tests {
         put(&storage, "savepoint-6-3/task-1-0");
         savepoints.discard(CheckpointId(6)).unwrap();
         savepoints.discard(CheckpointId(7)).unwrap();
+        // Nothing of ours is there any more, and another job takes the name.
+        let other = ask(&mut others);
+        storage.delete("savepoint-6/manifest").unwrap();
+        let target = others.aim(CheckpointId(6), SnapshotKind::Savepoint, &open).unwrap();
+        assert_eq!(target.unwrap().folder.folder, "savepoint-6");
+        put(&storage, "savepoint-6/manifest");
+        let target = Target {
+            storage: Arc::new(storage.clone()),
+            folder: TargetFolder { dir: "dir".into(), folder: "savepoint-6".into() },
+        };
+        savepoints.failed.insert(CheckpointId(6), target);
+        savepoints.discard(CheckpointId(6)).unwrap();
+        others.done(other);
+        savepoints.discard(CheckpointId(6)).unwrap();
         let left = storage.list("").unwrap();
         assert_eq!(
             left,
@@ -197,7 +237,7 @@ mod tests {
         savepoints.aim(CheckpointId(8), SnapshotKind::Savepoint, &open).unwrap();
         savepoints.done(second);
         let answered = answered.lock().unwrap();
-        assert!(answered[0].is_ok() && answered[1].is_err());
-        assert_eq!(*answered[2].as_ref().unwrap(), PathBuf::from("dir/savepoint-8"));
+        assert!(answered[0].is_ok() && answered[1].is_err() && answered[2].is_ok());
+        assert_eq!(*answered[3].as_ref().unwrap(), PathBuf::from("dir/savepoint-8"));
     }
 }

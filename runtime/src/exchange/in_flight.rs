@@ -58,8 +58,6 @@ struct Recording {
     limits: Vec<Option<u64>>,
     /// Whether the limits are known and everything before them has been taken out of the queue.
     is_whole: bool,
-    /// Where each channel stood: of use, and written, before the first message.
-    stands: Vec<(usize, EventTime, bool)>,
     written: Written,
     failure: Option<Error>,
 }
@@ -80,19 +78,21 @@ enum EntryRef<'a, T> {
     Status(Signal),
 }
 
+/// Bytes of an entry that says where a channel stood.
+const STAND_BYTES: usize = 4 + 4 + 8 + 1;
+
+/// Whether entries of a part hold more than where channels stood, which is of use only for what comes behind it.
+pub(crate) fn holds_messages(entries: &[u8]) -> bool {
+    let is_stand = |entry: &[u8]| entry.len() == STAND_BYTES && entry[4..8] == [0; 4];
+    !entries.chunks(STAND_BYTES).all(is_stand)
+}
+
 impl Recording {
     fn is_before(&self, channel: usize, number: u64) -> bool {
         self.limits.get(channel).is_some_and(|limit| limit.is_none_or(|limit| number < limit))
     }
 
     fn log<T: Data>(&mut self, channel: usize, entry: &EntryRef<'_, T>) {
-        for (channel, watermark, is_idle) in std::mem::take(&mut self.stands) {
-            self.write(channel, &EntryRef::<T>::Stand(watermark, is_idle));
-        }
-        self.write(channel, entry);
-    }
-
-    fn write<T: Data>(&mut self, channel: usize, entry: &EntryRef<'_, T>) {
         match codec::encode(&(channel as u32, entry), &mut self.written.bytes) {
             Ok(()) => self.written.n_entries += 1,
             Err(e) => {
@@ -163,16 +163,19 @@ impl<T: Data> InFlight<T> {
         limits: Vec<Option<u64>>,
         valve: &Valve,
     ) {
-        let inputs = valve.inputs().enumerate().filter(|(_, (_, status))| *status != Status::Ended);
-        let stand = |(channel, (watermark, status))| (channel, watermark, status == Status::Idle);
-        let recording = Recording {
+        let mut recording = Recording {
             checkpoint,
             limits,
             is_whole: false,
-            stands: inputs.map(stand).collect(),
             written: Written::default(),
             failure: None,
         };
+        for (channel, (watermark, status)) in valve.inputs().enumerate() {
+            if status != Status::Ended {
+                let stand = EntryRef::<T>::Stand(watermark, status == Status::Idle);
+                recording.log(channel, &stand);
+            }
+        }
         // What an earlier checkpoint has written down and the task has not taken is in this one, too.
         for held in self.held.iter_mut().chain(&mut self.freed) {
             held.is_written = false;

@@ -26,6 +26,8 @@ pub use writer::{Lanes, Limits, Writer};
 /// What parts are called that hold records which were under way. No state of a user is called so.
 const CHANNEL_PART: &str = "under way: ";
 
+pub(crate) use in_flight::holds_messages;
+
 /// What the part of this input or output is called.
 pub(crate) fn channel_part(place: &str) -> String {
     format!("{CHANNEL_PART}{place}")

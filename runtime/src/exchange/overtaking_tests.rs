@@ -96,8 +96,19 @@ fn what_is_queued_is_in_the_snapshot_whether_or_not_the_task_gets_to_it() {
         assert_eq!(taken, (0..14).collect::<Vec<_>>(), "the task misses nothing");
         let (_senders, mut other) = channels(1);
         restored(&mut other, &snapshot, (0, 1));
+        assert!(holds_messages(&snapshot.bytes));
         assert_eq!(drain(&mut other).0, (0..10).collect::<Vec<_>>(), "{n_taken_first}");
     }
+}
+
+#[test]
+fn a_snapshot_of_which_nothing_was_under_way_is_known_by_its_bytes() {
+    let (senders, mut gate) = channels(2);
+    senders.iter().for_each(|sender| sender.overtake(BARRIER));
+    until_barrier(&mut gate);
+    let (snapshot, done) = written(&mut gate);
+    assert!(done && snapshot.n_entries == 2);
+    assert!(!holds_messages(&snapshot.bytes));
 }
 
 #[test]

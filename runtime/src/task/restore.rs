@@ -7,7 +7,7 @@
 use super::Head;
 use super::snapshot::in_state;
 use crate::chain::{ChainVisitor, Site, Stateful};
-use crate::exchange::is_channel_part;
+use crate::exchange::{holds_messages, is_channel_part};
 use millstream_model::job_graph::OperatorId;
 use millstream_model::{Error, Result};
 use millstream_state::part::Entries;
@@ -79,7 +79,8 @@ pub(super) fn fill(restore: &Restore, head: &mut dyn Head, task: &Subtask<'_>) -
             };
             let mut fill = Fill { ids: task.ids, id: *id, part, entries, is_taken: false };
             head.visit(&mut fill)?;
-            if !fill.is_taken && !restore.allow_non_restored {
+            let is_void = is_channel_part(&part.name) && !holds_messages(&block.bytes);
+            if !fill.is_taken && !restore.allow_non_restored && !is_void {
                 return Err(not_declared(&part.name));
             }
         }

@@ -90,6 +90,17 @@ impl Writer {
         }
     }
 
+    /// Whether a stream is of a checkpoint that never will be.
+    fn is_given_up(&self, (_, checkpoint): Stream) -> bool {
+        checkpoint.0 < self.given_up.load(Ordering::SeqCst)
+    }
+
+    /// To who writes a stream.
+    fn send(&self, stream: Stream, message: Message) {
+        // A thread that is gone is told by the host's end.
+        let _ = self.threads[stream.0 % self.threads.len()].send(message);
+    }
+
     /// Whether there is something to do now.
     pub fn has_work(&self) -> bool {
         !self.messages.is_empty()
@@ -153,8 +164,9 @@ impl Writer {
                 self.files.insert(stream, file);
             }
             Message::Block { stream, part, entries } => {
+                let is_given_up = self.is_given_up(stream);
                 let Some(file) = self.files.get_mut(&stream) else { return };
-                let written = file.write(part, &entries);
+                let written = if is_given_up { Ok(()) } else { file.write(part, &entries) };
                 let n_bytes = entries.bytes.len();
                 let before = file.backlog.fetch_sub(n_bytes, Ordering::Relaxed);
                 if before - n_bytes < SMALL_BACKLOG_BYTES {
@@ -165,9 +177,10 @@ impl Writer {
                 }
             }
             // While storage is slow, more and more of these would come.
-            Message::Cut { stream, .. } | Message::Finish { stream, .. }
-                if stream.1.0 < self.given_up.load(Ordering::SeqCst) =>
-            {
+            Message::Cut { stream, .. } if self.is_given_up(stream) => {
+                self.send(stream, Message::GiveUp { stream });
+            }
+            Message::Finish { stream, .. } if self.is_given_up(stream) => {
                 self.files.remove(&stream);
             }
             Message::Cut { stream, snapshot, mut cut } => {
@@ -177,8 +190,7 @@ impl Writer {
                     }
                     Err(error) => Message::Fail { stream, error },
                 };
-                // A thread that is gone is told by the host's end.
-                let _ = self.threads[stream.0 % self.threads.len()].send(message);
+                self.send(stream, message);
             }
             Message::Finish { stream, snapshot, tree } => {
                 let Some(file) = self.files.remove(&stream) else { return };

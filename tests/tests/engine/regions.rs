@@ -21,7 +21,11 @@ struct Watched {
     after: u64,
     n_failures: u64,
     n_failed: Arc<AtomicU64>,
+    /// Whether all subtasks come back together: then none fails before all are there.
+    is_coupled: bool,
     subtask: usize,
+    parallelism: usize,
+    attempt: u32,
     n_seen: u64,
 }
 
@@ -33,9 +37,21 @@ impl Watched {
             after: 500,
             n_failures,
             n_failed: Arc::default(),
+            is_coupled: false,
             subtask: 0,
+            parallelism: 0,
+            attempt: 0,
             n_seen: 0,
         }
+    }
+
+    fn coupled(self) -> Self {
+        Watched { is_coupled: true, ..self }
+    }
+
+    fn are_there(&self) -> bool {
+        let opened = self.opened.lock().unwrap();
+        (0..self.parallelism).all(|subtask| opened.contains(&(subtask, self.attempt)))
     }
 
     /// How often each subtask was opened, and the last attempt of each.
@@ -53,6 +69,7 @@ impl MapFunction<u64> for Watched {
 
     fn open(&mut self, context: &OperatorContext) -> Result<()> {
         self.subtask = context.subtask();
+        (self.parallelism, self.attempt) = (context.parallelism(), context.attempt());
         self.opened.lock().unwrap().push((self.subtask, context.attempt()));
         Ok(())
     }
@@ -60,8 +77,9 @@ impl MapFunction<u64> for Watched {
     fn map(&mut self, n: u64) -> Result<u64> {
         self.n_seen += 1;
         if self.subtask == self.fails_in
-            && self.n_seen == self.after
+            && self.n_seen >= self.after
             && self.n_failed.load(Ordering::SeqCst) < self.n_failures
+            && (!self.is_coupled || self.are_there())
         {
             self.n_failed.fetch_add(1, Ordering::SeqCst);
             return Err(Error::user("as planned"));
@@ -116,7 +134,7 @@ fn a_pipeline_beside_another_is_not_disturbed() {
         let dir = tempfile::tempdir().unwrap();
         let (counts, plain) = (dir.path().join("counts"), dir.path().join("plain"));
         let env = environment(way, &dir.path().join("checkpoints"), &[]);
-        let (failing, steady) = (Watched::new(0, 2), Watched::new(usize::MAX, 0));
+        let (failing, steady) = (Watched::new(0, 2).coupled(), Watched::new(usize::MAX, 0));
         let source = || env.source(Generator::new(N, |i| i).rate(PER_SECOND), Watermarks::none());
         source()
             .map_with(failing.clone())
@@ -141,7 +159,7 @@ fn a_sink_that_is_recovered_as_a_whole_takes_its_subtasks_along() {
         let dir = tempfile::tempdir().unwrap();
         let log = dir.path().join("log");
         let env = environment(way, &dir.path().join("checkpoints"), &[]);
-        let watched = Watched::new(3, 2);
+        let watched = Watched::new(3, 2).coupled();
         let stream = env.source(Generator::new(N, |i| i).rate(PER_SECOND), Watermarks::none());
         stream.map_with(watched.clone()).write_log(&log).uid("log");
         env.execute("together").unwrap_or_else(|e| panic!("{way:?}: {e}"));
