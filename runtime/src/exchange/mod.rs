@@ -19,19 +19,17 @@ mod writer;
 pub use aligner::{Alignment, BarrierAligner, Passage};
 pub use channel::{GiveBack, Inlet, Remote, Sender};
 pub use gate::{Arrival, Gate, connect};
+pub(crate) use in_flight::holds_messages;
 pub use memory::MemoryPool;
 pub use partition::{Broadcast, Custom, Hash, Partition, RoundRobin, Shuffle, Single};
 pub use writer::{Lanes, Limits, Writer};
 
-/// What parts are called that hold records which were under way. No state of a user is called so.
+/// How the names of parts begin that hold records which were under way. No state of a user is called so.
 const CHANNEL_PART: &str = "under way: ";
-
-pub(crate) use in_flight::holds_messages;
-
-/// What the part of this input or output is called.
-pub(crate) fn channel_part(place: &str) -> String {
-    format!("{CHANNEL_PART}{place}")
-}
+/// The part of the only input.
+pub(crate) const INPUT_PART: &str = "under way: input";
+/// Those of two.
+pub(crate) const INPUT_PARTS: [&str; 2] = ["under way: input 0", "under way: input 1"];
 
 /// Whether a part holds records that were under way.
 pub(crate) fn is_channel_part(name: &str) -> bool {

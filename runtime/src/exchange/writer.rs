@@ -5,8 +5,8 @@
 //! batches out: a lane carries a mark only before a record that the watermark has overtaken, and otherwise
 //! one at its end. In-order streams are never cut.
 
+use super::CHANNEL_PART;
 use super::channel::Sender;
-use super::channel_part;
 use super::partition::Partition;
 use crate::chain::{ChainVisitor, Flow, Push, Site, Stateful};
 use crate::task::{Measures, Sent};
@@ -295,7 +295,8 @@ pub struct Writer<T> {
     /// Whichever mode a snapshot was taken in.
     is_restoring: bool,
     site: Site,
-    output: String,
+    /// What its part is called.
+    part: String,
     /// What lay in the lanes when a barrier overtook it.
     parked: Option<Result<Written>>,
     /// What lay in other lanes than there are now, cut at its watermarks: the watermark before each piece.
@@ -344,7 +345,7 @@ impl<T: Data> Writer<T> {
             mode,
             is_restoring: false,
             site,
-            output,
+            part: format!("{CHANNEL_PART}{output}"),
             parked: None,
             to_split: Vec::new(),
             writers: SmallVec::new(),
@@ -511,8 +512,10 @@ impl<T: Data> Stateful for Writer<T> {
         if !self.mode.may_overtake() && !self.is_restoring {
             return Ok(());
         }
-        let name = channel_part(&self.output);
-        visitor.part(&name, self)
+        let name = std::mem::take(&mut self.part);
+        let shown = visitor.part(&name, self);
+        self.part = name;
+        shown
     }
 
     /// Lanes that are no more are put into those there are. A watermark must not come before a record that was ahead

@@ -2,7 +2,7 @@
 
 use super::{Measures, Taken};
 use crate::chain::{ChainVisitor, Flow, Push, Site, Stateful, TwoInputLink};
-use crate::exchange::{Alignment, Arrival, BarrierAligner, Gate, Passage, channel_part};
+use crate::exchange::{Alignment, Arrival, BarrierAligner, Gate, INPUT_PART, INPUT_PARTS, Passage};
 use millstream_model::{
     Barrier, CheckpointId, CheckpointMode, Data, EventTime, MAX_TIME, Result, Signal,
 };
@@ -118,7 +118,7 @@ impl<T> OneGateHead<T> {
 
 impl<T: Data> Stateful for OneGateHead<T> {
     fn parts(&mut self, visitor: &mut dyn Visitor) -> Result<()> {
-        self.gate.parts(&channel_part("input"), visitor)
+        self.gate.parts(INPUT_PART, visitor)
     }
     fn restoring(&mut self) {
         self.gate.set_restoring(true);
@@ -309,8 +309,8 @@ fn complete(alignment: Alignment) -> Option<Barrier> {
 
 impl<L: Data, R: Data> Stateful for TwoGateHead<L, R> {
     fn parts(&mut self, visitor: &mut dyn Visitor) -> Result<()> {
-        self.left.parts(&channel_part("input 0"), visitor)?;
-        self.right.parts(&channel_part("input 1"), visitor)
+        self.left.parts(INPUT_PARTS[0], visitor)?;
+        self.right.parts(INPUT_PARTS[1], visitor)
     }
     fn restoring(&mut self) {
         self.left.set_restoring(true);

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 pub(super) const N: u64 = 60_000;
-const N_KEYS: u64 = 501;
+pub(super) const N_KEYS: u64 = 501;
 
 /// Records a second of a job that is to be stopped: with so few, `N` of them last twice as long as anybody here waits. A job
 /// that only has some milliseconds more than its first checkpoint takes has ended before it is stopped, on a busy machine.
@@ -82,7 +82,7 @@ impl MapFunction<u64> for Failing {
 }
 
 /// The last running count of each key: what the state holds at the end.
-fn last_counts(counts: Vec<(u64, u64)>) -> BTreeMap<u64, u64> {
+pub(super) fn last_counts(counts: Vec<(u64, u64)>) -> BTreeMap<u64, u64> {
     let mut last = BTreeMap::new();
     for (key, n) in counts {
         let highest = last.entry(key).or_insert(0);
@@ -400,7 +400,7 @@ fn stopped(dir: &Path) -> (std::path::PathBuf, u64) {
 
 const TWO: Way = Way { driver: "cooperative", batch_size: 7, parallelism: 2, chaining: true };
 
-fn counting(env: &Environment, rate: u64) -> Collected<(u64, u64)> {
+pub(super) fn counting(env: &Environment, rate: u64) -> Collected<(u64, u64)> {
     env.source(Generator::new(N, |i| i).rate(rate), Watermarks::none())
         .uid("numbers")
         .key_by(|i| i % N_KEYS)

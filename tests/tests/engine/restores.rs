@@ -1,16 +1,13 @@
 //! What a job goes on from, and what it refuses to: damage, states and operators that are no more, records that were
 //! under way when a barrier overtook them.
 
-use super::recovery::{UNHURRIED, environment};
+use super::recovery::{N, N_KEYS, UNHURRIED, counting, environment, last_counts};
 use super::{Way, until};
 use millstream::prelude::*;
 use millstream::stream::Collected;
 use millstream_state::snapshot::{LocalStorage, completed, tools};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-
-const N: u64 = 60_000;
-const N_KEYS: u64 = 501;
 
 fn way(parallelism: usize) -> Way {
     Way { driver: "cooperative", batch_size: 7, parallelism, chaining: true }
@@ -66,13 +63,7 @@ fn older_checkpoints_are_there_when_the_newest_is_found_to_be_damaged() {
             ];
             settings.extend(more);
             let env = environment(way(2), dir.path(), &settings);
-            let counts = env
-                .source(Generator::new(N, |i| i).rate(rate), Watermarks::none())
-                .uid("numbers")
-                .key_by(|i| i % N_KEYS)
-                .count()
-                .uid("counts")
-                .collect();
+            let counts = counting(&env, rate);
             (env, counts)
         };
         run_for_a_while(&job(UNHURRIED, &[]).0, dir.path(), 4);
@@ -319,12 +310,7 @@ fn records_under_way_are_found_again_whatever_is_fused_and_whichever_mode_it_is(
                 continue;
             }
             ended.unwrap_or_else(|e| panic!("{before} -> {after}, {mode}: {e}"));
-            let last: BTreeMap<u64, u64> =
-                counts.take().into_iter().fold(BTreeMap::new(), |mut last, (key, n)| {
-                    let highest = last.entry(key).or_insert(0);
-                    *highest = n.max(*highest);
-                    last
-                });
+            let last = last_counts(counts.take());
             assert_eq!(last.len() as u64, N_KEYS);
             assert!(
                 last.iter().all(|(key, n)| *n == expected(*key)),
