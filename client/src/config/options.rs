@@ -303,7 +303,7 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
         key: "allow-older",
         values: "`true` or `false`",
         default: "`false`",
-        doc: "Whether `restore latest` may pass over a damaged checkpoint and take an older one. Output that was committed since may then be written twice.",
+        doc: "Whether `restore latest` may pass over a checkpoint that is damaged or gone and take an older one. Output that was committed since may then be written twice.",
         set: |c, v| {
             c.allow_older = boolean(v)?;
             Ok(())

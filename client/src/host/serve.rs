@@ -10,13 +10,14 @@ use millstream_jobmanager::job::{Participants, Target};
 use millstream_model::{CheckpointId, Command, Error, Notice, Result};
 use millstream_proto::message::{
     AttemptReport, Begin, Deployment, FromHost, HostReport, MetricSample, MetricValue, NOWHERE,
-    SnapshotEvent, TargetFolder, TaskEvent, TaskState, ToHost,
+    SnapshotEvent, TargetFolder, TaskState, ToHost,
 };
 use millstream_proto::security::{Security, TASK_MANAGER_NAME, TlsFiles};
 use millstream_runtime::SystemClock;
 use millstream_runtime::exchange::net::{AttemptSpec, Exchange, NetAttempt, NetConfig, TlsConfig};
 use millstream_runtime::metrics;
 use millstream_state::snapshot::{LocalStorage, Manifest, Restore, read_manifest};
+use millstream_taskmanager::host::HostEvent;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -176,6 +177,7 @@ impl<'a> Serving<'a> {
                     running.tasks.tell(command);
                 }
             }
+            ToHost::Go { attempt } => self.go(attempt),
             ToHost::Report => self.report(),
             ToHost::Finish => self.say(&FromHost::Results(self.results())),
         }
@@ -207,6 +209,10 @@ impl<'a> Serving<'a> {
         self.newest.extend(tasks.iter().map(|task| (*task, number)));
         self.replace(&tasks);
         let (begin, own) = self.begin_at(deployment.begin)?;
+        let state = match begin {
+            AssembledBegin::At(_) => TaskState::Restoring,
+            AssembledBegin::Fresh | AssembledBegin::Anew => TaskState::Running,
+        };
         let lost = self.lost.0.clone();
         let net = self.exchange.attempt(AttemptSpec {
             job: self.host.start.job.0,
@@ -231,7 +237,7 @@ impl<'a> Serving<'a> {
             }
         };
         let here = neighbours.here().iter();
-        let states = here.map(|task| (*task, TaskState::Running)).collect();
+        let states = here.map(|task| (*task, state.clone())).collect();
         let attempt = Attempt { tasks, net, states, newest_checkpoint: None };
         self.attempts.insert(number, attempt);
         Ok(())
@@ -260,15 +266,27 @@ impl<'a> Serving<'a> {
         }
     }
 
-    fn task_event(&mut self, attempt: u32, event: TaskEvent) {
-        let Some(running) = self.attempts.get_mut(&attempt) else { return };
-        let (TaskEvent::Finished { task }
-        | TaskEvent::Failed { task, .. }
-        | TaskEvent::Cancelled { task }) = &event;
-        if let Some(state) = running.states.get_mut(task) {
-            *state = TaskState::Over(event.clone());
+    fn go(&mut self, number: u32) {
+        let Some(attempt) = self.attempts.get_mut(&number) else { return };
+        for state in attempt.states.values_mut().filter(|s| matches!(s, TaskState::Restored)) {
+            *state = TaskState::Running;
         }
-        self.say(&FromHost::Task { attempt, event });
+        self.runner.go(number);
+    }
+
+    fn task_event(&mut self, attempt: u32, event: HostEvent) {
+        let Some(running) = self.attempts.get_mut(&attempt) else { return };
+        let (task, state) = match &event {
+            HostEvent::Restored { task } => (*task, TaskState::Restored),
+            HostEvent::Over(event) => (event.task(), TaskState::Over(event.clone())),
+        };
+        if let Some(known) = running.states.get_mut(&task) {
+            *known = state;
+        }
+        self.say(&match event {
+            HostEvent::Restored { task } => FromHost::Restored { attempt, task },
+            HostEvent::Over(event) => FromHost::Task { attempt, event },
+        });
     }
 
     fn snapshot_event(&mut self, attempt: u32, event: SnapshotEvent) {

@@ -16,7 +16,7 @@ use millstream_runtime::exchange::MemoryPool;
 use millstream_runtime::task::{Control, Snapshots};
 use millstream_state::snapshot::Manifest;
 use millstream_state::store::Backend;
-use millstream_taskmanager::host::{Running, TaskEvent, TaskHost};
+use millstream_taskmanager::host::{HostEvent, Running, TaskHost};
 use millstream_taskmanager::uploads::{self, SnapshotEvent, Uploads};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -31,7 +31,7 @@ pub(crate) struct Runner {
     /// What tasks say of their snapshots, with their attempt.
     snapshots: (Sender<(u32, SnapshotEvent)>, Receiver<(u32, SnapshotEvent)>),
     /// What becomes of tasks, with their attempt.
-    events: (Sender<(u32, TaskEvent)>, Receiver<(u32, TaskEvent)>),
+    events: (Sender<(u32, HostEvent)>, Receiver<(u32, HostEvent)>),
     /// The attempts of which tasks are not closed.
     running: BTreeMap<u32, Attempted>,
 }
@@ -125,13 +125,20 @@ impl Runner {
     }
 
     /// What becomes of the tasks, with their attempt.
-    pub(crate) fn task_events(&self) -> &Receiver<(u32, TaskEvent)> {
+    pub(crate) fn task_events(&self) -> &Receiver<(u32, HostEvent)> {
         &self.events.1
     }
 
     /// What becomes of snapshots, with the attempt.
     pub(crate) fn snapshot_events(&self) -> &Receiver<(u32, SnapshotEvent)> {
         &self.snapshots.1
+    }
+
+    /// Lets the tasks of an attempt go on, which have restored their state.
+    pub(crate) fn go(&self, attempt: u32) {
+        if let Some(attempted) = self.running.get(&attempt) {
+            attempted.running.admit(attempted.open.iter().copied());
+        }
     }
 
     /// Ends tasks at their next step.

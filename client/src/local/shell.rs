@@ -93,6 +93,11 @@ impl Tasks for Embedded {
         vec![(number, event)]
     }
 
+    fn go(&mut self, _: u64, attempt: u32) -> Events {
+        self.runner.go(attempt);
+        Vec::new()
+    }
+
     fn cancel(&mut self, _: u64, tasks: &[usize]) -> Events {
         self.runner.cancel(tasks);
         Vec::new()
@@ -163,7 +168,7 @@ impl Shell {
                 Err(_) => is_dropped = true,
             },
             recv(runner.task_events()) -> message => {
-                event = message.ok().map(|(attempt, e)| (attempt, Event::Task(e)));
+                event = message.ok().map(|(attempt, e)| (attempt, Event::from(e)));
             },
             recv(runner.snapshot_events()) -> message => {
                 event = message.ok().map(|(attempt, e)| (attempt, Event::Snapshot(e)));

@@ -64,7 +64,7 @@ impl FarJob {
 
 fn state_of(phase: JobPhase) -> JobState {
     match phase {
-        JobPhase::Created => JobState::Created,
+        JobPhase::Created | JobPhase::Initializing => JobState::Created,
         JobPhase::Running | JobPhase::Reconciling => JobState::Running,
         JobPhase::Failing => JobState::Failing,
         JobPhase::Restarting => JobState::Restarting,

@@ -145,7 +145,7 @@ impl Pipeline {
                 let progress = task.step()?;
                 waiting |= task.context().n_calls() > 0;
                 match progress {
-                    Progress::Busy => busy = true,
+                    Progress::Busy | Progress::Restored => busy = true,
                     // Its time may have come while it was busy with something else.
                     Progress::Idle(until_us) => busy |= until_us <= self.clock.now_us(),
                     Progress::Blocked(_) => waiting = true,

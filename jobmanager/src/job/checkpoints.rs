@@ -6,7 +6,7 @@
 use super::claimed::Claimed;
 use super::restoring::Own;
 use super::savepoints::{Request, Savepoints};
-use super::{Begin, OpenStorage, Restored, restoring, stopped};
+use super::{Begin, OpenStorage, Restored, restoring};
 use crate::checkpoint::{Coordinator, Effect, Input};
 use crate::scheduler;
 use history::History;
@@ -17,8 +17,8 @@ use millstream_model::{
 };
 use millstream_proto::message::{CheckpointRow, SnapshotEvent, TargetFolder};
 use millstream_state::snapshot::{
-    CheckpointStorage, Manifest, Restore, TaskSnapshot, VertexSnapshot, checkpoint_folder, sweep,
-    write_manifest,
+    CheckpointStorage, Manifest, Restore, TaskSnapshot, VertexSnapshot, checkpoint_folder, mark,
+    sweep, write_manifest,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -61,6 +61,8 @@ pub struct Checkpoints {
     origin: Option<Restored>,
     /// Folders that are spared until a checkpoint is complete, because what is in them could not be read.
     unread: Vec<String>,
+    /// The marks of what the job began at, and of what was passed over for that: they stay until there is a newer checkpoint.
+    marked: Vec<CheckpointId>,
     /// What is damaged and was passed over, as allowed, to begin there.
     passed_over: Vec<String>,
     /// What is deleted when there is a checkpoint of the job's own.
@@ -123,7 +125,8 @@ impl Checkpoints {
         if let Begin::At(restored) = begin
             && Arc::ptr_eq(&restored.restore.storage, &storage)
         {
-            stopped::forget_before(&*storage, restored.restore.manifest.id)?;
+            let id = restored.restore.manifest.id;
+            mark::retain(&*storage, |marked| marked >= id)?;
         }
         let begin = begin.clone();
         let checkpoints =
@@ -189,6 +192,7 @@ impl Checkpoints {
         let kept: Vec<&Manifest> = own.iter().map(|own| &*own.restore.manifest).collect();
         let spared: Vec<&str> = unread.iter().map(String::as_str).collect();
         sweep(&*storage, &kept, &spared)?;
+        let marked = mark::numbers(&*storage)?;
         let mut history = History::default();
         own.iter().for_each(|own| history.found(&own.restore.manifest, &own.target));
         Ok(Checkpoints {
@@ -203,6 +207,7 @@ impl Checkpoints {
             first_id: 1,
             origin: None,
             unread,
+            marked,
             passed_over: Vec::new(),
             claimed: None,
             completed: own.into_iter().map(|own| (own.restore.manifest.id, own)).collect(),
@@ -421,9 +426,9 @@ impl Checkpoints {
             Effect::Discard { checkpoint } => {
                 self.history.failed(checkpoint, (self.now_us)() / 1000, None);
                 self.completed.remove(&checkpoint);
-                unmarked(stopped::forget(&*self.storage, checkpoint));
-                if let Err(error) = self.savepoints.discard(checkpoint) {
-                    tracing::warn!(%checkpoint, %error, "what there is of a failed savepoint could not be deleted");
+                let discarded = self.unmark().and_then(|()| self.savepoints.discard(checkpoint));
+                if let Err(error) = discarded {
+                    tracing::warn!(%checkpoint, %error, "what there is of a failed checkpoint could not be deleted");
                 }
                 self.clean();
             }
@@ -486,17 +491,21 @@ impl Checkpoints {
             tasks,
         };
         write_manifest(&*target.storage, &target.folder.folder, &manifest)?;
+        // What it commits must not be committed again from a checkpoint before it.
         match (kind, is_wanted) {
-            // What it commits must not be committed again from a checkpoint before it.
             (SnapshotKind::Stop { .. }, true) => {
                 let savepoint = target.folder.dir.join(&target.folder.folder);
-                stopped::mark(&*self.storage, checkpoint, &savepoint)?;
+                mark::stopped(&*self.storage, checkpoint, &savepoint)?;
             }
-            (SnapshotKind::Checkpoint, _) => {
+            (_, false) => {
+                mark::completed(&*self.storage, checkpoint, self.epoch.0)?;
                 self.unread.clear();
-                unmarked(stopped::forget_before(&*self.storage, checkpoint));
+                self.marked.clear();
+                if let Err(error) = mark::retain(&*self.storage, |marked| marked >= checkpoint) {
+                    tracing::warn!(%error, "the marks of earlier checkpoints could not be deleted");
+                }
             }
-            _ => {}
+            (_, true) => {}
         }
         self.history.completed(&manifest, &target.folder, completed_at_ms);
         let restore = Restore {
@@ -515,7 +524,14 @@ impl Checkpoints {
         }
     }
 
+    /// Deletes the marks of what was given up: before its files, because a mark without them is a loss.
+    fn unmark(&self) -> Result<()> {
+        let latest = self.coordinator.latest();
+        mark::retain(&*self.storage, |id| Some(id) == latest || self.marked.contains(&id))
+    }
+
     fn sweep(&mut self) -> Result<()> {
+        self.unmark()?;
         let kept: Vec<Arc<Manifest>> = self
             .coordinator
             .retained()
@@ -525,12 +541,5 @@ impl Checkpoints {
         let pending = self.coordinator.pending().map(|id| checkpoint_folder(id, self.epoch.0));
         let spared: Vec<&str> = pending.iter().chain(&self.unread).map(String::as_str).collect();
         sweep(&*self.storage, &kept, &spared).map(drop)
-    }
-}
-
-/// Tells that the mark of a stop could not be deleted.
-fn unmarked(deleted: Result<()>) {
-    if let Err(error) = deleted {
-        tracing::warn!(%error, "the mark of an earlier stop could not be deleted");
     }
 }

@@ -8,8 +8,8 @@ use super::savepoints::Request;
 use super::{Begin, Restored};
 use crate::scheduler::{Effect, Input, JobState, Scheduler};
 use millstream_model::{CheckpointId, Error, Machine};
-use millstream_proto::message::{SnapshotEvent, TaskEvent, TaskState};
-use std::collections::{BTreeSet, VecDeque};
+use millstream_proto::message::{HostEvent, SnapshotEvent, TaskEvent, TaskState};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// What becomes of a job's tasks. Of an attempt that they do not run in any more nothing is heard.
 pub enum Event {
@@ -17,6 +17,11 @@ pub enum Event {
     Deployed {
         /// How to reach them.
         participants: Box<dyn Participants>,
+    },
+    /// A task has restored its state, and waits.
+    Restored {
+        /// Its number.
+        task: usize,
     },
     /// They cannot be run: as [`Input::DeployFailed`](crate::scheduler::Input), the job is not restarted.
     DeployFailed(Error),
@@ -42,6 +47,15 @@ pub enum Event {
     },
 }
 
+impl From<HostEvent> for Event {
+    fn from(event: HostEvent) -> Self {
+        match event {
+            HostEvent::Restored { task } => Event::Restored { task },
+            HostEvent::Over(event) => Event::Task(event),
+        }
+    }
+}
+
 /// What became of an attempt's tasks, with its number.
 pub type Events = Vec<(u32, Event)>;
 
@@ -59,13 +73,25 @@ pub struct Attempt {
 
 /// Where the tasks of a job run.
 pub trait Tasks {
-    /// Runs the tasks of an attempt. Each answers with one event, also when it could not be run. None of them runs.
+    /// Runs the tasks of an attempt. Each answers with one event, also when it could not be run. None of them runs. If they
+    /// begin at a checkpoint they restore their state and wait.
     fn deploy(&mut self, now_ms: u64, attempt: Attempt) -> Events;
+    /// All tasks of an attempt have restored their state: they go on.
+    fn go(&mut self, now_ms: u64, attempt: u32) -> Events;
     /// Ends tasks; each answers with its event.
     fn cancel(&mut self, now_ms: u64, tasks: &[usize]) -> Events;
     /// Tasks have answered: ends what is left of them. What comes of that is the last that is heard of them. If they are to
     /// run `again`, what they have accumulated is forgotten.
     fn close(&mut self, now_ms: u64, tasks: &[usize], again: bool) -> Events;
+}
+
+/// An attempt whose tasks restore their state.
+#[derive(Default)]
+struct Restoring {
+    /// Those that have not.
+    unrestored: BTreeSet<usize>,
+    /// How to reach them all. Checkpoints have no part in them before they go on.
+    participants: Option<Box<dyn Participants>>,
 }
 
 /// See the module's text.
@@ -80,6 +106,8 @@ pub struct Master<T> {
     open: BTreeSet<usize>,
     /// Those of them that do not run yet.
     undeployed: BTreeSet<usize>,
+    /// Attempts of which no task goes on before all have restored their state.
+    restoring: BTreeMap<u32, Restoring>,
     /// When the job is to run again, if it waits for that.
     restart_at_ms: Option<u64>,
     failures: Vec<Error>,
@@ -101,6 +129,7 @@ impl<T: Tasks> Master<T> {
             tasks,
             open: BTreeSet::new(),
             undeployed: BTreeSet::new(),
+            restoring: BTreeMap::new(),
             restart_at_ms: None,
             failures: Vec::new(),
             ended: None,
@@ -137,12 +166,28 @@ impl<T: Tasks> Master<T> {
 
     /// Whether all tasks run, or have run.
     pub fn is_deployed(&self) -> bool {
-        self.undeployed.is_empty() && self.open.len() == self.scheduler.executions().len()
+        self.undeployed.is_empty()
+            && self.restoring.is_empty()
+            && self.open.len() == self.scheduler.executions().len()
     }
 
     /// Whether a task runs, or has run.
     pub fn runs(&self, task: usize) -> bool {
+        self.is_there(task) && !self.is_of_restoring(task)
+    }
+
+    /// Whether a task restores its state, or waits until others have.
+    pub fn restores(&self, task: usize) -> bool {
+        self.is_there(task) && self.is_of_restoring(task)
+    }
+
+    fn is_there(&self, task: usize) -> bool {
         self.open.contains(&task) && !self.undeployed.contains(&task)
+    }
+
+    fn is_of_restoring(&self, task: usize) -> bool {
+        let attempt = self.scheduler.executions().get(task).map(|e| e.attempt());
+        attempt.is_some_and(|attempt| self.restoring.contains_key(&attempt))
     }
 
     /// Why the job was restarted or ended, since this was last asked.
@@ -212,11 +257,30 @@ impl<T: Tasks> Master<T> {
         of_attempt.map(|(task, _)| task).filter(is_open).collect()
     }
 
-    fn is_current(&self, attempt: u32, event: &TaskEvent) -> bool {
-        let (TaskEvent::Finished { task }
-        | TaskEvent::Failed { task, .. }
-        | TaskEvent::Cancelled { task }) = event;
-        self.scheduler.executions().get(*task).is_some_and(|e| e.attempt() == attempt)
+    fn is_current(&self, attempt: u32, task: usize) -> bool {
+        self.scheduler.executions().get(task).is_some_and(|e| e.attempt() == attempt)
+    }
+
+    /// Lets an attempt go on whose tasks have all restored their state.
+    fn go_if_restored(&mut self, now_ms: u64, attempt: u32) -> Vec<Input> {
+        let tasks = self.tasks_of(attempt);
+        let Some(restoring) = self.restoring.get(&attempt) else { return Vec::new() };
+        if tasks.is_empty() {
+            self.restoring.remove(&attempt);
+            return Vec::new();
+        }
+        let is_deployed = tasks.iter().all(|task| !self.undeployed.contains(task));
+        if !is_deployed || !restoring.unrestored.is_empty() {
+            return Vec::new();
+        }
+        let participants = self.restoring.remove(&attempt).and_then(|r| r.participants);
+        let mut inputs = VecDeque::new();
+        let events = self.tasks.go(now_ms, attempt);
+        self.translate_all(now_ms, events, &mut inputs);
+        if let (Some(participants), Some(checkpoints)) = (participants, &mut self.checkpoints) {
+            inputs.extend(checkpoints.started(now_ms, attempt, tasks, participants));
+        }
+        inputs.into()
     }
 
     /// What an event means for the scheduler.
@@ -225,12 +289,23 @@ impl<T: Tasks> Master<T> {
             Event::Deployed { participants } => {
                 let tasks = self.tasks_of(attempt);
                 self.undeployed.retain(|task| !tasks.contains(task));
+                if let Some(restoring) = self.restoring.get_mut(&attempt) {
+                    restoring.participants = Some(participants);
+                    return self.go_if_restored(now_ms, attempt);
+                }
                 match &mut self.checkpoints {
                     Some(checkpoints) => checkpoints.started(now_ms, attempt, tasks, participants),
                     None => Vec::new(),
                 }
             }
+            Event::Restored { task } => {
+                if let Some(restoring) = self.restoring.get_mut(&attempt) {
+                    restoring.unrestored.remove(&task);
+                }
+                self.go_if_restored(now_ms, attempt)
+            }
             Event::DeployFailed(error) => {
+                self.restoring.remove(&attempt);
                 let tasks = self.tasks_of(attempt);
                 for task in &tasks {
                     self.open.remove(task);
@@ -247,7 +322,7 @@ impl<T: Tasks> Master<T> {
                 let retry = !error.is_final();
                 vec![Input::FailTasks { tasks, error, retry }]
             }
-            Event::Task(event) if self.is_current(attempt, &event) => vec![as_input(event)],
+            Event::Task(event) if self.is_current(attempt, event.task()) => vec![as_input(event)],
             Event::Task(_) => Vec::new(),
             // What comes too late is deleted.
             Event::Snapshot(event) => match &mut self.checkpoints {
@@ -267,6 +342,11 @@ impl<T: Tasks> Master<T> {
                 };
                 for (task, state) in tasks {
                     let attempt = self.scheduler.executions().get(task).map_or(0, |e| e.attempt());
+                    if let TaskState::Restoring | TaskState::Restored = state {
+                        let restoring = self.restoring.entry(attempt).or_default();
+                        let is_not = matches!(state, TaskState::Restoring);
+                        restoring.unrestored.extend(is_not.then_some(task));
+                    }
                     let is_ending = self.scheduler.state() == JobState::Cancelling;
                     match (state, &mut self.checkpoints) {
                         // Somebody wants the job to end, so it needs no restart; what was lost with the former leader least of all.
@@ -286,8 +366,11 @@ impl<T: Tasks> Master<T> {
                             let ended = SnapshotEvent::Ended { task };
                             inputs.extend(checkpoints.answered(now_ms, attempt, ended));
                         }
-                        (TaskState::Ended | TaskState::Running, _) => {}
+                        _ => {}
                     }
+                }
+                for attempt in self.restoring.keys().copied().collect::<Vec<u32>>() {
+                    inputs.extend(self.go_if_restored(now_ms, attempt));
                 }
                 inputs
             }
@@ -362,6 +445,10 @@ impl<T: Tasks> Master<T> {
         };
         self.open.extend(&tasks);
         self.undeployed.extend(&tasks);
+        if let Begin::At(_) = begin {
+            let unrestored = tasks.iter().copied().collect();
+            self.restoring.insert(attempt, Restoring { unrestored, participants: None });
+        }
         let attempt = Attempt { number: attempt, tasks, begin, own };
         let events = self.tasks.deploy(now_ms, attempt);
         self.translate_all(now_ms, events, inputs);
@@ -387,6 +474,13 @@ impl<T: Tasks> Master<T> {
         }
         if let Some(checkpoints) = &mut self.checkpoints {
             inputs.extend(checkpoints.stopped(now_ms, &tasks));
+        }
+        // Who only waited for these goes on.
+        for attempt in self.restoring.keys().copied().collect::<Vec<u32>>() {
+            if let Some(restoring) = self.restoring.get_mut(&attempt) {
+                restoring.unrestored.retain(|task| !tasks.contains(task));
+            }
+            inputs.extend(self.go_if_restored(now_ms, attempt));
         }
     }
 

@@ -12,7 +12,6 @@ pub mod link;
 mod master;
 mod restoring;
 mod savepoints;
-mod stopped;
 
 pub use checkpoints::{Adopted, Checkpoints, NowUs, Participants, Target, vertices};
 pub use master::{Attempt, Event, Events, Master, Tasks};

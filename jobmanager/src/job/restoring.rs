@@ -3,13 +3,13 @@
 //! Nothing here chooses for the user. A checkpoint that is damaged, of another job's shape, or in the way is an
 //! error that says what to do; only explicit options pass it over.
 
-use super::stopped::{self, Stopped};
 use super::{Begin, OpenStorage, Restored, locate};
 use millstream_model::job_graph::{JobGraph, OperatorId};
 use millstream_model::settings::{JobSettings, RestoreFrom};
 use millstream_model::{CheckpointId, Error, Result};
 use millstream_proto::message::TargetFolder;
-use millstream_state::snapshot::manifest::parse_checkpoint_folder;
+use millstream_state::snapshot::manifest::{manifest_path, parse_checkpoint_folder};
+use millstream_state::snapshot::mark::{self, Mark};
 use millstream_state::snapshot::{
     CheckpointStorage, PartKind, Restore, completed, latest, read_manifest,
 };
@@ -113,11 +113,12 @@ pub(super) fn begin(
             let whole = std::path::absolute(path).unwrap_or_else(|_| path.clone());
             let newest = newest(&**storage)?;
             // What the run before was stopped with is where `latest` goes on from, too.
-            let is_stop = |stop: &Stopped| {
-                (stop.savepoint == *path || stop.savepoint == whole)
-                    && Some(stop.checkpoint) > newest
+            let goes_on = match mark::newest(&**storage)? {
+                Some(Mark::Stopped(id, savepoint)) => {
+                    (savepoint == *path || savepoint == whole) && Some(id) > newest
+                }
+                _ => false,
             };
-            let goes_on = stopped::newest(&**storage)?.as_ref().is_some_and(is_stop);
             if !goes_on && let Some(what) = earlier_run(&**storage)? {
                 return Err(Error::user(format!(
                     "{what}: choose another `checkpoint-dir`, or delete what is there"
@@ -143,9 +144,14 @@ fn earlier_run(storage: &dyn CheckpointStorage) -> Result<Option<String>> {
             storage.locate(folder)
         )));
     }
-    let stopped = stopped::newest(storage)?;
-    Ok(stopped.map(|stopped| {
-        format!("an earlier run was stopped with the savepoint `{}`", stopped.savepoint.display())
+    Ok(mark::newest(storage)?.map(|mark| match mark {
+        Mark::Stopped(_, savepoint) => {
+            format!("an earlier run was stopped with the savepoint `{}`", savepoint.display())
+        }
+        Mark::Completed(_, folder) => format!(
+            "an earlier run has completed the checkpoint `{}`, which is gone",
+            storage.locate(&folder)
+        ),
     }))
 }
 
@@ -158,24 +164,39 @@ fn go_on(
 ) -> Result<(Begin, Vec<String>)> {
     let newest = newest(&**storage)?;
     let mut passed_over = Vec::new();
-    if let Some(stopped) = stopped::newest(&**storage)?.filter(|s| Some(s.checkpoint) > newest) {
-        let place = stopped.savepoint.display();
-        let restore = locate(&stopped.savepoint, open_storage)
-            .and_then(|(storage, target)| fitting(settings, graph, storage, target));
-        match restore {
-            Ok(restore) => return Ok((Begin::At(restore), passed_over)),
-            Err(error) if settings.allow_older => {
-                tracing::warn!(%place, %error, "the savepoint is passed over, as allowed");
-                passed_over.push(place.to_string());
-            }
-            Err(error) => {
-                return Err(Error::user(format!(
-                    "the job was stopped with the savepoint `{place}`, and what came before it would be \
-                     committed again from an older checkpoint: put it back, or restore it from where it is"
-                ))
-                .caused_by(error));
+    match mark::newest(&**storage)?.filter(|mark| Some(mark.checkpoint()) > newest) {
+        Some(Mark::Stopped(_, savepoint)) => {
+            let place = savepoint.display();
+            let restore = locate(&savepoint, open_storage)
+                .and_then(|(storage, target)| fitting(settings, graph, storage, target));
+            match restore {
+                Ok(restore) => return Ok((Begin::At(restore), passed_over)),
+                Err(error) if settings.allow_older => {
+                    tracing::warn!(%place, %error, "the savepoint is passed over, as allowed");
+                    passed_over.push(place.to_string());
+                }
+                Err(error) => {
+                    return Err(Error::user(format!(
+                        "the job was stopped with the savepoint `{place}`, and what came before it would be \
+                         committed again from an older checkpoint: put it back, or restore it from where it is"
+                    ))
+                    .caused_by(error));
+                }
             }
         }
+        Some(Mark::Completed(_, folder)) => {
+            let place = storage.locate(&folder);
+            if !settings.allow_older {
+                return Err(Error::external(format!(
+                    "the checkpoint `{place}` was completed, and its manifest is gone (`{}`): put it back; an older one \
+                     would commit again what was committed since, unless `allow-older` says that it may",
+                    storage.locate(&manifest_path(&folder))
+                )));
+            }
+            tracing::warn!(%place, "a checkpoint that is gone is passed over, as allowed");
+            passed_over.push(place);
+        }
+        None => {}
     }
     let Some(found) = latest(&**storage, settings.allow_older)? else {
         return Ok((Begin::Anew, passed_over));
@@ -198,8 +219,8 @@ pub(super) fn next_id(storage: &dyn CheckpointStorage, begin: &Begin) -> Result<
         let (id, _) = parse_checkpoint_folder(path.split('/').next()?)?;
         Some(id.0 + 1)
     });
-    let stopped = stopped::marks(storage)?.into_iter().map(|id| id.0 + 1);
-    Ok(begun.chain(stopped).max().unwrap_or(0).max(restored))
+    let marked = mark::numbers(storage)?.into_iter().map(|id| id.0 + 1);
+    Ok(begun.chain(marked).max().unwrap_or(0).max(restored))
 }
 
 /// Reads a checkpoint and makes sure that the job can go on from it.

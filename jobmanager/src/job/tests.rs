@@ -3,14 +3,23 @@
 use super::*;
 use crate::samples;
 use crate::scheduler::{JobState, Scheduler};
-use millstream_model::Error;
 use millstream_model::settings::RestartStrategy;
+use millstream_model::{CheckpointId, Command, Error, SnapshotKind};
 use millstream_proto::message::{TaskEvent, TaskState};
+use millstream_state::snapshot::{Manifest, MemoryStorage};
 
-struct Silent;
+/// With the attempts that were told to go on.
+#[derive(Default)]
+struct Silent {
+    gone_on: Vec<u32>,
+}
 
 impl Tasks for Silent {
     fn deploy(&mut self, _: u64, _: Attempt) -> Events {
+        Vec::new()
+    }
+    fn go(&mut self, _: u64, attempt: u32) -> Events {
+        self.gone_on.push(attempt);
         Vec::new()
     }
     fn cancel(&mut self, _: u64, _: &[usize]) -> Events {
@@ -24,7 +33,7 @@ impl Tasks for Silent {
 /// The master of a job of two tasks, which another leader has begun.
 fn resumed(restart: RestartStrategy) -> Master<Silent> {
     let scheduler = Scheduler::new(&samples::graph()).with_restarts(restart);
-    let mut master = Master::new(scheduler, None, Begin::Fresh, Silent);
+    let mut master = Master::new(scheduler, None, Begin::Fresh, Silent::default());
     master.resume(0, 4, vec![4, 4]);
     master
 }
@@ -69,4 +78,95 @@ fn a_job_that_had_come_to_its_end_has_finished_whoever_wants_it_to_end() {
     master.take(2, 4, adopted(TaskState::Over(TaskEvent::Finished { task: 0 })));
     master.take(3, 4, Event::Task(TaskEvent::Finished { task: 1 }));
     assert!(matches!(master.ended(), Some((JobState::Finished, None))));
+}
+
+struct Nobody;
+
+impl Participants for Nobody {
+    fn aim(&mut self, _: CheckpointId, _: &Target) {}
+    fn tell(&mut self, _: Command) {}
+}
+
+/// The master of a job of two tasks, each a region of its own, that begins at a checkpoint.
+fn restoring() -> Master<Silent> {
+    let manifest = Manifest {
+        id: CheckpointId(3),
+        epoch: 0,
+        kind: SnapshotKind::Checkpoint,
+        completed_at_ms: 0,
+        job: "sample".into(),
+        vertices: Vec::new(),
+        tasks: Vec::new(),
+    };
+    let storage = Arc::new(MemoryStorage::new());
+    let restore = Restore { storage, manifest: Arc::new(manifest), allow_non_restored: false };
+    let target = TargetFolder { dir: "checkpoints".into(), folder: "chk-3".into() };
+    let again = RestartStrategy::FixedDelay { attempts: 9, delay_ms: 1 };
+    let scheduler = Scheduler::new(&samples::graph()).with_restarts(again);
+    let begin = Begin::At(Restored { restore, target });
+    let mut master = Master::new(scheduler, None, begin, Silent::default());
+    master.start(0);
+    master
+}
+
+fn deployed() -> Event {
+    Event::Deployed { participants: Box::new(Nobody) }
+}
+
+#[test]
+fn no_task_goes_on_before_all_have_restored_their_state() {
+    let mut master = restoring();
+    master.take(1, 0, Event::Restored { task: 1 });
+    assert!(!master.restores(1), "not all hosts have answered");
+    master.take(2, 0, deployed());
+    assert!(master.restores(0) && master.restores(1) && !master.is_deployed());
+    master.take(3, 0, Event::Restored { task: 1 });
+    assert_eq!(master.tasks.gone_on, [0; 0]);
+    master.take(4, 0, Event::Restored { task: 0 });
+    assert_eq!(master.tasks.gone_on, [0]);
+    assert!(master.runs(0) && master.runs(1) && master.is_deployed());
+    master.take(5, 0, Event::Restored { task: 0 });
+    assert_eq!(master.tasks.gone_on, [0], "once is enough");
+}
+
+#[test]
+fn no_task_goes_on_if_one_cannot_restore_its_state() {
+    let mut master = restoring();
+    master.take(1, 0, deployed());
+    master.take(2, 0, Event::Restored { task: 0 });
+    let error = Error::external("damaged").finally();
+    master.take(3, 0, Event::Task(TaskEvent::Failed { task: 1, error }));
+    assert_eq!(master.state(), JobState::Failing);
+    master.take(4, 0, Event::Task(TaskEvent::Cancelled { task: 0 }));
+    assert!(matches!(master.ended(), Some((JobState::Failed, Some(_)))));
+    assert_eq!(master.tasks.gone_on, [0; 0]);
+}
+
+#[test]
+fn who_waited_for_a_part_that_failed_goes_on_without_it() {
+    let mut master = restoring();
+    master.take(1, 0, deployed());
+    master.take(2, 0, Event::Restored { task: 0 });
+    let error = Error::external("the host is gone");
+    master.take(3, 0, Event::Task(TaskEvent::Failed { task: 1, error }));
+    assert_eq!((master.state(), &*master.tasks.gone_on), (JobState::Restarting, &[0][..]));
+    assert!(master.runs(0));
+    master.tick(4);
+    master.take(5, 1, deployed());
+    assert!(master.restores(1), "without checkpoints it begins where the job did");
+    master.take(6, 1, Event::Restored { task: 1 });
+    assert_eq!(master.tasks.gone_on, [0, 1]);
+}
+
+#[test]
+fn another_leader_lets_go_on_what_waited_for_the_former() {
+    for (first, goes_on) in [(TaskState::Running, true), (TaskState::Restoring, false)] {
+        let mut master = resumed(RestartStrategy::None);
+        let tasks = vec![(0, first), (1, TaskState::Restored)];
+        let found = Event::Adopted { attempts: Vec::new(), tasks, newest_checkpoint: None };
+        master.take(1, 4, found);
+        assert_eq!(!master.tasks.gone_on.is_empty(), goes_on);
+        master.take(2, 4, Event::Restored { task: 0 });
+        assert_eq!(master.tasks.gone_on, [4]);
+    }
 }

@@ -11,6 +11,7 @@ use millstream_proto::message::{
 pub(crate) fn phase(phase: JobPhase) -> &'static str {
     match phase {
         JobPhase::Created => "CREATED",
+        JobPhase::Initializing => "INITIALIZING",
         JobPhase::Running => "RUNNING",
         JobPhase::Reconciling => "RECONCILING",
         JobPhase::Failing => "FAILING",

@@ -10,8 +10,9 @@ use millstream_proto::message::{
 use serde_json::{Map, Value, json};
 
 /// The states a task can be counted under.
-const PHASES: [JobPhase; 9] = [
+const PHASES: [JobPhase; 10] = [
     JobPhase::Created,
+    JobPhase::Initializing,
     JobPhase::Running,
     JobPhase::Reconciling,
     JobPhase::Failing,
@@ -108,6 +109,7 @@ fn vertex_state(vertex: &VertexRow) -> JobPhase {
         JobPhase::Cancelling,
         JobPhase::Canceled,
         JobPhase::Reconciling,
+        JobPhase::Initializing,
         JobPhase::Running,
     ];
     match order.into_iter().find(|state| has(*state)) {

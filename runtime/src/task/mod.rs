@@ -68,6 +68,9 @@ pub enum Progress {
     Idle(EventTime),
     /// Waits for room downstream; it will be woken (or stepped at this processing time, µs).
     Blocked(EventTime),
+    /// Its state is restored from a checkpoint, and nothing was sent yet. The next step goes on: it is for whoever steps it to
+    /// wait until all tasks have come so far, so that a checkpoint that cannot be read does no harm.
+    Restored,
     /// Finished: all input taken, all output sent, operators closed.
     Done,
 }
@@ -227,7 +230,13 @@ impl Task {
 
     fn advance(&mut self) -> Result<Progress> {
         match self.phase {
-            Phase::New => self.start()?,
+            Phase::New => {
+                let is_restored = self.restore.is_some();
+                self.start()?;
+                if is_restored {
+                    return Ok(Progress::Restored);
+                }
+            }
             Phase::Done => return Ok(Progress::Done),
             Phase::Running | Phase::Ending | Phase::Ended => {}
         }

@@ -12,7 +12,7 @@ use millstream_model::job_graph::OperatorId;
 use millstream_model::{Error, Result};
 use millstream_state::part::Entries;
 pub use millstream_state::snapshot::Restore;
-use millstream_state::snapshot::{Assignment, PartKind, PartSnapshot, StateFileReader};
+use millstream_state::snapshot::{Assignment, Block, PartKind, PartSnapshot, StateFileReader};
 use millstream_state::{Part, Visitor};
 use std::collections::HashMap;
 
@@ -57,18 +57,15 @@ pub(super) fn fill(restore: &Restore, head: &mut dyn Head, task: &Subtask<'_>) -
             .iter()
             .flat_map(|operator| operator.parts.iter().map(|part| (operator.id, part)))
             .collect();
-        for block in StateFileReader::open(&*restore.storage, file)? {
-            let block = block?;
+        let mut give = |block: &Block| {
             let Some((id, part)) = parts.get(block.part as usize) else {
-                return Err(Error::external(format!(
-                    "`{}` holds a part that its manifest does not name: verify the checkpoint",
-                    restore.storage.locate(&file.path)
-                )));
+                let what = "it holds a part that its manifest does not name: verify the checkpoint";
+                return Err(Error::external(what));
             };
-            let Some(n_writers) = n_writers.get(id) else { continue };
+            let Some(n_writers) = n_writers.get(id) else { return Ok(()) };
             let assignment = task.assignment(writer.subtask, *n_writers);
             if part.kind == PartKind::Keyed && !assignment.overlaps() {
-                continue;
+                return Ok(());
             }
             let entries = Entries {
                 bytes: &block.bytes,
@@ -80,8 +77,15 @@ pub(super) fn fill(restore: &Restore, head: &mut dyn Head, task: &Subtask<'_>) -
             let mut fill = Fill { ids: task.ids, id: *id, part, entries, is_taken: false };
             head.visit(&mut fill)?;
             let is_void = is_channel_part(&part.name) && !holds_messages(&block.bytes);
-            if !fill.is_taken && !restore.allow_non_restored && !is_void {
-                return Err(not_declared(&part.name));
+            match fill.is_taken || restore.allow_non_restored || is_void {
+                true => Ok(()),
+                false => Err(not_declared(&part.name)),
+            }
+        };
+        let mut blocks = StateFileReader::open(&*restore.storage, file)?;
+        while let Some(block) = blocks.next().transpose()? {
+            if let Err(error) = give(&block) {
+                return Err(blocks.explain(error));
             }
         }
     }

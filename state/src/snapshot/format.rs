@@ -23,7 +23,7 @@ use super::storage::{CheckpointStorage, ObjectWriter, damaged, read_error};
 use crate::codec;
 use crate::part::Written;
 use millstream_model::sabotage::{Bug, is_planted};
-use millstream_model::{Error, Result};
+use millstream_model::{Domain, Error, Result};
 use std::io::{ErrorKind, Read};
 
 /// The version of the format that is written, and the only one that is read.
@@ -170,6 +170,17 @@ impl StateFileReader {
             )));
         }
         Ok(reader)
+    }
+
+    /// Why entries of this file were refused. That they are those that were written is known only at its end: if they are not,
+    /// that is the reason.
+    pub fn explain(self, refused: Error) -> Error {
+        let (name, damage) = (self.name.clone(), self.filter_map(Result::err).next());
+        match damage {
+            Some(damage) => damage.caused_by(refused),
+            None if refused.domain() != Domain::External => refused,
+            None => Error::external(format!("`{name}` cannot be restored")).caused_by(refused),
+        }
     }
 
     fn next_block(&mut self) -> Result<Option<Block>> {

@@ -8,6 +8,7 @@ mod description;
 pub mod format;
 pub mod local;
 pub mod manifest;
+pub mod mark;
 pub mod memory;
 mod restore;
 pub mod storage;

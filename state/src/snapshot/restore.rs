@@ -32,15 +32,12 @@ impl Restore {
                 .map(|(number, _)| number)
                 .collect();
             let Some(file) = writer.file.as_ref().filter(|_| !numbers.is_empty()) else { continue };
-            for block in StateFileReader::open(&*self.storage, file)? {
-                let block = block?;
-                if numbers.contains(&block.part) {
-                    let mut rest = &block.bytes[..];
-                    while !rest.is_empty() {
-                        let (entry, taken) = codec::decode(rest)?;
-                        found.push(entry);
-                        rest = &rest[taken..];
-                    }
+            let mut blocks = StateFileReader::open(&*self.storage, file)?;
+            while let Some(block) = blocks.next().transpose()? {
+                if numbers.contains(&block.part)
+                    && let Err(error) = decode_into(&block.bytes, &mut found)
+                {
+                    return Err(blocks.explain(error));
                 }
             }
         }
@@ -62,4 +59,13 @@ impl Restore {
     pub fn vertex_of(&self, id: OperatorId) -> Option<usize> {
         self.manifest.vertices.iter().position(|v| v.operators.iter().any(|o| o.0 == id))
     }
+}
+
+fn decode_into<T: Data>(mut bytes: &[u8], entries: &mut Vec<T>) -> Result<()> {
+    while !bytes.is_empty() {
+        let (entry, taken) = codec::decode(bytes)?;
+        entries.push(entry);
+        bytes = &bytes[taken..];
+    }
+    Ok(())
 }

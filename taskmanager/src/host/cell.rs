@@ -16,6 +16,8 @@ const RUNNING: u8 = 2;
 const RUNNING_WOKEN: u8 = 3;
 /// Will not be stepped again.
 const DONE: u8 = 4;
+/// Will not be stepped until it is admitted, whoever wakes it.
+const HELD: u8 = 5;
 
 pub(super) struct Cell {
     state: AtomicU8,
@@ -24,6 +26,8 @@ pub(super) struct Cell {
     deadline_us: AtomicI64,
     /// It is to end at its next step.
     pub(super) is_cancelled: AtomicBool,
+    /// It is not held any more.
+    is_admitted: AtomicBool,
     /// It has a thread of its own; the workers leave it alone.
     pub(super) is_evicted: AtomicBool,
     /// Threads that may be parked while this task is ready, its own worker first.
@@ -37,6 +41,7 @@ impl Default for Cell {
             task: Mutex::new(None),
             deadline_us: AtomicI64::new(MAX_TIME),
             is_cancelled: AtomicBool::new(false),
+            is_admitted: AtomicBool::new(false),
             is_evicted: AtomicBool::new(false),
             parked: Mutex::default(),
         }
@@ -122,6 +127,37 @@ impl Cell {
         }
     }
 
+    /// Gives the claim back: not to be stepped until it is admitted.
+    pub(super) fn release_held(&self) {
+        self.state.store(HELD, Ordering::SeqCst);
+        // It may have been admitted before it was held.
+        if self.is_admitted.load(Ordering::SeqCst) {
+            self.open();
+        }
+    }
+
+    /// Lets it be stepped if it is held, and does not let it be held any more.
+    pub(super) fn admit(&self) {
+        self.is_admitted.store(true, Ordering::SeqCst);
+        self.open();
+    }
+
+    fn open(&self) {
+        if self.state.compare_exchange(HELD, READY, Ordering::SeqCst, Ordering::SeqCst).is_ok() {
+            self.unpark_first();
+        }
+    }
+
+    /// Unparks the first parked thread that serves this task; the order prefers its home worker.
+    fn unpark_first(&self) {
+        for (thread, is_parked) in &*self.parked.lock().unwrap_or_else(PoisonError::into_inner) {
+            if is_parked.swap(false, Ordering::SeqCst) {
+                thread.unpark();
+                return;
+            }
+        }
+    }
+
     /// Gives the claim back for good.
     pub(super) fn release_done(&self) {
         self.state.store(DONE, Ordering::SeqCst);
@@ -155,12 +191,6 @@ impl Wake for Cell {
                 _ => return,
             }
         }
-        // The first parked thread that serves this task; the order prefers its home worker.
-        for (thread, is_parked) in &*self.parked.lock().unwrap_or_else(PoisonError::into_inner) {
-            if is_parked.swap(false, Ordering::SeqCst) {
-                thread.unpark();
-                return;
-            }
-        }
+        self.unpark_first();
     }
 }

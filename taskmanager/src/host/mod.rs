@@ -14,7 +14,7 @@ use cell::Cell;
 pub use worker::SLOW_STEP;
 
 use crossbeam_channel::Sender;
-pub use millstream_proto::message::TaskEvent;
+pub use millstream_proto::message::{HostEvent, TaskEvent};
 use millstream_runtime::context::Clock;
 use millstream_runtime::task::{Task, Wake, Waker};
 use std::collections::BTreeSet;
@@ -40,7 +40,7 @@ pub(crate) struct Shared {
     cells: Vec<Arc<Cell>>,
     clock: Arc<dyn Clock>,
     attempt: u32,
-    events: Sender<(u32, TaskEvent)>,
+    events: Sender<(u32, HostEvent)>,
     n_running: AtomicUsize,
     /// Every thread that steps tasks: what a cell knows of them is forgotten when its task gets its own.
     workers: Mutex<Vec<Thread>>,
@@ -79,8 +79,9 @@ impl TaskHost {
         Arc::clone(&self.cells[task]) as Waker
     }
 
-    /// Starts the threads, for tasks that have places, with their numbers. Each answers with one event, which carries the
-    /// attempt.
+    /// Starts the threads, for tasks that have places, with their numbers. Each is told to be over exactly once, and before
+    /// that to have restored its state, if it has; then it is held until it is [admitted](Running::admit). With
+    /// every word goes the attempt.
     ///
     /// # Errors
     /// If the system refuses a thread.
@@ -89,7 +90,7 @@ impl TaskHost {
         tasks: Vec<(usize, Task)>,
         clock: Arc<dyn Clock>,
         attempt: u32,
-        events: Sender<(u32, TaskEvent)>,
+        events: Sender<(u32, HostEvent)>,
     ) -> std::io::Result<Running> {
         let n = tasks.len();
         // The task of the i-th turn.
@@ -145,8 +146,14 @@ impl Running {
         for cell in tasks.into_iter().filter_map(|task| self.shared.cells.get(task)) {
             cell.is_cancelled.store(true, Ordering::SeqCst);
             // As if its input had come: whoever steps it next sees the flag.
+            cell.admit();
             cell.wake();
         }
+    }
+
+    /// Lets tasks go on that are held because others had not restored their state.
+    pub fn admit(&self, tasks: impl IntoIterator<Item = usize>) {
+        tasks.into_iter().filter_map(|task| self.shared.cells.get(task)).for_each(|c| c.admit());
     }
 
     /// Drops what is left of tasks that have answered.

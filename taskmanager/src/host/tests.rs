@@ -1,11 +1,12 @@
 //! The host under both drivers: waking, slow steps, panics, cancelling.
 
-use super::{Driver, SLOW_STEP, TaskEvent, TaskHost};
+use super::{Driver, HostEvent, SLOW_STEP, TaskEvent, TaskHost};
 use crossbeam_channel::{Receiver, Sender, TryRecvError, unbounded};
-use millstream_model::{Error, MAX_TIME, Result, Signal};
+use millstream_model::{CheckpointId, Error, MAX_TIME, Result, Signal, SnapshotKind};
 use millstream_runtime::chain::Flow;
 use millstream_runtime::context::{JobContext, SystemClock, TaskContext};
-use millstream_runtime::task::{Head, Polled, Task, Waker};
+use millstream_runtime::task::{Head, Polled, Restore, Task, Waker};
+use millstream_state::snapshot::{Manifest, MemoryStorage};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -72,7 +73,7 @@ impl Head for Obedient {
 /// A host at work and the strings its tasks hang on.
 struct Fixture {
     running: super::Running,
-    events: Receiver<(u32, TaskEvent)>,
+    events: Receiver<(u32, HostEvent)>,
     tasks: Vec<(Sender<Order>, Receiver<()>, Waker)>,
 }
 
@@ -82,6 +83,10 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 impl Fixture {
     fn start(driver: Driver, n_tasks: usize) -> Self {
+        Fixture::begin(driver, n_tasks, None)
+    }
+
+    fn begin(driver: Driver, n_tasks: usize, restore: Option<Restore>) -> Self {
         let host = TaskHost::new(driver, n_tasks, &(0..n_tasks).collect());
         let job = Arc::new(JobContext {
             name: "test".into(),
@@ -99,7 +104,11 @@ impl Fixture {
             let context = TaskContext::new(Arc::clone(&job), i, n_tasks, 128, 0, waker.clone());
             let places = vec![context.place("obedient")];
             let head = Box::new(Obedient { orders: inbox, answers });
-            tasks.push((i, Task::new(head, context, places, Vec::new())));
+            let mut task = Task::new(head, context, places, Vec::new());
+            if let Some(restore) = &restore {
+                task = task.restored_from(restore.clone());
+            }
+            tasks.push((i, task));
             strings.push((orders, outbox, waker));
         }
         let (sender, events) = unbounded();
@@ -118,10 +127,17 @@ impl Fixture {
         self.tasks[task].1.recv_timeout(PATIENCE).expect("a woken task is stepped");
     }
 
-    fn event(&self) -> TaskEvent {
+    fn told(&self) -> HostEvent {
         let (attempt, event) = self.events.recv_timeout(PATIENCE).expect("every task answers");
         assert_eq!(attempt, ATTEMPT);
         event
+    }
+
+    fn event(&self) -> TaskEvent {
+        match self.told() {
+            HostEvent::Over(event) => event,
+            restored => panic!("{restored:?}"),
+        }
     }
 
     fn end(self) {
@@ -249,6 +265,51 @@ fn some_tasks_end_and_are_dropped_while_others_go_on() {
         assert_eq!([0, 1, 2].map(is_dropped), [true, false, true]);
         fixture.order(1, Order::End);
         assert!(matches!(fixture.event(), TaskEvent::Finished { task: 1 }));
+        fixture.running.join();
+    }
+}
+
+/// A checkpoint that holds nothing.
+fn empty() -> Restore {
+    let manifest = Manifest {
+        id: CheckpointId(1),
+        epoch: 0,
+        kind: SnapshotKind::Checkpoint,
+        completed_at_ms: 0,
+        job: "test".into(),
+        vertices: Vec::new(),
+        tasks: Vec::new(),
+    };
+    let storage = Arc::new(MemoryStorage::new());
+    Restore { storage, manifest: Arc::new(manifest), allow_non_restored: false }
+}
+
+#[test]
+fn tasks_that_have_restored_their_state_are_held_until_they_are_admitted() {
+    for driver in DRIVERS {
+        let fixture = Fixture::begin(driver, 3, Some(empty()));
+        let restored = |_| match fixture.told() {
+            HostEvent::Restored { task } => task,
+            over => panic!("{over:?}"),
+        };
+        let mut tasks: Vec<usize> = (0..3).map(restored).collect();
+        tasks.sort_unstable();
+        assert_eq!(tasks, [0, 1, 2]);
+        // Whoever wakes them.
+        (0..3).for_each(|task| fixture.order(task, Order::Ping));
+        fixture.running.admit([1]);
+        fixture.answer(1);
+        fixture.order(1, Order::Ping);
+        fixture.answer(1);
+        let is_silent = |task: usize| fixture.tasks[task].1.try_recv().is_err();
+        assert!(is_silent(0) && is_silent(2));
+        fixture.running.cancel([2]);
+        assert!(matches!(fixture.event(), TaskEvent::Cancelled { task: 2 }));
+        assert!(is_silent(0) && is_silent(2));
+        fixture.running.admit([0]);
+        fixture.answer(0);
+        (0..2).for_each(|task| fixture.order(task, Order::End));
+        (0..2).for_each(|_| assert!(matches!(fixture.event(), TaskEvent::Finished { .. })));
         fixture.running.join();
     }
 }

@@ -13,7 +13,7 @@
 //! whoever woke it.
 
 use super::cell::Cell;
-use super::{Shared, TaskEvent};
+use super::{HostEvent, Shared, TaskEvent};
 use millstream_model::{Error, MAX_TIME};
 use millstream_runtime::metrics::Spent;
 use millstream_runtime::task::{Progress, Task};
@@ -45,6 +45,7 @@ enum Turn {
     Ready,
     Idle(i64),
     Blocked(i64),
+    Restored,
     Over(TaskEvent),
 }
 
@@ -52,7 +53,7 @@ impl Turn {
     /// What the time until the next turn goes into.
     fn spends(&self) -> Option<Spent> {
         match self {
-            Turn::Idle(_) => Some(Spent::Idle),
+            Turn::Idle(_) | Turn::Restored => Some(Spent::Idle),
             Turn::Blocked(_) => Some(Spent::Backpressured),
             Turn::Ready | Turn::Over(_) => None,
         }
@@ -167,14 +168,16 @@ impl Worker {
             drop_task(finished);
             cell.release_done();
             // The receiver may have lost interest; then nobody needs to know.
-            let _ = self.shared.events.send((self.shared.attempt, event));
+            let _ = self.shared.events.send((self.shared.attempt, HostEvent::Over(event)));
             if self.shared.n_running.fetch_sub(1, Ordering::SeqCst) == 1 {
                 self.shared.unpark_all();
             }
             return false;
         }
         drop(place);
-        if took > SLOW_STEP && self.may_evict && !cell.is_evicted.load(Ordering::Relaxed) {
+        // Nobody is kept waiting by a task that reads its state: the others do the same, and come to no more before it has.
+        let is_slow = took > SLOW_STEP && !matches!(turn, Turn::Restored);
+        if is_slow && self.may_evict && !cell.is_evicted.load(Ordering::Relaxed) {
             self.evict(index, took);
         }
         let goes_on = match turn {
@@ -182,7 +185,13 @@ impl Worker {
                 cell.release_idle(deadline_us);
                 false
             }
-            _ => {
+            Turn::Restored => {
+                cell.release_held();
+                let restored = HostEvent::Restored { task: index };
+                let _ = self.shared.events.send((self.shared.attempt, restored));
+                false
+            }
+            Turn::Ready | Turn::Over(_) => {
                 cell.release_ready();
                 true
             }
@@ -220,6 +229,7 @@ fn steps(index: usize, task: &mut Task) -> Turn {
             Ok(Ok(Progress::Busy)) => continue,
             Ok(Ok(Progress::Idle(until_us))) => return Turn::Idle(until_us),
             Ok(Ok(Progress::Blocked(until_us))) => return Turn::Blocked(until_us),
+            Ok(Ok(Progress::Restored)) => return Turn::Restored,
             Ok(Ok(Progress::Done)) => return Turn::Over(TaskEvent::Finished { task: index }),
             Ok(Err(error)) => error.at(&task.current_place()),
             // An error that had no other way out.

@@ -173,6 +173,7 @@ fn to_host() -> Vec<ToHost> {
         ToHost::Command { attempt: 1, command: Command::Barrier(barrier) },
         ToHost::Cancel { attempt: 1, tasks: vec![0, 1] },
         ToHost::Close { attempt: 1, tasks: vec![0, 1], again: true },
+        ToHost::Go { attempt: 1 },
         ToHost::Report,
         ToHost::Finish,
     ]
@@ -211,7 +212,7 @@ fn from_host() -> Vec<FromHost> {
         data_address: ([127, 0, 0, 1], 7001).into(),
         attempts: vec![AttemptReport {
             attempt: 1,
-            tasks: vec![(0, TaskState::Running), (1, TaskState::Ended)],
+            tasks: vec![(0, TaskState::Running), (1, TaskState::Ended), (2, TaskState::Restored)],
             newest_checkpoint: Some(CheckpointId(1)),
         }],
     };
@@ -219,6 +220,7 @@ fn from_host() -> Vec<FromHost> {
         FromHost::Ready { data_address: ([127, 0, 0, 1], 7001).into() },
         FromHost::Prepared { attempt: 1, splits: vec![(0, vec![1, 2])] },
         FromHost::Deployed { attempt: 1 },
+        FromHost::Restored { attempt: 1, task: 3 },
         FromHost::DeployFailed { attempt: 1, error: error.clone() },
         FromHost::Task { attempt: 1, event: TaskEvent::Failed { task: 1, error: error.clone() } },
         FromHost::PeerLost { attempt: 1, host: 1, error: error.clone() },

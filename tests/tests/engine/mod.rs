@@ -4,6 +4,7 @@
 //! Expected results are computed here, without the engine. Where a result depends on the order of records (what a running
 //! count emits with which record), only what does not is compared.
 
+mod damage;
 mod endings;
 mod enumerators;
 mod exactly_once;

@@ -424,7 +424,7 @@ fn the_newest_is_the_savepoint_that_the_job_was_stopped_with() {
     assert_eq!(counts.take().len() as u64, N - counted);
     // It is not in the way of the checkpoints that came after it.
     let names = names_in(&dir.path().join("checkpoints"));
-    assert!(names.iter().all(|name| name.starts_with("chk-")), "{names:?}");
+    assert!(names.iter().all(|name| !name.starts_with("stopped-")), "{names:?}");
 }
 
 #[test]

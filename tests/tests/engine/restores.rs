@@ -9,12 +9,19 @@ use millstream_state::snapshot::{LocalStorage, completed, tools};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-fn way(parallelism: usize) -> Way {
+pub(super) fn way(parallelism: usize) -> Way {
     Way { driver: "cooperative", batch_size: 7, parallelism, chaining: true }
 }
 
+/// All that an error says, with what caused it.
+pub(super) fn told(error: &Error) -> String {
+    let error: &dyn std::error::Error = error;
+    let all = std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string);
+    all.collect::<Vec<_>>().join(": ")
+}
+
 /// The names of the state backends in this build.
-fn backends() -> &'static [&'static str] {
+pub(super) fn backends() -> &'static [&'static str] {
     if cfg!(feature = "rocksdb") { &["memory", "rocksdb"] } else { &["memory"] }
 }
 
@@ -26,7 +33,7 @@ fn newest(dir: &Path) -> u64 {
 }
 
 /// Runs a job until it has completed a few checkpoints more, and cancels it.
-fn run_for_a_while(env: &Environment, dir: &Path, n_checkpoints: u64) {
+pub(super) fn run_for_a_while(env: &Environment, dir: &Path, n_checkpoints: u64) {
     let first = newest(dir);
     let job = env.execute_async("restored").unwrap();
     until("checkpoints were completed", || {
@@ -41,12 +48,12 @@ fn expected(key: u64) -> u64 {
 }
 
 /// The folders of all checkpoints, oldest first.
-fn checkpoints(dir: &Path) -> Vec<PathBuf> {
+pub(super) fn checkpoints(dir: &Path) -> Vec<PathBuf> {
     let folders = completed(&LocalStorage::new(dir).unwrap()).unwrap();
     folders.into_iter().map(|folder| dir.join(folder)).collect()
 }
 
-fn files(dir: &Path) -> Vec<PathBuf> {
+pub(super) fn files(dir: &Path) -> Vec<PathBuf> {
     let paths = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
     paths.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
 }
@@ -85,12 +92,8 @@ fn older_checkpoints_are_there_when_the_newest_is_found_to_be_damaged() {
 
         let (env, _) = job(1_000_000, &[("restore", "latest")]);
         let error = env.execute("restored").unwrap_err();
-        let told: Vec<String> =
-            std::iter::successors(Some(&error as &dyn std::error::Error), |error| error.source())
-                .map(ToString::to_string)
-                .collect();
-        let name = damaged.display().to_string();
-        assert!(told.iter().any(|text| text.contains(&name)), "{backend}: {name} in {told:?}");
+        let (told, name) = (told(&error), damaged.display().to_string());
+        assert!(told.contains(&name), "{backend}: {name} in {told}");
         assert_eq!(checkpoints(dir.path()), before, "{backend}");
 
         let (env, counts) = job(1_000_000, &[("restore", "latest"), ("allow-older", "true")]);

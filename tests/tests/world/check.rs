@@ -73,7 +73,8 @@ pub(super) fn leaks(storage: &MemoryStorage, disk: &Disk, n_retained: usize) -> 
     }
     let files = manifests.iter().flat_map(Manifest::files).map(|file| file.path.clone());
     let own = folders.iter().map(|folder| format!("{folder}/manifest"));
-    let needed: BTreeSet<String> = files.chain(own).collect();
+    let mark = folders.last().map(|folder| format!("completed-{folder}"));
+    let needed: BTreeSet<String> = files.chain(own).chain(mark).collect();
     let there: BTreeSet<String> = storage.list("").unwrap_or_default().into_iter().collect();
     wrong.extend(there.difference(&needed).map(|path| format!("nobody needs {path}")));
     wrong.extend(needed.difference(&there).map(|path| format!("{path} is not there")));

@@ -15,6 +15,7 @@ use super::prng::Prng;
 use super::storage::{SIMULATED, Storages, mark_of, newest_manifest, newest_stop};
 use millstream::model::SnapshotKind;
 use millstream::prelude::*;
+use millstream::state::snapshot::CheckpointStorage;
 use millstream::testing::world::{Action, Process, Savepoint, World};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -102,7 +103,8 @@ struct Run {
 struct Flipped {
     dir: PathBuf,
     path: String,
-    bit: usize,
+    /// What it was.
+    whole: Vec<u8>,
     /// Whether the newest checkpoint needs it.
     is_needed: bool,
 }
@@ -255,7 +257,7 @@ impl Run {
         weather.has_outages = self.faults.contains(&Fault::StorageOutages);
     }
 
-    /// Inverts a bit, most often one that the next restore must read.
+    /// Inverts a bit, most often one that the next restore must read, or loses a file that it must.
     fn flip(&mut self) {
         let truth = self.storages.truth(&self.dir);
         let Some((folder, manifest)) = newest_manifest(&truth) else { return };
@@ -267,8 +269,7 @@ impl Run {
             }
             needed.push(mark_of(number));
         }
-        let all =
-            millstream::state::snapshot::CheckpointStorage::list(&truth, "").unwrap_or_default();
+        let all = truth.list("").unwrap_or_default();
         let path = if self.chance.below(5) > 0 {
             self.chance.pick(&needed)
         } else {
@@ -278,17 +279,28 @@ impl Run {
         if n_bits == 0 {
             return;
         }
-        let bit = self.chance.below(n_bits);
-        truth.flip_bit(&path, bit);
+        let Some(whole) = truth.bytes(&path) else { return };
         let is_needed = needed.contains(&path);
-        self.tell(|_| format!("bit {bit} of {path} is inverted (needed: {is_needed})"));
-        self.flipped = Some(Flipped { dir: self.dir.clone(), path, bit, is_needed });
+        // Without its mark, a stop never was.
+        if is_needed && path.contains('/') && self.chance.below(3) == 0 {
+            truth.delete(&path).expect("it tells the truth");
+            self.tell(|_| format!("{path} is lost"));
+        } else {
+            let bit = self.chance.below(n_bits);
+            truth.flip_bit(&path, bit);
+            self.tell(|_| format!("bit {bit} of {path} is inverted (needed: {is_needed})"));
+        }
+        self.flipped = Some(Flipped { dir: self.dir.clone(), path, whole, is_needed });
     }
 
     fn unflip(&mut self) {
-        if let Some(Flipped { dir, path, bit, .. }) = self.flipped.take() {
+        if let Some(Flipped { dir, path, whole, is_needed }) = self.flipped.take() {
             self.tell(|_| format!("{path} is mended"));
-            self.storages.truth(&dir).damage(&path, |bytes| bytes[bit / 8] ^= 1 << (bit % 8));
+            let truth = self.storages.truth(&dir);
+            // What nobody needs may have been deleted.
+            if !truth.damage(&path, |bytes| bytes.clone_from(&whole)) && is_needed {
+                truth.publish(&path, &whole).expect("it is lost");
+            }
         }
     }
 

@@ -17,7 +17,7 @@ use millstream_runtime::context::{Clock, JobContext};
 use millstream_runtime::exchange::MemoryPool;
 use millstream_runtime::task::{Control, Progress, Snapshots, Task, Wake, Waker};
 use millstream_state::store::Backend;
-use millstream_taskmanager::host::TaskEvent;
+use millstream_taskmanager::host::{HostEvent, TaskEvent};
 use millstream_taskmanager::uploads::{SnapshotEvent, Uploads, Writer};
 use std::any::Any;
 use std::collections::{BTreeMap, VecDeque};
@@ -69,6 +69,8 @@ struct Place {
     /// Whether it is to end at its next step.
     is_cancelled: bool,
     is_over: bool,
+    /// Whether it waits until the others have restored their state.
+    is_held: bool,
     attempt: u32,
     control: Arc<Control>,
 }
@@ -88,7 +90,7 @@ struct Places {
     writers: Vec<Writer>,
     snapshots: (Sender<(u32, SnapshotEvent)>, Receiver<(u32, SnapshotEvent)>),
     /// What became of tasks, with their attempt.
-    events: VecDeque<(u32, TaskEvent)>,
+    events: VecDeque<(u32, HostEvent)>,
 }
 
 /// See the module's text.
@@ -185,6 +187,7 @@ impl Process {
         let tasks = &self.master.tasks;
         for (number, place) in &tasks.places {
             let is_ready = place.bell.0.load(Ordering::SeqCst) || place.deadline_us <= now_us;
+            let is_ready = is_ready && !place.is_held;
             if !place.is_over && (is_ready || place.is_cancelled) {
                 actions.push(Action::Step(*number));
             }
@@ -215,7 +218,7 @@ impl Process {
             Action::Write(writer) => self.master.tasks.writers[writer].step(),
             Action::Hear => {
                 if let Some((attempt, event)) = self.master.tasks.events.pop_front() {
-                    self.master.take(now_ms, attempt, Event::Task(event));
+                    self.master.take(now_ms, attempt, Event::from(event));
                 }
             }
             Action::Answer(number) => {
@@ -272,6 +275,13 @@ impl Tasks for Places {
             Err(error) => Event::DeployFailed(error),
         };
         vec![(number, event)]
+    }
+
+    fn go(&mut self, _: u64, attempt: u32) -> Events {
+        for place in self.places.values_mut().filter(|place| place.attempt == attempt) {
+            place.is_held = false;
+        }
+        Vec::new()
     }
 
     fn cancel(&mut self, _: u64, tasks: &[usize]) -> Events {
@@ -332,6 +342,7 @@ impl Places {
                 deadline_us: MAX_TIME,
                 is_cancelled: false,
                 is_over: false,
+                is_held: false,
                 attempt: number,
                 control: Arc::clone(&controls[&task]),
             };
@@ -358,6 +369,13 @@ impl Places {
                     place.deadline_us = until_us;
                     return;
                 }
+                Ok(Ok(Progress::Restored)) => {
+                    place.bell.wake();
+                    place.is_held = true;
+                    let restored = HostEvent::Restored { task: number };
+                    self.events.push_back((place.attempt, restored));
+                    return;
+                }
                 Ok(Ok(Progress::Done)) => {
                     place.task = None;
                     TaskEvent::Finished { task: number }
@@ -373,7 +391,7 @@ impl Places {
             }
         };
         place.is_over = true;
-        self.events.push_back((place.attempt, event));
+        self.events.push_back((place.attempt, HostEvent::Over(event)));
     }
 }
 

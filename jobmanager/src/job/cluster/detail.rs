@@ -134,12 +134,15 @@ impl Watch {
     pub(super) fn detail(&self, master: &Master<ClusterTasks>) -> JobDetail {
         let rollout = &master.tasks.rollout;
         let is_deployed = master.is_deployed();
-        let tasks_run = (0..master.scheduler().executions().len()).any(|task| master.runs(task));
+        let n_tasks = master.scheduler().executions().len();
+        let tasks_run = (0..n_tasks).any(|task| master.runs(task));
+        let tasks_restore = (0..n_tasks).any(|task| master.restores(task));
         let phase = match master.state() {
             JobState::Created => JobPhase::Created,
             JobState::Running if rollout.is_adopting() => JobPhase::Reconciling,
             JobState::Running if is_deployed => JobPhase::Running,
             JobState::Running if tasks_run => JobPhase::Restarting,
+            JobState::Running if tasks_restore => JobPhase::Initializing,
             JobState::Running => JobPhase::Created,
             JobState::Cancelling => JobPhase::Cancelling,
             JobState::Failing => JobPhase::Failing,
@@ -153,6 +156,7 @@ impl Watch {
             ExecutionState::Failed => JobPhase::Failed,
             ExecutionState::Cancelled => JobPhase::Canceled,
             _ if master.runs(task) => JobPhase::Running,
+            _ if master.restores(task) => JobPhase::Initializing,
             _ => JobPhase::Created,
         };
         let graph = &self.spec.submission.start.graph;

@@ -133,6 +133,9 @@ impl ClusterTasks {
                         let participants = self.participants(attempt, hosts);
                         events.push((attempt, Event::Deployed { participants }));
                     }
+                    Effect::Restored(attempt, task) => {
+                        events.push((attempt, Event::Restored { task }));
+                    }
                     Effect::Failed(attempt, tasks, error) => {
                         events.push((attempt, Event::Failed { tasks, error }));
                     }
@@ -191,6 +194,10 @@ impl Tasks for ClusterTasks {
         let token = draw_token(self.clock);
         let (attempt, tasks) = (attempt.number, attempt.tasks);
         self.step(now_ms, Input::Deploy { attempt, tasks, begin, token })
+    }
+
+    fn go(&mut self, now_ms: u64, attempt: u32) -> Events {
+        self.step(now_ms, Input::Go { attempt })
     }
 
     fn cancel(&mut self, now_ms: u64, tasks: &[usize]) -> Events {

@@ -24,7 +24,8 @@ use crate::job::link::{AttemptRecord, RunningAttempt};
 use millstream_model::job_graph::JobGraph;
 use millstream_model::{Error, LeaderEpoch, Machine, Result};
 use millstream_proto::message::{
-    Deployment, FromHost, HostRun, NOWHERE, TaskEvent, TaskManagerId, ToHost,
+    Deployment, FromHost, HostRun, NOWHERE, SnapshotEvent, TaskEvent, TaskManagerId, TaskState,
+    ToHost,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -281,8 +282,9 @@ impl Rollout {
                     attempt.deploy_failed(id, error, effects);
                 }
             }
+            FromHost::Restored { attempt, task } => self.restored(attempt, task, effects),
             FromHost::Task { attempt, event } => self.answered(now_ms, attempt, event, effects),
-            FromHost::Snapshot { attempt, event } => effects.push(Effect::Snapshot(attempt, event)),
+            FromHost::Snapshot { attempt, event } => self.snapshot(attempt, event, effects),
             FromHost::PeerLost { attempt, host: peer, error } => {
                 self.peer_lost(now_ms, (id, peer), attempt, error);
             }
@@ -292,11 +294,27 @@ impl Rollout {
         }
     }
 
+    fn restored(&mut self, number: u32, task: usize, effects: &mut Vec<Effect>) {
+        if self.attempt(number).is_none_or(|attempt| !attempt.is_of(task)) {
+            return;
+        }
+        match &mut self.adopting {
+            Some(adopting) => adopting.heard(task, TaskState::Restored),
+            None => effects.push(Effect::Restored(number, task)),
+        }
+    }
+
+    fn snapshot(&mut self, number: u32, event: SnapshotEvent, effects: &mut Vec<Effect>) {
+        match (&mut self.adopting, &event) {
+            (Some(adopting), SnapshotEvent::Ended { task }) => {
+                adopting.heard(*task, TaskState::Ended);
+            }
+            _ => effects.push(Effect::Snapshot(number, event)),
+        }
+    }
+
     fn answered(&mut self, now_ms: u64, number: u32, event: TaskEvent, effects: &mut Vec<Effect>) {
-        let (TaskEvent::Finished { task }
-        | TaskEvent::Failed { task, .. }
-        | TaskEvent::Cancelled { task }) = &event;
-        let task = *task;
+        let task = event.task();
         let Some(attempt) = self.attempt(number).filter(|attempt| attempt.is_of(task)) else {
             return;
         };
@@ -387,6 +405,13 @@ impl Machine for Rollout {
                 self.deploy(Attempt::new(attempt, tasks, begin, token, placement), effects);
             }
             Input::Adopt { record } => self.adopt(now_ms, record, effects),
+            Input::Go { attempt } => {
+                if let Some(attempt) = self.attempt(attempt) {
+                    attempt.goes_on = true;
+                    let go = ToHost::Go { attempt: attempt.number };
+                    attempt.tell(&go, effects);
+                }
+            }
             Input::Cancel { tasks } => self.cancel(now_ms, &tasks, effects),
             Input::Close { tasks, again } => self.close(&tasks, again, effects),
             Input::Finish { wants_results } => self.finish(now_ms, wants_results, effects),

@@ -26,6 +26,29 @@ pub enum TaskEvent {
     },
 }
 
+impl TaskEvent {
+    /// Which task it is about.
+    pub fn task(&self) -> usize {
+        match self {
+            TaskEvent::Finished { task }
+            | TaskEvent::Failed { task, .. }
+            | TaskEvent::Cancelled { task } => *task,
+        }
+    }
+}
+
+/// What the threads that step tasks tell of them.
+#[derive(Debug)]
+pub enum HostEvent {
+    /// A task has restored its state, and is held.
+    Restored {
+        /// Which.
+        task: usize,
+    },
+    /// A task is over.
+    Over(TaskEvent),
+}
+
 /// What became of a task's part in a checkpoint.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum SnapshotEvent {

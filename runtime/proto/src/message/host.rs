@@ -130,6 +130,11 @@ pub enum ToHost {
         /// What they are told.
         command: Command,
     },
+    /// Every task of the attempt, here and elsewhere, has restored its state: they go on.
+    Go {
+        /// The attempt.
+        attempt: u32,
+    },
     /// Say how things are.
     Report,
     /// Give the values that accumulated, and end the process.
@@ -139,6 +144,10 @@ pub enum ToHost {
 /// How things are with a task.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum TaskState {
+    /// It restores its state.
+    Restoring,
+    /// It has, and waits until the others have.
+    Restored,
     /// It runs.
     Running,
     /// It has come to the end of its input and waits for its last checkpoint.
@@ -199,6 +208,13 @@ pub enum FromHost {
         attempt: u32,
         /// Why.
         error: Error,
+    },
+    /// A task has restored its state and waits for [`ToHost::Go`].
+    Restored {
+        /// The attempt.
+        attempt: u32,
+        /// The task.
+        task: usize,
     },
     /// What became of a task.
     Task {

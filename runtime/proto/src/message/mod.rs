@@ -8,7 +8,7 @@ pub mod status;
 pub mod task_manager;
 
 pub use client::{ClientReply, ClientRequest, Drain, Outcome, Submission};
-pub use events::{SnapshotEvent, TaskEvent};
+pub use events::{HostEvent, SnapshotEvent, TaskEvent};
 pub use host::{
     AttemptReport, Begin, Deployment, FromHost, HostReport, HostStart, NOWHERE, TargetFolder,
     TaskState, ToHost,

@@ -26,6 +26,8 @@ pub enum JobPhase {
     Canceled,
     /// Ended by a failure.
     Failed,
+    /// Its tasks restore their state; none goes on before all have. The last, because stored records number the states.
+    Initializing,
 }
 
 impl JobPhase {

@@ -25,6 +25,13 @@ pub(super) struct Adopting {
 }
 
 impl Adopting {
+    /// A task has come further since its host has reported, or before.
+    pub(super) fn heard(&mut self, task: usize, state: TaskState) {
+        if !matches!(self.found.get(&task), Some(TaskState::Over(_))) {
+            self.found.insert(task, state);
+        }
+    }
+
     /// These tasks are lost, unless they were over.
     fn lose(&mut self, tasks: impl IntoIterator<Item = usize>, error: &Error) {
         for task in tasks {
@@ -111,6 +118,10 @@ impl Rollout {
             let mut to_end = known_tasks;
             to_end.retain(|task| known.is_some_and(|known| known.cancelled.contains_key(task)));
             to_end.extend(&over);
+            let waits = |(_, state): &(usize, TaskState)| matches!(state, TaskState::Restored);
+            if known.is_some_and(|known| known.goes_on) && tasks.iter().any(waits) {
+                effects.push(Effect::Tell(id, ToHost::Go { attempt }));
+            }
             if !to_end.is_empty() {
                 effects.push(Effect::Tell(id, ToHost::Cancel { attempt, tasks: to_end }));
             }

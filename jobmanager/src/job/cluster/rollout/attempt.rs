@@ -19,6 +19,8 @@ pub(super) struct Attempt {
     pub(super) placement: Vec<u32>,
     /// Hosts that were told to run their tasks, and have not said that they cannot.
     pub(super) told: BTreeSet<u32>,
+    /// All of its tasks have restored their state, or had none to restore.
+    pub(super) goes_on: bool,
     /// Tasks that have answered.
     answered: BTreeSet<usize>,
     /// A host has lost another, or a task its neighbour.
@@ -69,6 +71,7 @@ impl Attempt {
             hosts: Vec::new(),
             placement,
             told: BTreeSet::new(),
+            goes_on: false,
             answered: BTreeSet::new(),
             lost: None,
             held_back: Vec::new(),
@@ -226,11 +229,13 @@ impl Attempt {
     }
 
     pub(super) fn tell_cancel(&self, tasks: &[usize], effects: &mut Vec<Effect>) {
-        for number in &self.told {
-            let id = self.hosts[*number as usize];
-            let cancel = ToHost::Cancel { attempt: self.number, tasks: tasks.to_vec() };
-            effects.push(Effect::Tell(id, cancel));
-        }
+        self.tell(&ToHost::Cancel { attempt: self.number, tasks: tasks.to_vec() }, effects);
+    }
+
+    /// Tells every host that runs tasks of it.
+    pub(super) fn tell(&self, message: &ToHost, effects: &mut Vec<Effect>) {
+        let hosts = self.told.iter().map(|number| self.hosts[*number as usize]);
+        effects.extend(hosts.map(|id| Effect::Tell(id, message.clone())));
     }
 
     /// Answers for tasks that cannot.

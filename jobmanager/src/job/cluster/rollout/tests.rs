@@ -1,9 +1,9 @@
 //! The ways of attempts, as stories: what a rollout is told, and what it wants done, in a few words.
 
-use super::words::CAUSE_MS;
 mod regions;
+mod restoring;
 
-use super::words::FINISH_MS;
+use super::words::{CAUSE_MS, FINISH_MS};
 use super::*;
 use millstream_model::CheckpointId;
 use millstream_model::job_graph::{Guarantee, JobEdge, JobVertex, Ship};
@@ -33,7 +33,8 @@ fn graph(ship: Ship) -> JobGraph {
     }
 }
 
-struct Story(Rollout);
+/// A rollout, and what it found when it was looked for.
+struct Story(Rollout, String);
 
 fn name(id: TaskManagerId) -> char {
     char::from_digit(id.0 as u32, 16).unwrap()
@@ -90,6 +91,7 @@ fn words(effect: &Effect) -> String {
         Effect::Deployed(attempt, _) => format!("deployed {attempt}"),
         Effect::Failed(_, tasks, error) if tasks.len() == 4 => format!("failed: {error}"),
         Effect::Failed(_, tasks, error) => format!("{tasks:?} failed: {error}"),
+        Effect::Restored(_, task) => format!("task {task} restored"),
         Effect::Task(_, event) => task(event),
         Effect::Snapshot(attempt, _) => format!("snapshot of attempt {attempt}"),
         Effect::Adopted { tasks, newest_checkpoint, .. } => {
@@ -111,7 +113,7 @@ impl Story {
 
     fn of(ship: Ship) -> Self {
         let timeouts = Timeouts { cancel_ms: 100, reattach_ms: 1000 };
-        Story(Rollout::new(&graph(ship), timeouts, LeaderEpoch(3)))
+        Story(Rollout::new(&graph(ship), timeouts, LeaderEpoch(3)), String::new())
     }
 
     fn at(&mut self, now_ms: u64, input: Input) -> Vec<String> {

@@ -19,6 +19,8 @@ pub(in crate::job::cluster) enum Input {
     Deploy { attempt: u32, tasks: Vec<usize>, begin: Begin, token: [u8; 16] },
     /// They run already: another leader has deployed them. Hosts report until the deadline.
     Adopt { record: AttemptRecord },
+    /// All tasks of an attempt have restored their state.
+    Go { attempt: u32 },
     /// They are to end.
     Cancel { tasks: Vec<usize> },
     /// All of them have answered. Whether they are to run again.
@@ -58,6 +60,8 @@ pub(in crate::job::cluster) enum Effect {
     Tell(TaskManagerId, ToHost),
     /// All tasks of the attempt run, on these hosts.
     Deployed(u32, Vec<TaskManagerId>),
+    /// A task of the attempt has restored its state, and waits.
+    Restored(u32, usize),
     /// These tasks of the attempt have failed together.
     Failed(u32, Vec<usize>, Error),
     /// What became of a task of the attempt.
