@@ -14,6 +14,7 @@ pub mod described;
 pub mod descriptor;
 pub mod expiring;
 pub mod failpoint;
+mod fetch;
 pub mod handle;
 pub mod items;
 pub mod layout;

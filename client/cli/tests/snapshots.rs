@@ -5,9 +5,10 @@ use millstream::prelude::*;
 use std::path::{Path, PathBuf};
 
 /// The one checkpoint that a bounded job leaves.
-fn checkpoint(dir: &Path) -> PathBuf {
+fn checkpoint(dir: &Path, backend: &str) -> PathBuf {
     let env = Environment::builder()
         .parallelism(2)
+        .set("state-backend", backend)
         .set("checkpoint-dir", dir.to_str().unwrap())
         .build()
         .unwrap();
@@ -24,7 +25,7 @@ fn checkpoint(dir: &Path) -> PathBuf {
 #[test]
 fn a_checkpoint_is_shown_and_checked_without_a_cluster() {
     let dir = tempfile::tempdir().unwrap();
-    let path = checkpoint(dir.path());
+    let path = checkpoint(dir.path(), "memory");
     let run = |line: String| Ran::of(&mut millstream(&line));
     let shown = run(format!("inspect {}", path.display())).expect(0).out;
     assert!(shown.contains("numbers") && shown.contains("counts"), "{shown}");
@@ -47,4 +48,20 @@ fn a_checkpoint_is_shown_and_checked_without_a_cluster() {
     assert_eq!(value[0]["problems"].as_array().unwrap().len(), 1);
     run(format!("inspect {}", path.display())).expect(6);
     run(format!("verify {}", dir.path().join("absent").display())).expect(4);
+}
+
+#[cfg(feature = "rocksdb")]
+#[test]
+fn what_lies_in_trees_is_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = checkpoint(dir.path(), "rocksdb");
+    let run = |line: String| Ran::of(&mut millstream(&line));
+    let json = run(format!("inspect --json {}", path.display())).expect(0).out;
+    let value: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(value["counts-trees"], true);
+    let parts = value["parts"].as_array().unwrap();
+    let counts = parts.iter().find(|part| part["operator"] == "counts" && part["kind"] == "Keyed");
+    assert_eq!(counts.unwrap()["entries"], 7, "{json}");
+    let shown = run(format!("inspect {}", path.display())).expect(0).out;
+    assert!(shown.ends_with("are counted.\n"), "{shown}");
 }

@@ -11,17 +11,13 @@ use crate::chain::{ChainVisitor, Site, Stateful};
 use millstream_model::job_graph::OperatorId;
 use millstream_model::key_group::range_of;
 use millstream_model::{Error, Result};
-use millstream_state::lsm::{Content, Expiry, Lsm, LsmFile, Open, end_of_prefix};
+use millstream_state::lsm::{Expiry, Lsm, Open, end_of_prefix};
 use millstream_state::part::IsExpired;
 use millstream_state::schema::{Compatibility, compatible};
-use millstream_state::snapshot::{
-    Assignment, CheckpointStorage, FileRef, PartKind, PartSnapshot, TaskSnapshot, read_error,
-};
-use millstream_state::store::{Backend, Store, expiry_of, part_prefix, part_range, tree_name};
+use millstream_state::snapshot::{Assignment, FileRef, PartKind, PartSnapshot, TaskSnapshot};
+use millstream_state::store::{Backend, Store, expiry_of, part_prefix, part_range};
 use millstream_state::{Part, Visitor};
 use std::collections::HashSet;
-use std::fs::File;
-use std::io::Read;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
@@ -102,7 +98,7 @@ impl Opening<'_> {
     fn open_over(&self, fetched: &Path, expiry: Expiry, use_copies: bool) -> Result<Arc<Store>> {
         let Opening { backend, task, attempt, subtask, .. } = *self;
         let fetch = |files: &[FileRef], dir: &Path| match self.restore {
-            Some(restore) => fetch(backend, &*restore.storage, files, dir, use_copies),
+            Some(restore) => backend.fetch(&*restore.storage, files, dir, use_copies),
             None => Ok(Vec::new()),
         };
         if let [(writer, assignment)] = self.trees
@@ -199,54 +195,6 @@ fn copy<'p>(
         store.copy_from(tree, &from, &to)?;
     }
     Ok(())
-}
-
-/// Brings the files of a tree out of storage, verified; but for those that are still here.
-fn fetch(
-    backend: &Backend,
-    storage: &dyn CheckpointStorage,
-    files: &[FileRef],
-    dir: &Path,
-    use_copies: bool,
-) -> Result<Vec<LsmFile>> {
-    let unusable = |e: std::io::Error| {
-        Error::external(format!("`{}` cannot hold state", dir.display())).caused_by(e)
-    };
-    let in_memory = backend.engine.takes_files_in_memory();
-    if !in_memory {
-        std::fs::create_dir_all(dir).map_err(unusable)?;
-    }
-    let mut fetched = Vec::new();
-    for file in files {
-        let name = tree_name(&file.path);
-        // Tables are named after who made them, and never change; the rest is the checkpoint's own.
-        let immutable = name.contains('/');
-        let copy =
-            if immutable && use_copies { backend.copies.find(&name, file.bytes) } else { None };
-        if let Some(copy) = copy {
-            fetched.push(LsmFile {
-                name,
-                bytes: file.bytes,
-                immutable,
-                content: Content::File(copy),
-            });
-            continue;
-        }
-        let mut source = storage.read(file)?;
-        let unreadable = |e| read_error(&storage.locate(&file.path), e);
-        let content = if in_memory {
-            let mut bytes = Vec::new();
-            source.read_to_end(&mut bytes).map_err(unreadable)?;
-            Content::Memory(bytes.into())
-        } else {
-            let path = dir.join(name.replace('/', "~"));
-            let mut target = File::create(&path).map_err(unusable)?;
-            std::io::copy(&mut source, &mut target).map_err(unreadable)?;
-            Content::File(path)
-        };
-        fetched.push(LsmFile { name, bytes: file.bytes, immutable, content });
-    }
-    Ok(fetched)
 }
 
 /// A part that can lie in a store: of which operator, its name, and what of it expires.

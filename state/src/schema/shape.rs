@@ -130,7 +130,7 @@ impl Shape {
     }
 
     /// Whether a part of it is opaque.
-    pub(super) fn has_opaque(&self) -> bool {
+    pub(crate) fn has_opaque(&self) -> bool {
         matches!(self, Shape::Opaque { .. }) || self.inner().any(Shape::has_opaque)
     }
 }

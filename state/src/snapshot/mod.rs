@@ -15,6 +15,7 @@ pub mod storage;
 #[cfg(test)]
 mod tests;
 pub mod tools;
+pub mod trees;
 
 pub use catalog::{Latest, completed, latest, sweep};
 pub use description::{

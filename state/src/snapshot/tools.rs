@@ -162,8 +162,10 @@ pub struct Inspection {
     pub summary: Summary,
     /// Its parts, operator by operator.
     pub parts: Vec<InspectedPart>,
-    /// Files of trees, in which keyed state lies that the parts do not count: how many, and their length.
+    /// Files of trees, in which keyed state lies: how many, and their length.
     pub shared: (usize, u64),
+    /// Whether the parts count what lies in trees, too.
+    pub counts_trees: bool,
 }
 
 /// A part of an operator, over all subtasks.
@@ -181,13 +183,13 @@ pub struct InspectedPart {
     pub versions: BTreeSet<u32>,
     /// How many subtasks have it.
     pub n_subtasks: usize,
-    /// How many entries it has in all, without those in shared files.
+    /// How many entries it has in all, without those in trees unless these were counted.
     pub n_entries: u64,
     /// The bytes of these.
     pub n_bytes: u64,
 }
 
-/// Sums up what the manifest of a snapshot says; reads nothing else.
+/// Sums up what the manifest of a snapshot says; reads nothing else. With what lies in trees: [`super::trees::inspect`].
 ///
 /// # Errors
 /// If the manifest cannot be read.
@@ -222,7 +224,13 @@ pub fn inspect(storage: &dyn CheckpointStorage, folder: &str) -> Result<Inspecti
     }
     let shared: HashSet<&FileRef> = manifest.tasks.iter().flat_map(|task| &task.shared).collect();
     let shared = (shared.len(), shared.iter().map(|file| file.bytes).sum());
-    Ok(Inspection { job: manifest.job.clone(), summary: Summary::of(&manifest), parts, shared })
+    Ok(Inspection {
+        job: manifest.job.clone(),
+        summary: Summary::of(&manifest),
+        parts,
+        shared,
+        counts_trees: false,
+    })
 }
 
 impl fmt::Display for Inspection {
@@ -269,10 +277,10 @@ impl fmt::Display for Inspection {
             writeln!(f, "{}", line.trim_end())?;
         }
         if let (n_files @ 1.., n_bytes) = self.shared {
+            let entries = if self.counts_trees { "counted" } else { "not counted here" };
             writeln!(
                 f,
-                "Keyed state lies also in {n_files} files of trees ({n_bytes} bytes), whose entries are not counted here; those of a \
-                 savepoint are."
+                "Keyed state lies also in {n_files} files of trees ({n_bytes} bytes), whose entries are {entries}."
             )?;
         }
         Ok(())

@@ -9,6 +9,8 @@ mod endings;
 mod enumerators;
 mod exactly_once;
 #[cfg(feature = "rocksdb")]
+mod inspected;
+#[cfg(feature = "rocksdb")]
 mod little_memory;
 mod memory;
 mod metrics;

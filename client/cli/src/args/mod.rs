@@ -95,6 +95,9 @@ pub(crate) enum Command {
     /// Checks a checkpoint or savepoint, or all in a folder: reads every byte
     Verify(Snapshot),
     /// Shows what is in a checkpoint or savepoint
+    ///
+    /// Entries that a checkpoint has in trees (`state-backend=rocksdb`) are counted by a command that was built with the feature
+    /// `rocksdb`; it reads them for that.
     Inspect(Snapshot),
     /// Starts, stops and shows a cluster of processes on this machine
     #[command(subcommand)]

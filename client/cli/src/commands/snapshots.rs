@@ -88,6 +88,7 @@ pub(crate) fn inspect(json: bool, snapshot: &args::Snapshot) -> Outcome {
     }
     let folder = &found.folders[0];
     let inspection = tools::inspect(&found.storage, folder)
+        .and_then(|inspection| with_trees(&found.storage, folder, inspection))
         .map_err(|error| Failure::Error(Kind::Damaged, error))?;
     let parts = inspection.parts.iter().map(|part| {
         json!({
@@ -106,8 +107,50 @@ pub(crate) fn inspect(json: bool, snapshot: &args::Snapshot) -> Outcome {
         "parts": parts.collect::<Vec<_>>(),
         "tree-files": inspection.shared.0,
         "tree-bytes": inspection.shared.1,
+        "counts-trees": inspection.counts_trees,
     });
-    print(json, &value, || inspection.to_string())
+    print(json, &value, || match inspection.shared.0 > 0 && !inspection.counts_trees {
+        true => {
+            format!("{inspection}Built with the feature `rocksdb`, this command counts them.\n")
+        }
+        false => inspection.to_string(),
+    })
+}
+
+/// Counts what lies in trees, too, if there are any.
+#[cfg(feature = "rocksdb")]
+fn with_trees(
+    storage: &LocalStorage,
+    folder: &str,
+    inspection: tools::Inspection,
+) -> millstream::model::Result<tools::Inspection> {
+    use millstream::state::lsm::{MemoryBudget, RocksEngine};
+    use millstream::state::snapshot::trees;
+    use millstream::state::store::Backend;
+    use std::sync::Arc;
+
+    /// For the blocks of tables that are read, each once.
+    const CACHE_BYTES: usize = 64 << 20;
+
+    if inspection.shared.0 == 0 {
+        return Ok(inspection);
+    }
+    let dir = tempfile::tempdir().map_err(|e| {
+        Error::external("there is no place for the trees of the checkpoint").caused_by(e)
+    })?;
+    let budget = MemoryBudget::new(CACHE_BYTES);
+    let engine = Arc::new(RocksEngine::new(&budget, 1));
+    let backend = Backend::new(engine, budget, dir.path().to_owned(), "inspect".into());
+    trees::inspect(storage, folder, &backend)
+}
+
+#[cfg(not(feature = "rocksdb"))]
+fn with_trees(
+    _: &LocalStorage,
+    _: &str,
+    inspection: tools::Inspection,
+) -> millstream::model::Result<tools::Inspection> {
+    Ok(inspection)
 }
 
 /// Of several, which there are.

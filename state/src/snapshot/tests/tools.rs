@@ -77,7 +77,7 @@ operator          name   state    kind   version  subtasks  entries  bytes
 0000000000000001  count  counts   keyed  0,3             2       12     12
 0000000000000001  count  offsets  split  0               2        0      0
 ffffffffffffffff  left   waiting  keyed  0               2        6      6
-Keyed state lies also in 2 files of trees (28 bytes), whose entries are not counted here; those of a savepoint are.
+Keyed state lies also in 2 files of trees (28 bytes), whose entries are not counted here.
 ";
     assert_eq!(shown, expected);
 }
