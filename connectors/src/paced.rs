@@ -4,7 +4,7 @@
 //! from one allowance. After a quiet time at most a second's worth is made up for, so that a source that
 //! had nothing for an hour does not come back with an hour's burst.
 
-use crate::generator::pace::{Pace, Schedule};
+use crate::generator::pace::{Pace, Pacer};
 use millstream_model::{Batch, Data, EventTime, Result};
 use millstream_runtime::context::OperatorContext;
 use millstream_runtime::source::{
@@ -71,7 +71,7 @@ impl<S: Source> Source for Paced<S> {
             values: Vec::new().into_iter(),
             times: Vec::new().into_iter(),
             status: ReadStatus::More,
-            schedule: self.pace.start(&*context.operator.task().job().clock),
+            pacer: self.pace.from(0),
             taken: Arc::clone(&self.taken),
             operator: context.operator.clone(),
         }))
@@ -146,22 +146,24 @@ struct PacedReader<T, S> {
     times: std::vec::IntoIter<EventTime>,
     /// What the reader said when it was last asked.
     status: ReadStatus,
-    schedule: Schedule,
+    pacer: Pacer,
     taken: Arc<AtomicU64>,
     operator: OperatorContext,
 }
 
 impl<T, S> PacedReader<T, S> {
     /// Takes an allowance for up to `n` records: how many, or when there will be one.
-    fn allow(&self, n: u64) -> std::result::Result<u64, EventTime> {
-        let n_due = self.schedule.n_due(self.operator.task().job().clock.now_us());
-        let forfeited = n_due.saturating_sub(self.schedule.per_second());
+    fn allow(&mut self, n: u64) -> std::result::Result<u64, EventTime> {
+        let clock = &*self.operator.task().job().clock;
+        let schedule = self.pacer.schedule(clock);
+        let n_due = schedule.n_due(clock.now_us());
+        let forfeited = n_due.saturating_sub(schedule.per_second());
         let mut taken = self.taken.load(Ordering::Relaxed);
         loop {
             let from = taken.max(forfeited);
             let to = from.saturating_add(n).min(n_due);
             if from >= to {
-                return Err(self.schedule.due_us(from));
+                return Err(schedule.due_us(from));
             }
             match self.taken.compare_exchange(taken, to, Ordering::Relaxed, Ordering::Relaxed) {
                 Ok(_) => return Ok(to - from),

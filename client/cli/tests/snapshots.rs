@@ -64,4 +64,18 @@ fn what_lies_in_trees_is_counted() {
     assert_eq!(counts.unwrap()["entries"], 7, "{json}");
     let shown = run(format!("inspect {}", path.display())).expect(0).out;
     assert!(shown.ends_with("are counted.\n"), "{shown}");
+
+    // What can be told is told all the same.
+    let trees = std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path());
+    let tree =
+        trees.into_iter().find(|path| path.extension().is_some_and(|e| e == "tree")).unwrap();
+    std::fs::remove_dir_all(&tree).unwrap();
+    let shown = run(format!("inspect {}", path.display())).expect(0).out;
+    let name = tree.display().to_string();
+    assert!(shown.contains("cannot be counted") && shown.contains(&name), "{shown}");
+    run(format!("verify {}", path.display())).expect(6);
+    std::fs::remove_dir_all(&path).unwrap();
+    // Its mark tells that it was there.
+    let verdict = run(format!("verify {}", dir.path().display())).expect(6).out;
+    assert!(verdict.contains("DAMAGED") && verdict.contains("manifest"), "{verdict}");
 }

@@ -280,8 +280,9 @@ impl<'a> Serving<'a> {
             HostEvent::Restored { task } => (*task, TaskState::Restored),
             HostEvent::Over(event) => (event.task(), TaskState::Over(event.clone())),
         };
-        if let Some(known) = running.states.get_mut(&task) {
-            *known = state;
+        match running.states.get_mut(&task) {
+            Some(TaskState::Over(_)) | None => {}
+            Some(known) => *known = state,
         }
         self.say(&match event {
             HostEvent::Restored { task } => FromHost::Restored { attempt, task },

@@ -64,8 +64,8 @@ impl FarJob {
 
 fn state_of(phase: JobPhase) -> JobState {
     match phase {
-        JobPhase::Created | JobPhase::Initializing => JobState::Created,
-        JobPhase::Running | JobPhase::Reconciling => JobState::Running,
+        JobPhase::Created => JobState::Created,
+        JobPhase::Initializing | JobPhase::Running | JobPhase::Reconciling => JobState::Running,
         JobPhase::Failing => JobState::Failing,
         JobPhase::Restarting => JobState::Restarting,
         JobPhase::Cancelling => JobState::Cancelling,

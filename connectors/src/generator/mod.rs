@@ -211,8 +211,10 @@ mod tests {
         let source = Generator::new(5000, |i| i).rate(1_000_000);
         let at = Surroundings::new(0, 1);
         let mut reader = at.open(&source).unwrap().remove(0);
-        at.clock.0.store(3_500, std::sync::atomic::Ordering::SeqCst);
         let mut batch = Batch::default();
+        // It begins when it is first asked.
+        assert_eq!(reader.read(&mut batch).unwrap(), ReadStatus::Paused { until_us: 1000 });
+        at.clock.0.store(3_500, std::sync::atomic::Ordering::SeqCst);
         assert_eq!(reader.read(&mut batch).unwrap(), ReadStatus::More);
         assert_eq!(reader.read(&mut batch).unwrap(), ReadStatus::More);
         assert_eq!(reader.read(&mut batch).unwrap(), ReadStatus::Paused { until_us: 4000 });

@@ -1,21 +1,38 @@
 //! When record `i` of a paced source is due.
 //!
 //! Time is cut into ticks of a millisecond, and a record is due at the end of its tick, for all subtasks
-//! counted from one start. The start is taken when the first reader is opened, so that nothing is due
-//! before anybody could have sent it.
+//! counted from one start. The start is taken when the first reader is asked for records, so that nothing is due
+//! before anybody could have sent it: when readers are opened, other tasks may still have to restore their state.
 
 use millstream_model::{Error, EventTime, Result};
 use millstream_runtime::context::Clock;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 const TICK_US: EventTime = 1000;
 const TICKS_PER_SECOND: u64 = 1000;
 
 /// A rate, and since when it counts.
+#[derive(Clone)]
 pub(crate) struct Pace {
     per_second: u64,
-    start: Mutex<Option<Start>>,
+    start: Arc<Mutex<Option<Start>>>,
+}
+
+/// What a reader goes by: a [`Pace`], whose schedule the first who asks for it starts.
+pub(crate) struct Pacer {
+    pace: Pace,
+    n_before: u64,
+    schedule: Option<Schedule>,
+}
+
+impl Pacer {
+    /// The schedule.
+    #[inline]
+    pub(crate) fn schedule(&mut self, clock: &dyn Clock) -> Schedule {
+        let start = || self.pace.start(clock).going_on_from(self.n_before);
+        *self.schedule.get_or_insert_with(start)
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -36,7 +53,7 @@ pub(crate) struct Schedule {
 impl Pace {
     pub(crate) fn new(per_second: u64) -> Self {
         // More than this overflows, and is no limit any more.
-        Pace { per_second: per_second.min(u64::MAX / TICKS_PER_SECOND), start: Mutex::new(None) }
+        Pace { per_second: per_second.min(u64::MAX / TICKS_PER_SECOND), start: Arc::default() }
     }
 
     /// Makes sure that something is due some day.
@@ -54,8 +71,13 @@ impl Pace {
         Ok(())
     }
 
+    /// For a reader that goes on from record `n`: those before it have been sent.
+    pub(crate) fn from(&self, n: u64) -> Pacer {
+        Pacer { pace: self.clone(), n_before: n, schedule: None }
+    }
+
     /// The schedule; the first call of a run starts it.
-    pub(crate) fn start(&self, clock: &dyn Clock) -> Schedule {
+    fn start(&self, clock: &dyn Clock) -> Schedule {
         let mut start = self.start.lock().unwrap_or_else(PoisonError::into_inner);
         let start =
             *start.get_or_insert_with(|| Start { us: clock.now_us(), instant: Instant::now() });
@@ -65,7 +87,7 @@ impl Pace {
 
 impl Schedule {
     /// The same pace from record `n` on: those before it have been sent.
-    pub(crate) fn going_on_from(self, n: u64) -> Self {
+    fn going_on_from(self, n: u64) -> Self {
         Schedule { n_before: n, ..self }
     }
 

@@ -1,7 +1,7 @@
 //! Paced records that know when they were due.
 
 use super::Stride;
-use super::pace::{Pace, Schedule};
+use super::pace::{Pace, Pacer, Schedule};
 use millstream_model::{Batch, Data, Result};
 use millstream_runtime::context::OperatorContext;
 use millstream_runtime::source::{ReadStatus, Source, SplitContext, SplitReader};
@@ -54,7 +54,7 @@ pub(super) struct ScheduledReader<M> {
     stride: Stride,
     end: u64,
     make: M,
-    schedule: Schedule,
+    pacer: Pacer,
     operator: OperatorContext,
     batch_size: usize,
 }
@@ -67,17 +67,16 @@ impl<M> ScheduledReader<M> {
         make: M,
         context: &SplitContext,
     ) -> Self {
-        let clock = &*context.operator.task().job().clock;
-        let schedule = pace.start(clock).going_on_from(stride.n_passed());
+        let pacer = pace.from(stride.n_passed());
         let (operator, batch_size) = (context.operator.clone(), context.batch_size);
-        ScheduledReader { stride, end, make, schedule, operator, batch_size }
+        ScheduledReader { stride, end, make, pacer, operator, batch_size }
     }
 }
 
 impl<T, M: Fn(u64, Schedule) -> T + Send> SplitReader<T, Stride> for ScheduledReader<M> {
     fn read(&mut self, out: &mut Batch<T>) -> Result<ReadStatus> {
-        let schedule = self.schedule;
-        let now_us = self.operator.task().job().clock.now_us();
+        let clock = &*self.operator.task().job().clock;
+        let (schedule, now_us) = (self.pacer.schedule(clock), clock.now_us());
         let n_due = self.stride.n_below(schedule.n_due(now_us).min(self.end));
         let n = n_due.min(self.batch_size as u64);
         let (Stride { first, step }, make) = (self.stride, &self.make);

@@ -110,8 +110,8 @@ pub enum Effect<A> {
     NotifyComplete(CheckpointId),
     /// Tell all tasks that this checkpoint will not be: what they staged for it goes into the next.
     NotifyAborted(CheckpointId),
-    /// Delete what there is of a checkpoint that will not be, the manifest first. May come again when a task
-    /// was late.
+    /// Delete what there is of a checkpoint that will not be: its mark, then the manifest, then the rest. May come
+    /// again when a task was late.
     Discard {
         /// The checkpoint.
         checkpoint: CheckpointId,

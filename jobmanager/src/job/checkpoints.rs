@@ -4,6 +4,7 @@
 //! (when one begins, when it is complete, what is given up) is the coordinator's alone.
 
 use super::claimed::Claimed;
+use super::marks::Marks;
 use super::restoring::Own;
 use super::savepoints::{Request, Savepoints};
 use super::{Begin, OpenStorage, Restored, restoring};
@@ -17,8 +18,8 @@ use millstream_model::{
 };
 use millstream_proto::message::{CheckpointRow, SnapshotEvent, TargetFolder};
 use millstream_state::snapshot::{
-    CheckpointStorage, Manifest, Restore, TaskSnapshot, VertexSnapshot, checkpoint_folder, mark,
-    sweep, write_manifest,
+    CheckpointStorage, Manifest, Restore, TaskSnapshot, VertexSnapshot, checkpoint_folder,
+    write_manifest,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -61,8 +62,7 @@ pub struct Checkpoints {
     origin: Option<Restored>,
     /// Folders that are spared until a checkpoint is complete, because what is in them could not be read.
     unread: Vec<String>,
-    /// The marks of what the job began at, and of what was passed over for that: they stay until there is a newer checkpoint.
-    marked: Vec<CheckpointId>,
+    marks: Marks,
     /// What is damaged and was passed over, as allowed, to begin there.
     passed_over: Vec<String>,
     /// What is deleted when there is a checkpoint of the job's own.
@@ -121,14 +121,7 @@ impl Checkpoints {
         };
         let storage = open_storage(dir)?;
         let found = restoring::begin(settings, graph, &storage, open_storage)?;
-        let (begin, _) = &found;
-        if let Begin::At(restored) = begin
-            && Arc::ptr_eq(&restored.restore.storage, &storage)
-        {
-            let id = restored.restore.manifest.id;
-            mark::retain(&*storage, |marked| marked >= id)?;
-        }
-        let begin = begin.clone();
+        let begin = found.0.clone();
         let checkpoints =
             Checkpoints::found(settings, graph, epoch, (open_storage, now_us), storage, found)?;
         Ok((Some(checkpoints), begin))
@@ -164,7 +157,14 @@ impl Checkpoints {
         let own = restoring::retained(settings, &storage, &begin)?;
         // While the files of those that are given up are there.
         let first_id = restoring::next_id(&*storage, &begin)?;
-        let mut checkpoints = Checkpoints::new(settings, graph, epoch, open, storage, own)?;
+        let is_own = |restored: &&Restored| Arc::ptr_eq(&restored.restore.storage, &storage);
+        let begins_at = match &begin {
+            Begin::At(restored) => Some(restored).filter(is_own),
+            Begin::Fresh | Begin::Anew => None,
+        };
+        let marks = Marks::found(&storage, epoch, begins_at)?;
+        let mut checkpoints =
+            Checkpoints::new(settings, graph, (epoch, marks), open, storage, own)?;
         checkpoints.first_id = first_id;
         checkpoints.passed_over = passed_over;
         checkpoints.origin = match begin {
@@ -178,7 +178,7 @@ impl Checkpoints {
     fn new(
         settings: &JobSettings,
         graph: &JobGraph,
-        epoch: LeaderEpoch,
+        (epoch, marks): (LeaderEpoch, Marks),
         (open_storage, now_us): (&OpenStorage, &NowUs),
         storage: Arc<dyn CheckpointStorage>,
         own: Own,
@@ -191,8 +191,7 @@ impl Checkpoints {
         }
         let kept: Vec<&Manifest> = own.iter().map(|own| &*own.restore.manifest).collect();
         let spared: Vec<&str> = unread.iter().map(String::as_str).collect();
-        sweep(&*storage, &kept, &spared)?;
-        let marked = mark::numbers(&*storage)?;
+        marks.sweep(&kept, &spared)?;
         let mut history = History::default();
         own.iter().for_each(|own| history.found(&own.restore.manifest, &own.target));
         Ok(Checkpoints {
@@ -207,7 +206,7 @@ impl Checkpoints {
             first_id: 1,
             origin: None,
             unread,
-            marked,
+            marks,
             passed_over: Vec::new(),
             claimed: None,
             completed: own.into_iter().map(|own| (own.restore.manifest.id, own)).collect(),
@@ -495,15 +494,11 @@ impl Checkpoints {
         match (kind, is_wanted) {
             (SnapshotKind::Stop { .. }, true) => {
                 let savepoint = target.folder.dir.join(&target.folder.folder);
-                mark::stopped(&*self.storage, checkpoint, &savepoint)?;
+                self.marks.stopped(checkpoint, &savepoint)?;
             }
             (_, false) => {
-                mark::completed(&*self.storage, checkpoint, self.epoch.0)?;
+                self.marks.completed(checkpoint)?;
                 self.unread.clear();
-                self.marked.clear();
-                if let Err(error) = mark::retain(&*self.storage, |marked| marked >= checkpoint) {
-                    tracing::warn!(%error, "the marks of earlier checkpoints could not be deleted");
-                }
             }
             (_, true) => {}
         }
@@ -524,10 +519,8 @@ impl Checkpoints {
         }
     }
 
-    /// Deletes the marks of what was given up: before its files, because a mark without them is a loss.
     fn unmark(&self) -> Result<()> {
-        let latest = self.coordinator.latest();
-        mark::retain(&*self.storage, |id| Some(id) == latest || self.marked.contains(&id))
+        self.marks.forget_all_but(self.coordinator.latest())
     }
 
     fn sweep(&mut self) -> Result<()> {
@@ -540,6 +533,6 @@ impl Checkpoints {
         let kept: Vec<&Manifest> = kept.iter().map(|manifest| &**manifest).collect();
         let pending = self.coordinator.pending().map(|id| checkpoint_folder(id, self.epoch.0));
         let spared: Vec<&str> = pending.iter().chain(&self.unread).map(String::as_str).collect();
-        sweep(&*self.storage, &kept, &spared).map(drop)
+        self.marks.sweep(&kept, &spared)
     }
 }

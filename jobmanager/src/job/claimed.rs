@@ -6,7 +6,9 @@ use super::Restored;
 use millstream_model::Result;
 use millstream_model::settings::{JobSettings, RestoreFrom};
 use millstream_state::snapshot::manifest::{manifest_path, parse_checkpoint_folder};
-use millstream_state::snapshot::{CheckpointStorage, Manifest, completed, read_manifest, sweep};
+use millstream_state::snapshot::{
+    CheckpointStorage, Manifest, completed, mark, read_manifest, sweep,
+};
 use std::sync::Arc;
 
 /// See the module's text.
@@ -28,20 +30,21 @@ impl Claimed {
         }
     }
 
-    /// Deletes it, the manifest first. Of a checkpoint of another job, files that its other checkpoints name
+    /// Deletes it, its mark and then the manifest first. Of a checkpoint of another job, files that its other checkpoints name
     /// stay.
     ///
     /// # Errors
     /// If the storage fails; what is left harms nobody.
     pub(super) fn delete(self) -> Result<()> {
         let Claimed { storage, folder } = self;
+        mark::forget(&*storage, &folder)?;
         storage.delete(&manifest_path(&folder))?;
         if parse_checkpoint_folder(&folder).is_some() {
             let others: Vec<Manifest> = completed(&*storage)?
                 .iter()
                 .map(|other| read_manifest(&*storage, other))
                 .collect::<Result<_>>()?;
-            sweep(&*storage, &others.iter().collect::<Vec<_>>(), &[])?;
+            sweep(&*storage, &others.iter().collect::<Vec<_>>(), &[], u64::MAX)?;
             return Ok(());
         }
         for path in storage.list(&format!("{folder}/"))? {

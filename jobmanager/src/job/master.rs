@@ -7,6 +7,7 @@ use super::checkpoints::{Adopted, Checkpoints, Participants};
 use super::savepoints::Request;
 use super::{Begin, Restored};
 use crate::scheduler::{Effect, Input, JobState, Scheduler};
+use millstream_model::sabotage::{Bug, is_planted};
 use millstream_model::{CheckpointId, Error, Machine};
 use millstream_proto::message::{HostEvent, SnapshotEvent, TaskEvent, TaskState};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -86,13 +87,24 @@ pub trait Tasks {
 }
 
 /// An attempt whose tasks restore their state.
-#[derive(Default)]
 struct Restoring {
     /// Those that have not.
     unrestored: BTreeSet<usize>,
     /// How to reach them all. Checkpoints have no part in them before they go on.
     participants: Option<Box<dyn Participants>>,
+    /// When it is told that it takes long.
+    patient_until_ms: u64,
 }
+
+impl Restoring {
+    fn new(now_ms: u64, unrestored: BTreeSet<usize>) -> Self {
+        let patient_until_ms = now_ms.saturating_add(PATIENCE_MS);
+        Restoring { unrestored, participants: None, patient_until_ms }
+    }
+}
+
+/// How long tasks restore their state until those that are not done are named in the log, each time.
+const PATIENCE_MS: u64 = 60_000;
 
 /// See the module's text.
 pub struct Master<T> {
@@ -108,6 +120,8 @@ pub struct Master<T> {
     undeployed: BTreeSet<usize>,
     /// Attempts of which no task goes on before all have restored their state.
     restoring: BTreeMap<u32, Restoring>,
+    /// Savepoints that are wanted when tasks have restored their state.
+    requests: Vec<Request>,
     /// When the job is to run again, if it waits for that.
     restart_at_ms: Option<u64>,
     failures: Vec<Error>,
@@ -130,6 +144,7 @@ impl<T: Tasks> Master<T> {
             open: BTreeSet::new(),
             undeployed: BTreeSet::new(),
             restoring: BTreeMap::new(),
+            requests: Vec::new(),
             restart_at_ms: None,
             failures: Vec::new(),
             ended: None,
@@ -203,11 +218,23 @@ impl<T: Tasks> Master<T> {
     /// The next moment at which [`tick`](Master::tick) is to be called.
     pub fn wake_at_ms(&self) -> Option<u64> {
         let checkpoint = self.checkpoints.as_ref().and_then(Checkpoints::wake_at_ms);
-        [self.restart_at_ms, checkpoint].into_iter().flatten().min()
+        let restoring = self.restoring.values().map(|r| r.patient_until_ms).min();
+        [self.restart_at_ms, checkpoint, restoring].into_iter().flatten().min()
     }
 
     /// Time has passed.
     pub fn tick(&mut self, now_ms: u64) {
+        for (attempt, restoring) in &mut self.restoring {
+            if restoring.patient_until_ms <= now_ms {
+                let tasks = &restoring.unrestored;
+                tracing::warn!(
+                    attempt,
+                    ?tasks,
+                    "tasks have not restored their state; the others wait for them"
+                );
+                restoring.patient_until_ms = now_ms.saturating_add(PATIENCE_MS);
+            }
+        }
         if self.restart_at_ms.take_if(|at| *at <= now_ms).is_some() {
             self.schedule(now_ms, [Input::Restart]);
         }
@@ -233,6 +260,8 @@ impl<T: Tasks> Master<T> {
     /// Somebody wants a savepoint.
     pub fn request(&mut self, now_ms: u64, request: Request) {
         match &mut self.checkpoints {
+            // Its time comes when they go on, or do not.
+            Some(_) if !self.restoring.is_empty() => self.requests.push(request),
             Some(checkpoints) => {
                 let inputs = checkpoints.request(now_ms, request);
                 self.schedule(now_ms, inputs);
@@ -270,7 +299,8 @@ impl<T: Tasks> Master<T> {
             return Vec::new();
         }
         let is_deployed = tasks.iter().all(|task| !self.undeployed.contains(task));
-        if !is_deployed || !restoring.unrestored.is_empty() {
+        let has_restored = restoring.unrestored.is_empty() || is_planted(Bug::GoBeforeRestored);
+        if !is_deployed || !has_restored {
             return Vec::new();
         }
         let participants = self.restoring.remove(&attempt).and_then(|r| r.participants);
@@ -281,6 +311,40 @@ impl<T: Tasks> Master<T> {
             inputs.extend(checkpoints.started(now_ms, attempt, tasks, participants));
         }
         inputs.into()
+    }
+
+    /// Notes which attempts were found restoring their state, and gives the others. What has failed in them has not restored
+    /// its own, so nobody goes on before that is closed.
+    fn adopt_restoring(
+        &mut self,
+        now_ms: u64,
+        attempts: Vec<Adopted>,
+        tasks: &[(usize, TaskState)],
+    ) -> Vec<Adopted> {
+        let of = |task: usize| self.scheduler.executions().get(task).map(|e| e.attempt());
+        let restores =
+            |state: &TaskState| matches!(state, TaskState::Restoring | TaskState::Restored);
+        let numbers: BTreeSet<u32> =
+            tasks.iter().filter(|(_, s)| restores(s)).filter_map(|(task, _)| of(*task)).collect();
+        let has_restored = |state: &TaskState| match state {
+            TaskState::Restoring => false,
+            TaskState::Over(event) => matches!(event, TaskEvent::Finished { .. }),
+            TaskState::Restored | TaskState::Running | TaskState::Ended => true,
+        };
+        for number in numbers {
+            let of_attempt = tasks.iter().filter(|(task, _)| of(*task) == Some(number));
+            let unrestored = of_attempt.filter(|(_, s)| !has_restored(s)).map(|(task, _)| *task);
+            let restoring = Restoring::new(now_ms, unrestored.collect());
+            self.restoring.insert(number, restoring);
+        }
+        let mut others = Vec::new();
+        for adopted in attempts {
+            match self.restoring.get_mut(&adopted.attempt) {
+                Some(restoring) => restoring.participants = Some(adopted.participants),
+                None => others.push(adopted),
+            }
+        }
+        others
     }
 
     /// What an event means for the scheduler.
@@ -334,6 +398,7 @@ impl<T: Tasks> Master<T> {
                 let is_released = tasks
                     .iter()
                     .any(|(_, state)| matches!(state, TaskState::Over(TaskEvent::Finished { .. })));
+                let attempts = self.adopt_restoring(now_ms, attempts, &tasks);
                 let mut inputs = match &mut self.checkpoints {
                     Some(checkpoints) => {
                         checkpoints.adopted(now_ms, attempts, newest_checkpoint, is_released)
@@ -342,11 +407,6 @@ impl<T: Tasks> Master<T> {
                 };
                 for (task, state) in tasks {
                     let attempt = self.scheduler.executions().get(task).map_or(0, |e| e.attempt());
-                    if let TaskState::Restoring | TaskState::Restored = state {
-                        let restoring = self.restoring.entry(attempt).or_default();
-                        let is_not = matches!(state, TaskState::Restoring);
-                        restoring.unrestored.extend(is_not.then_some(task));
-                    }
                     let is_ending = self.scheduler.state() == JobState::Cancelling;
                     match (state, &mut self.checkpoints) {
                         // Somebody wants the job to end, so it needs no restart; what was lost with the former leader least of all.
@@ -380,11 +440,23 @@ impl<T: Tasks> Master<T> {
     /// Steps the scheduler until nothing more comes of it.
     fn schedule(&mut self, now_ms: u64, inputs: impl IntoIterator<Item = Input>) {
         let mut inputs: VecDeque<Input> = inputs.into_iter().collect();
-        while let Some(input) = inputs.pop_front() {
-            let mut effects = Vec::new();
-            self.scheduler.step(now_ms, input, &mut effects);
-            for effect in effects {
-                self.perform(now_ms, effect, &mut inputs);
+        loop {
+            while let Some(input) = inputs.pop_front() {
+                let mut effects = Vec::new();
+                self.scheduler.step(now_ms, input, &mut effects);
+                for effect in effects {
+                    self.perform(now_ms, effect, &mut inputs);
+                }
+            }
+            let (true, Some(checkpoints)) = (self.restoring.is_empty(), &mut self.checkpoints)
+            else {
+                return;
+            };
+            if self.requests.is_empty() {
+                return;
+            }
+            for request in std::mem::take(&mut self.requests) {
+                inputs.extend(checkpoints.request(now_ms, request));
             }
         }
     }
@@ -447,7 +519,7 @@ impl<T: Tasks> Master<T> {
         self.undeployed.extend(&tasks);
         if let Begin::At(_) = begin {
             let unrestored = tasks.iter().copied().collect();
-            self.restoring.insert(attempt, Restoring { unrestored, participants: None });
+            self.restoring.insert(attempt, Restoring::new(now_ms, unrestored));
         }
         let attempt = Attempt { number: attempt, tasks, begin, own };
         let events = self.tasks.deploy(now_ms, attempt);

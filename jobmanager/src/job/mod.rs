@@ -9,6 +9,7 @@ mod checkpoints;
 mod claimed;
 pub mod cluster;
 pub mod link;
+mod marks;
 mod master;
 mod restoring;
 mod savepoints;

@@ -6,7 +6,7 @@
 use super::{Begin, OpenStorage, Restored, locate};
 use millstream_model::job_graph::{JobGraph, OperatorId};
 use millstream_model::settings::{JobSettings, RestoreFrom};
-use millstream_model::{CheckpointId, Error, Result};
+use millstream_model::{Error, Result};
 use millstream_proto::message::TargetFolder;
 use millstream_state::snapshot::manifest::{manifest_path, parse_checkpoint_folder};
 use millstream_state::snapshot::mark::{self, Mark};
@@ -54,18 +54,23 @@ pub(super) fn retained(
     let Begin::At(newest) = begin else { return Ok(Own::default()) };
     let id = newest.restore.manifest.id;
     let mut own = Own::default();
-    let mut unread = Vec::new();
+    let (mut unread, mut passed_over) = (Vec::new(), None);
     if Arc::ptr_eq(&newest.restore.storage, storage) {
         own.retained.push(newest.clone());
     }
     for folder in completed(&**storage)?.into_iter().rev() {
-        if own.retained.len() + unread.len() >= settings.checkpoints.retained.max(1) {
-            break;
-        }
-        let Some((older, _)) = parse_checkpoint_folder(&folder).filter(|(older, _)| *older < id)
+        let Some((older, _)) = parse_checkpoint_folder(&folder).filter(|(older, _)| *older != id)
         else {
             continue;
         };
+        if older > id {
+            // It was passed over. As long as there is nothing newer, it may be mended.
+            passed_over = passed_over.max(Some(older));
+            continue;
+        }
+        if own.retained.len() + unread.len() >= settings.checkpoints.retained.max(1) {
+            break;
+        }
         match read_manifest(&**storage, &folder) {
             Ok(manifest) => own.retained.push(Restored {
                 restore: Restore {
@@ -81,7 +86,7 @@ pub(super) fn retained(
             }
         }
     }
-    if let Some(newest) = unread.into_iter().max() {
+    if let Some(newest) = unread.into_iter().chain(passed_over).max() {
         let paths = storage.list("chk-")?;
         let folders = paths.iter().filter_map(|path| path.split('/').next());
         let is_older =
@@ -103,23 +108,19 @@ pub(super) fn begin(
     match &settings.restore {
         None => match earlier_run(&**storage)? {
             None => Ok((Begin::Fresh, Vec::new())),
-            Some(what) => Err(Error::user(format!(
-                "{what}: go on from it with `restore latest`, choose another `checkpoint-dir`, or delete \
-                 what is there"
+            Some((what, go_on)) => Err(Error::user(format!(
+                "{what}: {go_on}choose another `checkpoint-dir`, or delete what is there"
             ))),
         },
         Some(RestoreFrom::Latest) => go_on(settings, graph, storage, open_storage),
         Some(RestoreFrom::Path(path)) => {
             let whole = std::path::absolute(path).unwrap_or_else(|_| path.clone());
-            let newest = newest(&**storage)?;
             // What the run before was stopped with is where `latest` goes on from, too.
-            let goes_on = match mark::newest(&**storage)? {
-                Some(Mark::Stopped(id, savepoint)) => {
-                    (savepoint == *path || savepoint == whole) && Some(id) > newest
-                }
+            let goes_on = match newer_mark(&**storage)? {
+                Some(Mark::Stopped(_, savepoint)) => savepoint == *path || savepoint == whole,
                 _ => false,
             };
-            if !goes_on && let Some(what) = earlier_run(&**storage)? {
+            if !goes_on && let Some((what, _)) = earlier_run(&**storage)? {
                 return Err(Error::user(format!(
                     "{what}: choose another `checkpoint-dir`, or delete what is there"
                 )));
@@ -130,28 +131,32 @@ pub(super) fn begin(
     }
 }
 
-/// The number of the newest checkpoint.
-fn newest(storage: &dyn CheckpointStorage) -> Result<Option<CheckpointId>> {
-    let number = |folder: &String| parse_checkpoint_folder(folder).map(|(id, _)| id);
-    Ok(completed(storage)?.last().and_then(number))
+/// The newest mark, if it is of something newer than all checkpoints: of a stop, or of a checkpoint that is lost.
+fn newer_mark(storage: &dyn CheckpointStorage) -> Result<Option<Mark>> {
+    // Before the manifests: another leader may still complete one meanwhile, and mark it then.
+    let mark = mark::newest(storage)?;
+    let folders = completed(storage)?;
+    let newest = folders.last().and_then(|folder| parse_checkpoint_folder(folder));
+    Ok(mark.filter(|mark| Some(mark.number()) > newest))
 }
 
-/// What an earlier run has left to go on from.
-fn earlier_run(storage: &dyn CheckpointStorage) -> Result<Option<String>> {
+/// What an earlier run has left, and how one goes on from it.
+fn earlier_run(storage: &dyn CheckpointStorage) -> Result<Option<(String, &'static str)>> {
+    const GO_ON: &str = "go on from it with `restore latest`, ";
     if let Some(folder) = completed(storage)?.last() {
-        return Ok(Some(format!(
-            "there are checkpoints of an earlier run, the newest is `{}`",
-            storage.locate(folder)
-        )));
+        let newest = storage.locate(folder);
+        let what = format!("there are checkpoints of an earlier run, the newest is `{newest}`");
+        return Ok(Some((what, GO_ON)));
     }
     Ok(mark::newest(storage)?.map(|mark| match mark {
         Mark::Stopped(_, savepoint) => {
-            format!("an earlier run was stopped with the savepoint `{}`", savepoint.display())
+            let savepoint = savepoint.display();
+            (format!("an earlier run was stopped with the savepoint `{savepoint}`"), GO_ON)
         }
-        Mark::Completed(_, folder) => format!(
-            "an earlier run has completed the checkpoint `{}`, which is gone",
-            storage.locate(&folder)
-        ),
+        Mark::Completed(_, folder) => {
+            let mark = storage.locate(&mark::name_of(&folder));
+            (format!("the checkpoints of an earlier run are gone, but for `{mark}`"), "")
+        }
     }))
 }
 
@@ -162,9 +167,8 @@ fn go_on(
     storage: &Arc<dyn CheckpointStorage>,
     open_storage: &OpenStorage,
 ) -> Result<(Begin, Vec<String>)> {
-    let newest = newest(&**storage)?;
     let mut passed_over = Vec::new();
-    match mark::newest(&**storage)?.filter(|mark| Some(mark.checkpoint()) > newest) {
+    match newer_mark(&**storage)? {
         Some(Mark::Stopped(_, savepoint)) => {
             let place = savepoint.display();
             let restore = locate(&savepoint, open_storage)
@@ -219,7 +223,7 @@ pub(super) fn next_id(storage: &dyn CheckpointStorage, begin: &Begin) -> Result<
         let (id, _) = parse_checkpoint_folder(path.split('/').next()?)?;
         Some(id.0 + 1)
     });
-    let marked = mark::numbers(storage)?.into_iter().map(|id| id.0 + 1);
+    let marked = mark::numbers(storage)?.into_iter().map(|(id, _)| id.0 + 1);
     Ok(begun.chain(marked).max().unwrap_or(0).max(restored))
 }
 

@@ -170,3 +170,16 @@ fn another_leader_lets_go_on_what_waited_for_the_former() {
         assert_eq!(master.tasks.gone_on, [4]);
     }
 }
+
+#[test]
+fn another_leader_lets_nothing_go_on_before_what_has_failed_is_closed() {
+    let again = RestartStrategy::FixedDelay { attempts: 1, delay_ms: 1 };
+    for restart in [RestartStrategy::None, again] {
+        let mut master = resumed(restart);
+        let tasks = vec![(0, lost()), (1, TaskState::Restored)];
+        master.take(1, 4, Event::Adopted { attempts: Vec::new(), tasks, newest_checkpoint: None });
+        // After a change of leader all regions go back together.
+        master.take(2, 4, Event::Task(TaskEvent::Cancelled { task: 1 }));
+        assert_eq!(master.tasks.gone_on, [0; 0]);
+    }
+}

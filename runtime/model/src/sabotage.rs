@@ -33,13 +33,15 @@ pub enum Bug {
     ForgetWatermark,
     /// A table that a newer checkpoint has in common with an older one is deleted with the older one.
     DeleteShared,
+    /// Tasks go on although others of their attempt have not restored their state.
+    GoBeforeRestored,
     /// What became dirty after a barrier is written to the tree before its files are cut.
     WriteAfterBarrier,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 12] = [
+    pub const ALL: [Bug; 13] = [
         Bug::SkipAlignment,
         Bug::AckBeforeDurable,
         Bug::NotifyBeforeStored,
@@ -51,6 +53,7 @@ impl Bug {
         Bug::IgnoreChecksums,
         Bug::ForgetWatermark,
         Bug::DeleteShared,
+        Bug::GoBeforeRestored,
         Bug::WriteAfterBarrier,
     ];
 }

@@ -1,6 +1,7 @@
 //! Which checkpoints a storage holds, which of them is the newest, and what belongs to none.
 //!
-//! Checkpoints are known by their folders `chk-<id>-<epoch>`; one without a manifest never was. A file lies
+//! Checkpoints are known by their folders `chk-<id>-<epoch>`; one without a manifest never was, or its [`mark`](super::mark) tells
+//! that it was. A file lies
 //! in the folder of the checkpoint that stored it first, also when later ones name it too, so whatever an
 //! unfinished checkpoint has stored is in its own folder. Nothing outside of such folders is ever touched:
 //! savepoints are the user's, wherever they lie.
@@ -72,8 +73,8 @@ pub fn latest(storage: &dyn CheckpointStorage, allow_older: bool) -> Result<Opti
 }
 
 /// Deletes what belongs to no checkpoint: everything in checkpoints' folders that is not a manifest of
-/// `keep`, not named by one, and not in a folder of `pending` (those of checkpoints under way). Gives the
-/// paths that were deleted.
+/// `keep`, not named by one, not in a folder of `pending` (those of checkpoints under way), and of no epoch after `epoch`: what
+/// is may be of another leader, who knows better. Gives the paths that were deleted.
 ///
 /// Manifests go first, so that a crash in between leaves orphans and never a checkpoint that lacks a file.
 ///
@@ -83,6 +84,7 @@ pub fn sweep(
     storage: &dyn CheckpointStorage,
     keep: &[&Manifest],
     pending: &[&str],
+    epoch: u64,
 ) -> Result<Vec<String>> {
     let mut kept = BTreeSet::new();
     for manifest in keep {
@@ -93,7 +95,7 @@ pub fn sweep(
     }
     let is_orphan = |path: &String| {
         let folder = path.split_once('/').map_or("", |(folder, _)| folder);
-        parse_checkpoint_folder(folder).is_some()
+        parse_checkpoint_folder(folder).is_some_and(|(_, of)| of <= epoch)
             && !pending.contains(&folder)
             && !kept.contains(path)
     };

@@ -177,6 +177,7 @@ impl StateFileReader {
     pub fn explain(self, refused: Error) -> Error {
         let (name, damage) = (self.name.clone(), self.filter_map(Result::err).next());
         match damage {
+            Some(damage) if std::error::Error::source(&damage).is_some() => damage,
             Some(damage) => damage.caused_by(refused),
             None if refused.domain() != Domain::External => refused,
             None => Error::external(format!("`{name}` cannot be restored")).caused_by(refused),

@@ -30,10 +30,14 @@ pub enum Mark {
 }
 
 impl Mark {
-    /// The number of the checkpoint or savepoint.
-    pub fn checkpoint(&self) -> CheckpointId {
+    /// The number of the checkpoint or savepoint, and the epoch of whoever completed it; 0 of a stop, which is alone with its
+    /// number.
+    pub fn number(&self) -> (CheckpointId, u64) {
         match self {
-            Mark::Completed(checkpoint, _) | Mark::Stopped(checkpoint, _) => *checkpoint,
+            Mark::Completed(id, folder) => {
+                (*id, parse_checkpoint_folder(folder).map_or(0, |(_, epoch)| epoch))
+            }
+            Mark::Stopped(id, _) => (*id, 0),
         }
     }
 }
@@ -53,7 +57,7 @@ fn content_of(checkpoint: CheckpointId, path: &str) -> String {
 /// # Errors
 /// If the storage fails, or it has one.
 pub fn completed(storage: &dyn CheckpointStorage, id: CheckpointId, epoch: u64) -> Result<()> {
-    storage.publish(&format!("{COMPLETED}{}", checkpoint_folder(id, epoch)), &[])
+    storage.publish(&name_of(&checkpoint_folder(id, epoch)), &[])
 }
 
 /// Marks a stop with a savepoint, whose manifest is durable; durable when it returns.
@@ -79,7 +83,7 @@ pub fn stopped(
 /// # Errors
 /// If it is damaged, or the storage fails.
 pub fn newest(storage: &dyn CheckpointStorage) -> Result<Option<Mark>> {
-    let Some((checkpoint, name)) = all(storage)?.into_iter().max() else { return Ok(None) };
+    let Some(((checkpoint, _), name)) = all(storage)?.into_iter().max() else { return Ok(None) };
     if let Some(folder) = name.strip_prefix(COMPLETED) {
         return Ok(Some(Mark::Completed(checkpoint, folder.to_owned())));
     }
@@ -98,42 +102,65 @@ pub fn newest(storage: &dyn CheckpointStorage) -> Result<Option<Mark>> {
     }
 }
 
-/// The numbers of all that is marked.
+/// The numbers and epochs of all that is marked, as [`Mark::number`].
 ///
 /// # Errors
 /// If the storage fails.
-pub fn numbers(storage: &dyn CheckpointStorage) -> Result<Vec<CheckpointId>> {
-    Ok(all(storage)?.into_iter().map(|(checkpoint, _)| checkpoint).collect())
+pub fn numbers(storage: &dyn CheckpointStorage) -> Result<Vec<(CheckpointId, u64)>> {
+    Ok(all(storage)?.into_iter().map(|(number, _)| number).collect())
 }
 
-/// Deletes the marks of all numbers but these.
+/// Deletes the marks of all numbers and epochs but these, and what a crash has left of marks.
 ///
 /// # Errors
 /// If the storage fails.
 pub fn retain(
     storage: &dyn CheckpointStorage,
-    is_kept: impl Fn(CheckpointId) -> bool,
+    is_kept: impl Fn(CheckpointId, u64) -> bool,
 ) -> Result<()> {
-    let mut marks = all(storage)?.into_iter();
-    marks.try_for_each(|(checkpoint, name)| match is_kept(checkpoint) {
-        true => Ok(()),
-        false => storage.delete(&name),
-    })
+    for name in named(storage)? {
+        let is_left_over = || name.rsplit_once('.').is_some_and(|(name, _)| parse(name).is_some());
+        let goes = parse(&name).map_or_else(is_left_over, |(id, epoch)| !is_kept(id, epoch));
+        if goes {
+            storage.delete(&name)?;
+        }
+    }
+    Ok(())
 }
 
-/// All marks by number, with their names.
-fn all(storage: &dyn CheckpointStorage) -> Result<Vec<(CheckpointId, String)>> {
-    let completed = |name: String| {
-        let (checkpoint, _) = parse_checkpoint_folder(name.strip_prefix(COMPLETED)?)?;
-        Some((checkpoint, name))
-    };
-    let stopped = |name: String| {
-        let checkpoint = CheckpointId(name.strip_prefix(STOPPED)?.parse().ok()?);
-        (name_of_stop(checkpoint) == name).then_some((checkpoint, name))
-    };
-    let mut all: Vec<_> = storage.list(COMPLETED)?.into_iter().filter_map(completed).collect();
-    all.extend(storage.list(STOPPED)?.into_iter().filter_map(stopped));
-    Ok(all)
+/// Deletes the mark of the checkpoint in a folder, if there is one.
+///
+/// # Errors
+/// If the storage fails.
+pub fn forget(storage: &dyn CheckpointStorage, folder: &str) -> Result<()> {
+    storage.delete(&name_of(folder))
+}
+
+/// What the mark of the checkpoint in a folder is called.
+pub fn name_of(folder: &str) -> String {
+    format!("{COMPLETED}{folder}")
+}
+
+/// All marks by number and epoch, with their names.
+fn all(storage: &dyn CheckpointStorage) -> Result<Vec<((CheckpointId, u64), String)>> {
+    let marks = named(storage)?.into_iter();
+    Ok(marks.filter_map(|name| Some((parse(&name)?, name))).collect())
+}
+
+/// All that is called like one.
+fn named(storage: &dyn CheckpointStorage) -> Result<Vec<String>> {
+    let mut names = storage.list(COMPLETED)?;
+    names.extend(storage.list(STOPPED)?);
+    Ok(names)
+}
+
+/// The number and epoch of a mark, if that is the name of one.
+fn parse(name: &str) -> Option<(CheckpointId, u64)> {
+    if let Some(folder) = name.strip_prefix(COMPLETED) {
+        return parse_checkpoint_folder(folder);
+    }
+    let checkpoint = CheckpointId(name.strip_prefix(STOPPED)?.parse().ok()?);
+    (name_of_stop(checkpoint) == name).then_some((checkpoint, 0))
 }
 
 #[cfg(test)]
@@ -153,9 +180,13 @@ mod tests {
         completed(&storage, CheckpointId(11), 2).unwrap();
         let checkpoint = Mark::Completed(CheckpointId(11), "chk-11-2".into());
         assert_eq!(newest(&storage).unwrap(), Some(checkpoint));
-        retain(&storage, |id| id >= CheckpointId(10)).unwrap();
+        retain(&storage, |id, _| id >= CheckpointId(10)).unwrap();
         assert_eq!(storage.list("").unwrap(), ["completed-chk-11-2", "stopped-10"]);
-        retain(&storage, |_| false).unwrap();
+        completed(&storage, CheckpointId(11), 10).unwrap();
+        assert_eq!(newest(&storage).unwrap().unwrap().number(), (CheckpointId(11), 10));
+        retain(&storage, |_, epoch| epoch > 2).unwrap();
+        assert_eq!(storage.list("").unwrap(), ["completed-chk-11-10"]);
+        forget(&storage, "chk-11-10").unwrap();
         assert_eq!(newest(&storage).unwrap(), None);
     }
 
@@ -166,6 +197,17 @@ mod tests {
             storage.publish(name, &[]).unwrap();
         }
         assert_eq!(numbers(&storage).unwrap(), []);
+    }
+
+    #[test]
+    fn what_a_crash_has_left_goes() {
+        let storage = MemoryStorage::new();
+        for name in ["completed-chk-7-2.tmp0", "stopped-3.tmp1", "stopped-mine.txt"] {
+            storage.publish(name, &[]).unwrap();
+        }
+        completed(&storage, CheckpointId(7), 2).unwrap();
+        retain(&storage, |_, _| true).unwrap();
+        assert_eq!(storage.list("").unwrap(), ["completed-chk-7-2", "stopped-mine.txt"]);
     }
 
     #[test]

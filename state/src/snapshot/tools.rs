@@ -4,6 +4,7 @@
 
 use super::format::StateFileReader;
 use super::manifest::read_manifest;
+use super::mark::{self, Mark};
 use super::storage::{CheckpointStorage, damaged, read_error};
 use super::{FileRef, Manifest, PartKind, TaskSnapshot};
 use millstream_model::checkpoint::{CheckpointId, SnapshotKind};
@@ -52,7 +53,8 @@ impl Summary {
     }
 }
 
-/// All snapshots of a storage, oldest first, checkpoints and savepoints; those that cannot be read last.
+/// All snapshots of a storage, oldest first, checkpoints and savepoints; those that cannot be read last, and the newest checkpoint
+/// among them if its manifest is gone.
 ///
 /// # Errors
 /// If the storage cannot be listed.
@@ -64,6 +66,13 @@ pub fn list(storage: &dyn CheckpointStorage) -> Result<Vec<Listed>> {
             None if path == "manifest" => String::new(),
             _ => continue,
         };
+        let summary = read_manifest(storage, &folder).map(|manifest| Summary::of(&manifest));
+        found.push(Listed { folder, summary });
+    }
+    // One that is lost is to be seen, too.
+    if let Ok(Some(Mark::Completed(_, folder))) = mark::newest(storage)
+        && found.iter().all(|listed| listed.folder != folder)
+    {
         let summary = read_manifest(storage, &folder).map(|manifest| Summary::of(&manifest));
         found.push(Listed { folder, summary });
     }

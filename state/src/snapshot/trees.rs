@@ -61,14 +61,30 @@ fn in_tree<'t>(
         expiry: Expiry::never(),
     })?;
     let parts = || task.operators.iter().flat_map(|o| o.parts.iter().map(|part| (o.id, part)));
-    let in_file = in_file(storage, task, &parts().map(|(_, part)| part).collect::<Vec<_>>())?;
-    let mut counted = Vec::new();
+    let mut in_trees: BTreeMap<u32, (OperatorId, &PartSnapshot)> = BTreeMap::new();
     for (number, (id, part)) in (0..).zip(parts()).filter(|(_, (_, p))| p.kind == PartKind::Keyed) {
+        if has_some(&*tree, id, &part.name)? {
+            in_trees.insert(number, (id, part));
+        }
+    }
+    let in_file = in_file(storage, task, &in_trees)?;
+    let mut counted = Vec::new();
+    for (number, (id, part)) in in_trees {
         let in_file = in_file.get(&number).map_or(&[][..], Vec::as_slice);
         let (n_entries, n_bytes) = count(&*tree, id, &part.name, in_file)?;
         counted.push((id, part.name.as_str(), n_entries, n_bytes));
     }
     Ok(counted)
+}
+
+/// Whether a tree has entries of a part.
+fn has_some(tree: &dyn Lsm, id: OperatorId, part: &str) -> Result<bool> {
+    let (prefix, mut has_some) = (part_prefix(id, part), false);
+    tree.scan(&prefix, end_of_prefix(&prefix).as_deref(), &mut |_, _| {
+        has_some = true;
+        Ok(ControlFlow::Break(()))
+    })?;
+    Ok(has_some)
 }
 
 /// The entries of a part in a tree that are not among those, which are sorted: how many, and their length.
@@ -87,18 +103,18 @@ fn count(tree: &dyn Lsm, id: OperatorId, part: &str, others: &[Vec<u8>]) -> Resu
     Ok((n_entries, n_bytes))
 }
 
-/// The entries of keyed parts in a task's state file, sorted, by the part's number.
+/// The entries of these parts in a task's state file, sorted, by the part's number.
 fn in_file(
     storage: &dyn CheckpointStorage,
     task: &TaskSnapshot,
-    parts: &[&PartSnapshot],
+    parts: &BTreeMap<u32, (OperatorId, &PartSnapshot)>,
 ) -> Result<BTreeMap<u32, Vec<Vec<u8>>>> {
     let mut found: BTreeMap<u32, Vec<Vec<u8>>> = BTreeMap::new();
     let Some(file) = &task.file else { return Ok(found) };
     for block in StateFileReader::open(storage, file)? {
         let block = block?;
-        let Some(part) = parts.get(block.part as usize) else { continue };
-        if part.kind != PartKind::Keyed || part.shape.has_opaque() {
+        let Some((_, part)) = parts.get(&block.part) else { continue };
+        if part.shape.has_opaque() {
             continue;
         }
         let mut rest = &block.bytes[..];

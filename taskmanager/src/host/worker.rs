@@ -186,9 +186,10 @@ impl Worker {
                 false
             }
             Turn::Restored => {
-                cell.release_held();
+                // Before somebody else may step it, and tell what came of that.
                 let restored = HostEvent::Restored { task: index };
                 let _ = self.shared.events.send((self.shared.attempt, restored));
+                cell.release_held();
                 false
             }
             Turn::Ready | Turn::Over(_) => {

@@ -3,6 +3,7 @@
 
 use super::recovery::{N_KEYS, UNHURRIED, environment};
 use super::restores::{backends, checkpoints, files, run_for_a_while, told, way};
+use super::until;
 use millstream::prelude::*;
 use millstream_state::snapshot::{LocalStorage, read_manifest};
 use std::collections::BTreeMap;
@@ -152,6 +153,63 @@ fn every_kind_of_damage_is_found_before_a_record_is_emitted() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// What another job has claimed is not missed: its newest checkpoint is its own affair.
+#[test]
+fn a_checkpoint_that_another_job_has_claimed_is_not_missed() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = [("checkpoints-retained", "1")];
+    let (first, _) = job(&dir.path().join("first"), "memory", UNHURRIED, &settings);
+    run_for_a_while(&first, &dir.path().join("first"), 3);
+    let newest = checkpoints(&dir.path().join("first")).pop().unwrap();
+    let place = newest.display().to_string();
+    let claims = [("restore", place.as_str()), ("restore-mode", "claim")];
+    let (second, n_seen) = job(&dir.path().join("second"), "memory", 1_000_000, &claims);
+    second.execute("second").unwrap();
+    assert!(n_seen.load(Ordering::SeqCst) > 0);
+    assert_eq!(files(&dir.path().join("first")), [""; 0].map(PathBuf::from));
+    let (third, _) = job(&dir.path().join("first"), "memory", 1_000_000, &[]);
+    third.execute("third").unwrap();
+}
+
+/// What was passed over stays until there is something newer, so that it can be mended.
+#[test]
+fn a_damaged_checkpoint_is_there_to_be_mended_until_there_is_a_newer_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let (first, _) = job(dir.path(), "memory", UNHURRIED, &[("checkpoints-retained", "2")]);
+    run_for_a_while(&first, dir.path(), 3);
+    let newest = checkpoints(dir.path()).pop().unwrap();
+    let damaged = files(&newest).into_iter().max().unwrap();
+    let whole = std::fs::read(&damaged).unwrap();
+    std::fs::write(&damaged, &whole[..whole.len() / 2]).unwrap();
+    let allowed = [("restore", "latest"), ("allow-older", "true"), ("checkpoint-interval", "1h")];
+    let (second, n_seen) = job(dir.path(), "memory", UNHURRIED, &allowed);
+    let running = second.execute_async("second").unwrap();
+    until("records were read", || n_seen.load(Ordering::SeqCst) > 0);
+    running.cancel();
+    running.wait().unwrap();
+    let (third, _) = job(dir.path(), "memory", 1_000_000, &[("restore", "latest")]);
+    let told = told(&third.execute("third").unwrap_err());
+    assert!(told.contains(&damaged.display().to_string()), "{told}");
+    std::fs::write(&damaged, &whole).unwrap();
+    let (fourth, n_seen) = job(dir.path(), "memory", 1_000_000, &[("restore", "latest")]);
+    fourth.execute("fourth").unwrap();
+    assert!(n_seen.load(Ordering::SeqCst) > 0);
+}
+
+#[test]
+fn a_savepoint_may_be_asked_for_while_state_is_restored() {
+    for backend in backends() {
+        let dir = tempfile::tempdir().unwrap();
+        let (first, _) = job(dir.path(), backend, UNHURRIED, &[]);
+        run_for_a_while(&first, dir.path(), 3);
+        let (second, _) = job(dir.path(), backend, UNHURRIED, &[("restore", "latest")]);
+        let running = second.execute_async("second").unwrap();
+        let stopped = running.stop_with_savepoint(dir.path().join("saved"), false);
+        assert!(stopped.unwrap().join("manifest").is_file(), "{backend}");
+        running.wait().unwrap();
+    }
 }
 
 #[test]

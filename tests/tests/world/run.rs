@@ -339,6 +339,7 @@ impl Run {
         let n_tasks = 24;
         self.slow = (0..n_tasks).filter(|_| self.schedule.below(4) == 0).collect();
         let mut is_stopped = false;
+        let n_records = self.fuse.n_records();
         loop {
             for failure in process.failures().iter().skip(n_failures) {
                 self.tell(|_| format!("the job failed: {failure}"));
@@ -374,6 +375,11 @@ impl Run {
             }
             if self.n_actions >= N_FAULTY {
                 self.storages.weather().clear();
+            }
+            let is_damaged = self.flipped.as_ref().is_some_and(|f| f.is_needed);
+            if is_damaged && self.fuse.n_records() > n_records {
+                self.violate("a record was emitted although the checkpoint is damaged");
+                return End::Violated;
             }
             if self.strikes(Fault::Crash, self.rate) {
                 self.tell(|_| "CRASH".into());

@@ -97,7 +97,7 @@ pub(crate) enum Command {
     /// Shows what is in a checkpoint or savepoint
     ///
     /// Entries that a checkpoint has in trees (`state-backend=rocksdb`) are counted by a command that was built with the feature
-    /// `rocksdb`; it reads them for that.
+    /// `rocksdb`; for that it copies the trees of a task at a time to the folder for temporary files (`TMPDIR`).
     Inspect(Snapshot),
     /// Starts, stops and shows a cluster of processes on this machine
     #[command(subcommand)]

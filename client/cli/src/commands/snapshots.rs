@@ -87,9 +87,16 @@ pub(crate) fn inspect(json: bool, snapshot: &args::Snapshot) -> Outcome {
         return list(json, &found);
     }
     let folder = &found.folders[0];
-    let inspection = tools::inspect(&found.storage, folder)
-        .and_then(|inspection| with_trees(&found.storage, folder, inspection))
+    let mut inspection = tools::inspect(&found.storage, folder)
         .map_err(|error| Failure::Error(Kind::Damaged, error))?;
+    // What can be told is told, also of a checkpoint whose trees cannot be read.
+    let mut uncounted = None;
+    if inspection.shared.0 > 0 {
+        match with_trees(&found.storage, folder) {
+            Ok(counted) => inspection = counted,
+            Err(why) => uncounted = Some(why),
+        }
+    }
     let parts = inspection.parts.iter().map(|part| {
         json!({
             "operator": part.operator_name,
@@ -108,22 +115,17 @@ pub(crate) fn inspect(json: bool, snapshot: &args::Snapshot) -> Outcome {
         "tree-files": inspection.shared.0,
         "tree-bytes": inspection.shared.1,
         "counts-trees": inspection.counts_trees,
+        "trees-not-counted-because": uncounted,
     });
-    print(json, &value, || match inspection.shared.0 > 0 && !inspection.counts_trees {
-        true => {
-            format!("{inspection}Built with the feature `rocksdb`, this command counts them.\n")
-        }
-        false => inspection.to_string(),
+    print(json, &value, || match &uncounted {
+        Some(why) => format!("{inspection}They cannot be counted: {why}\n"),
+        None => inspection.to_string(),
     })
 }
 
-/// Counts what lies in trees, too, if there are any.
+/// Counts what lies in trees, too; or tells why not.
 #[cfg(feature = "rocksdb")]
-fn with_trees(
-    storage: &LocalStorage,
-    folder: &str,
-    inspection: tools::Inspection,
-) -> millstream::model::Result<tools::Inspection> {
+fn with_trees(storage: &LocalStorage, folder: &str) -> Result<tools::Inspection, String> {
     use millstream::state::lsm::{MemoryBudget, RocksEngine};
     use millstream::state::snapshot::trees;
     use millstream::state::store::Backend;
@@ -132,25 +134,16 @@ fn with_trees(
     /// For the blocks of tables that are read, each once.
     const CACHE_BYTES: usize = 64 << 20;
 
-    if inspection.shared.0 == 0 {
-        return Ok(inspection);
-    }
-    let dir = tempfile::tempdir().map_err(|e| {
-        Error::external("there is no place for the trees of the checkpoint").caused_by(e)
-    })?;
+    let dir = tempfile::tempdir().map_err(|e| format!("there is no place for them: {e}"))?;
     let budget = MemoryBudget::new(CACHE_BYTES);
     let engine = Arc::new(RocksEngine::new(&budget, 1));
     let backend = Backend::new(engine, budget, dir.path().to_owned(), "inspect".into());
-    trees::inspect(storage, folder, &backend)
+    trees::inspect(storage, folder, &backend).map_err(|error| error.to_string())
 }
 
 #[cfg(not(feature = "rocksdb"))]
-fn with_trees(
-    _: &LocalStorage,
-    _: &str,
-    inspection: tools::Inspection,
-) -> millstream::model::Result<tools::Inspection> {
-    Ok(inspection)
+fn with_trees(_: &LocalStorage, _: &str) -> Result<tools::Inspection, String> {
+    Err("this command was built without the feature `rocksdb`".into())
 }
 
 /// Of several, which there are.

@@ -305,11 +305,14 @@ impl Rollout {
     }
 
     fn snapshot(&mut self, number: u32, event: SnapshotEvent, effects: &mut Vec<Effect>) {
-        match (&mut self.adopting, &event) {
-            (Some(adopting), SnapshotEvent::Ended { task }) => {
-                adopting.heard(*task, TaskState::Ended);
+        match event {
+            SnapshotEvent::Ended { task } if self.adopting.is_some() => {
+                let is_known = self.attempt(number).is_some_and(|attempt| attempt.is_of(task));
+                if let Some(adopting) = self.adopting.as_mut().filter(|_| is_known) {
+                    adopting.heard(task, TaskState::Ended);
+                }
             }
-            _ => effects.push(Effect::Snapshot(number, event)),
+            event => effects.push(Effect::Snapshot(number, event)),
         }
     }
 

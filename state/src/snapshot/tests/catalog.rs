@@ -132,9 +132,9 @@ fn what_no_checkpoint_names_is_swept() {
     {
         storage.publish(path, b"").unwrap();
     }
-    let swept = sweep(&storage, &[&first, &second], &["chk-3-2"]).unwrap();
+    let swept = sweep(&storage, &[&first, &second], &["chk-3-2"], 2).unwrap();
     assert_eq!(swept, ["chk-2-1/0-9.state.tmp0", "chk-3-1/0-0.state"]);
-    let swept = sweep(&storage, &[&second], &["chk-3-2"]).unwrap();
+    let swept = sweep(&storage, &[&second], &["chk-3-2"], 2).unwrap();
     // The manifest goes first; the table stays, as the second checkpoint names it.
     assert_eq!(
         swept,
@@ -154,7 +154,7 @@ fn what_no_checkpoint_names_is_swept() {
         "chk-3-2/0-0.state",
     ];
     assert_eq!(storage.list("chk-").unwrap(), left);
-    assert_eq!(sweep(&storage, &[&second], &["chk-3-2"]).unwrap(), [""; 0]);
+    assert_eq!(sweep(&storage, &[&second], &["chk-3-2"], 2).unwrap(), [""; 0]);
 }
 
 /// Whatever operation fails: what counts as a checkpoint is whole, and the next sweep leaves nothing else.
@@ -163,7 +163,7 @@ fn a_failure_at_any_step_leaves_whole_checkpoints_only() {
     let story = |storage: &MemoryStorage| -> Result<()> {
         let first = store(storage, 1, 1, &[])?;
         let second = store(storage, 2, 1, &first.tasks[0].shared)?;
-        sweep(storage, &[&second], &[]).map(drop)
+        sweep(storage, &[&second], &[], 2).map(drop)
     };
     let storage = MemoryStorage::new();
     story(&storage).unwrap();
@@ -179,7 +179,7 @@ fn a_failure_at_any_step_leaves_whole_checkpoints_only() {
             }
             let newest = latest(&storage, false).unwrap();
             let keep: Vec<&Manifest> = newest.iter().map(|newest| &newest.manifest).collect();
-            sweep(&storage, &keep, &[]).unwrap();
+            sweep(&storage, &keep, &[], 2).unwrap();
             let mut named: Vec<String> = Vec::new();
             if let Some(newest) = &newest {
                 named.extend(newest.manifest.files().map(|file| file.path.clone()));

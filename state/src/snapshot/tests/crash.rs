@@ -19,7 +19,7 @@ fn story(dir: &Path) -> Result<()> {
     let imported = storage.import(&local, "chk-1-1/imported")?;
     store(&storage, 1, 1, std::slice::from_ref(&imported))?;
     let second = store(&storage, 2, 1, &[imported])?;
-    sweep(&storage, &[&second], &[]).map(drop)
+    sweep(&storage, &[&second], &[], u64::MAX).map(drop)
 }
 
 /// Runs itself again in processes that die.
@@ -53,7 +53,7 @@ fn crashes(name: &str, n: usize) -> bool {
     }
     let newest = latest(&storage, false).unwrap();
     let keep: Vec<&Manifest> = newest.iter().map(|newest| &newest.manifest).collect();
-    sweep(&storage, &keep, &[]).unwrap();
+    sweep(&storage, &keep, &[], u64::MAX).unwrap();
     let mut named: Vec<String> = Vec::new();
     if let Some(newest) = &newest {
         named.extend(newest.manifest.files().map(|file| file.path.clone()));

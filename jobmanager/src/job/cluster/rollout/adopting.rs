@@ -118,16 +118,16 @@ impl Rollout {
             let mut to_end = known_tasks;
             to_end.retain(|task| known.is_some_and(|known| known.cancelled.contains_key(task)));
             to_end.extend(&over);
-            let waits = |(_, state): &(usize, TaskState)| matches!(state, TaskState::Restored);
-            if known.is_some_and(|known| known.goes_on) && tasks.iter().any(waits) {
-                effects.push(Effect::Tell(id, ToHost::Go { attempt }));
-            }
             if !to_end.is_empty() {
                 effects.push(Effect::Tell(id, ToHost::Cancel { attempt, tasks: to_end }));
             }
             if !over.is_empty() {
                 let close = ToHost::Close { attempt, tasks: over, again: true };
                 effects.push(Effect::Tell(id, close));
+            }
+            let waits = |(_, state): &(usize, TaskState)| matches!(state, TaskState::Restored);
+            if known.is_some_and(|known| known.goes_on) && tasks.iter().any(waits) {
+                effects.push(Effect::Tell(id, ToHost::Go { attempt }));
             }
         }
     }
