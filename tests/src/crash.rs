@@ -6,7 +6,7 @@
 //! and perhaps more, and no line in them is one that should not be there. In the end all lines are there, and starting
 //! the finished job once more changes nothing.
 //!
-//! A run is told by one number: it chooses query, backend, driver, parallelisms and moments. Consecutive numbers go round
+//! A run is told by one number: it chooses query, backend, driver, mode, parallelisms and moments. Consecutive numbers go round
 //! all of the former.
 
 use std::collections::BTreeMap;
@@ -31,6 +31,8 @@ const PARALLELISMS: [usize; 3] = [1, 2, 4];
 const DRIVERS: [&str; 2] = ["cooperative", "threads"];
 /// For state that lies in RocksDB: plenty, and so little that most of it is there alone.
 const STATE_MEMORY: [&str; 2] = ["1 GiB", "256 KiB"];
+/// How barriers travel.
+const MODES: [&str; 2] = ["exactly-once", "unaligned"];
 const INTERVAL: &str = "200ms";
 /// Many times what a start that is left alone takes on a loaded machine.
 const DEADLINE: Duration = Duration::from_secs(180);
@@ -165,6 +167,7 @@ struct Job<'c> {
     backend: &'static str,
     driver: &'static str,
     state_memory: &'static str,
+    mode: &'static str,
     /// Of every start so far.
     parallelisms: Vec<usize>,
     committed: Committed,
@@ -183,6 +186,7 @@ impl<'c> Job<'c> {
             backend: BACKENDS[pick(BACKENDS.len(), seed)],
             driver: DRIVERS[pick(DRIVERS.len(), seed / BACKENDS.len() as u64)],
             state_memory: STATE_MEMORY[pick(STATE_MEMORY.len(), seed / n_before)],
+            mode: MODES[pick(MODES.len(), seed / n_before / STATE_MEMORY.len() as u64)],
             parallelisms: vec![PARALLELISMS[pick(PARALLELISMS.len(), seed)]],
             committed: Committed::default(),
         }
@@ -191,9 +195,17 @@ impl<'c> Job<'c> {
     fn what(&self) -> String {
         let parallelisms = self.parallelisms.iter().map(usize::to_string).collect::<Vec<_>>();
         let (backend, driver, memory) = (self.backend, self.driver, self.state_memory);
+        let mode = self.mode;
         let memory = if backend == "memory" { String::new() } else { format!(" with {memory}") };
         let parallelisms = parallelisms.join(" → ");
-        format!("{} on {backend}{memory}, {driver}, at {parallelisms}", self.case.query.id)
+        let query = self.case.query.id;
+        format!("{query} on {backend}{memory}, {driver}, {mode}, at {parallelisms}")
+    }
+
+    /// Whether the job may go on with another parallelism. A record that a barrier overtook, and with it a watermark, may be taken
+    /// then although it would have been late.
+    fn may_rescale(&self) -> bool {
+        self.mode != "unaligned" || !self.case.query.judges_lateness()
     }
 
     fn out(&self) -> PathBuf {
@@ -204,7 +216,7 @@ impl<'c> Job<'c> {
         self.dir.path().join("state")
     }
 
-    /// Starts the job; the next start will have another parallelism.
+    /// Starts the job; the next start will have another parallelism, if that may be.
     fn start(&mut self, failpoint: Option<&str>) -> Running {
         let now = *self.parallelisms.last().expect("the first is drawn with the job");
         let others: Vec<usize> = PARALLELISMS.into_iter().filter(|p| *p != now).collect();
@@ -217,10 +229,12 @@ impl<'c> Job<'c> {
         command.args(["--parallelism", &now.to_string(), "--restore", "latest"]);
         command.arg("--checkpoint-dir").arg(self.dir.path().join("checkpoints"));
         command.args(["--checkpoint-interval", INTERVAL, "-D", "restart-strategy=none"]);
+        command.arg("-D").arg(format!("checkpoint-mode={}", self.mode));
         if let Some(failpoint) = failpoint {
             command.env(failpoint::VARIABLE, failpoint);
         }
-        self.parallelisms.push(others[self.random.below(2) as usize]);
+        let other = others[self.random.below(2) as usize];
+        self.parallelisms.push(if self.may_rescale() { other } else { now });
         start(&mut command)
     }
 

@@ -63,6 +63,11 @@ impl Query {
         QUERIES.iter().find(|query| query.id == id).expect("a query of the list")
     }
 
+    /// Whether its results tell which records came too late.
+    pub fn judges_lateness(&self) -> bool {
+        self.results.iter().any(|result| result.contains("late") || result.contains("dropped"))
+    }
+
     /// The folder with this query's expected results over the full data set in `data`, which states the B queries
     /// without results.
     pub fn expected_dir(&self, data: &Path) -> PathBuf {

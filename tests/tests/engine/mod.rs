@@ -17,6 +17,7 @@ mod metrics;
 mod operator_state;
 mod recovery;
 mod regions;
+mod rescaled;
 mod restores;
 mod results;
 mod schema;

@@ -487,3 +487,35 @@ fn without_a_folder_there_is_no_savepoint() {
     job.cancel();
     job.wait().unwrap();
 }
+
+#[test]
+fn a_job_fails_for_good_when_it_fails_too_often() {
+    // With the failures that each bears.
+    let strategies = [
+        ("none", 0),
+        ("fixed-delay 2 1ms", 2),
+        ("failure-rate 2 1h 1ms", 2),
+        ("failure-rate 1 1h 0s", 1),
+    ];
+    for (strategy, n_borne) in strategies {
+        for n_failures in [n_borne, n_borne + 1] {
+            let dir = tempfile::tempdir().unwrap();
+            let env = environment(TWO, dir.path(), &[("restart-strategy", strategy)]);
+            let failing = Failing::new(n_failures);
+            let numbers = env.source(Generator::new(N, |i| i).rate(500_000), Watermarks::none());
+            let counts = numbers.map_with(failing).key_by(|i| i % N_KEYS).count().collect();
+            let ended = env.execute("failing");
+            let what = format!("{strategy} with {n_failures} failures");
+            match ended {
+                Ok(_) => {
+                    assert_eq!(n_failures, n_borne, "{what}");
+                    assert_eq!(last_counts(counts.take()), expected_counts(), "{what}");
+                }
+                Err(error) => {
+                    assert_eq!(n_failures, n_borne + 1, "{what}: {error}");
+                    assert!(error.to_string().contains("as planned"), "{what}: {error}");
+                }
+            }
+        }
+    }
+}

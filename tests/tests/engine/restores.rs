@@ -225,6 +225,63 @@ fn an_operator_may_go_when_that_is_allowed() {
     }
 }
 
+/// Runs the counting job for a while with some settings, and tells why it does not go on with others.
+fn refused(first: &[(&str, &str)], second: &[(&str, &str)]) -> String {
+    let dir = tempfile::tempdir().unwrap();
+    let env = environment(way(2), dir.path(), first);
+    drop(counting(&env, UNHURRIED));
+    run_for_a_while(&env, dir.path(), 3);
+    let settings = [second, &[("restore", "latest"), ("restart-strategy", "none")]].concat();
+    let env = environment(way(2), dir.path(), &settings);
+    drop(counting(&env, 1_000_000));
+    told(&env.execute("restored").unwrap_err())
+}
+
+#[test]
+fn key_groups_may_not_change() {
+    for backend in backends() {
+        let backend = ("state-backend", *backend);
+        let told =
+            refused(&[backend, ("max-parallelism", "64")], &[backend, ("max-parallelism", "32")]);
+        let parts =
+            ["operator `count` had a max parallelism of 64", "and has 32 now", "set it back"];
+        for part in parts {
+            assert!(told.contains(part), "{backend:?}: `{part}` is not in {told}");
+        }
+    }
+}
+
+#[cfg(feature = "rocksdb")]
+#[test]
+fn a_checkpoint_in_trees_is_of_their_backend_and_of_their_shapes() {
+    let (memory, rocksdb) = (("state-backend", "memory"), ("state-backend", "rocksdb"));
+    // So little memory that something lies in trees.
+    let refused = refused(&[rocksdb, ("state-memory", "4 KiB")], &[memory]);
+    assert!(refused.contains("was taken with another `state-backend`"), "{refused}");
+    assert!(refused.contains("savepoint"), "{refused}");
+
+    let dir = tempfile::tempdir().unwrap();
+    let env = |more: &[(&str, &str)]| {
+        let settings = [&[rocksdb, ("state-memory", "4 KiB"), ("restart-strategy", "none")], more];
+        environment(way(2), dir.path(), &settings.concat())
+    };
+    let numbers = |env: &Environment, rate| {
+        let numbers = Generator::new(N, |i| i).rate(rate);
+        env.source(numbers, Watermarks::none()).uid("numbers").key_by(|i| i % N_KEYS)
+    };
+    let first = env(&[]);
+    numbers(&first, UNHURRIED).map_with_state(|n: &mut u32, i| (i, *n)).uid("counts").discard();
+    run_for_a_while(&first, dir.path(), 3);
+    let second = env(&[("restore", "latest")]);
+    numbers(&second, 1000).map_with_state(|n: &mut String, i| (i, n.len())).uid("counts").discard();
+    let told = told(&second.execute("restored").unwrap_err());
+    for part in
+        ["go on from a savepoint", "Written (version 0):", "u32", "Now (version 0):", "String"]
+    {
+        assert!(told.contains(part), "`{part}` is not in {told}");
+    }
+}
+
 /// More entries than there are channels here: those of each begin with where it stood.
 const N_STANDS: u64 = 16;
 

@@ -4,6 +4,7 @@
 //! Two releases of a program are two modules with a type of the same name. The job of the first fills its state
 //! and is stopped with a savepoint; the job of the second goes on from it and shows what it finds.
 
+use super::restores::backends;
 use super::{Way, until};
 use millstream::prelude::*;
 use millstream::state::schema::{Schema, Shape, StateSchema, Stored};
@@ -49,22 +50,27 @@ impl<K: Key + Copy + Into<u64>, V: Kept> KeyedProcessFunction<K, u64> for Keeper
     }
 }
 
-fn environment(dir: &Path, more: &[(&str, &str)]) -> Environment {
+fn environment(dir: &Path, backend: &str, more: &[(&str, &str)]) -> Environment {
     let way = Way { driver: "cooperative", batch_size: 7, parallelism: 2, chaining: true };
     let dir = dir.display().to_string();
-    let mut settings = vec![("checkpoint-dir", dir.as_str()), ("restart-strategy", "none")];
+    let mut settings = vec![
+        ("checkpoint-dir", dir.as_str()),
+        ("restart-strategy", "none"),
+        ("state-backend", backend),
+        ("state-memory", "4 KiB"),
+    ];
     settings.extend(more);
     way.environment_with(&settings)
 }
 
 /// Runs the first release until all keys are kept, and stops it with a savepoint.
-fn save<K, O, F>(dir: &Path, key: fn(&u64) -> K, release: F) -> Result<PathBuf>
+fn save<K, O, F>(dir: &Path, backend: &str, key: fn(&u64) -> K, release: F) -> Result<PathBuf>
 where
     K: Key,
     O: Data,
     F: KeyedProcessFunction<K, u64, Out = O> + Sync,
 {
-    let env = environment(&dir.join("first"), &[]);
+    let env = environment(&dir.join("first"), backend, &[]);
     // So few a second that they last longer than anybody here waits.
     env.source(Generator::new(N, |i| i).rate(300), Watermarks::none())
         .uid("numbers")
@@ -83,14 +89,19 @@ where
 }
 
 /// Runs the second release from a savepoint: what it shows.
-fn go_on<K, O, F>(dir: &Path, savepoint: &Path, key: fn(&u64) -> K, release: F) -> Result<Vec<O>>
+fn go_on<K, O, F>(
+    (dir, backend): (&Path, &str),
+    savepoint: &Path,
+    key: fn(&u64) -> K,
+    release: F,
+) -> Result<Vec<O>>
 where
     K: Key,
     O: Data,
     F: KeyedProcessFunction<K, u64, Out = O> + Sync,
 {
     let savepoint = savepoint.display().to_string();
-    let env = environment(&dir.join("second"), &[("restore", &savepoint)]);
+    let env = environment(&dir.join("second"), backend, &[("restore", &savepoint)]);
     env.source(Generator::new(N, |i| i).rate(1_000_000), Watermarks::none())
         .uid("numbers")
         .key_by(key)
@@ -104,10 +115,10 @@ fn key(n: &u64) -> u64 {
 }
 
 /// What the second release finds of the first one's state.
-fn found<Old: Kept, New: Kept>() -> Result<BTreeMap<u64, New>> {
+fn found<Old: Kept, New: Kept>(backend: &str) -> Result<BTreeMap<u64, New>> {
     let dir = tempfile::tempdir().unwrap();
-    let savepoint = save(dir.path(), key, Keeper::<Old>(PhantomData)).unwrap();
-    let shown = go_on(dir.path(), &savepoint, key, Keeper::<New>(PhantomData))?;
+    let savepoint = save(dir.path(), backend, key, Keeper::<Old>(PhantomData)).unwrap();
+    let shown = go_on((dir.path(), backend), &savepoint, key, Keeper::<New>(PhantomData))?;
     let mut found = BTreeMap::new();
     for (key, kept) in shown {
         let kept = kept.expect("every key was kept before the savepoint");
@@ -119,8 +130,8 @@ fn found<Old: Kept, New: Kept>() -> Result<BTreeMap<u64, New>> {
     Ok(found)
 }
 
-fn refusal<Old: Kept, New: Kept>() -> String {
-    found::<Old, New>().expect_err("this is no compatible change").to_string()
+fn refusal<Old: Kept, New: Kept>(backend: &str) -> String {
+    found::<Old, New>(backend).expect_err("this is no compatible change").to_string()
 }
 
 mod first {
@@ -223,8 +234,8 @@ mod second {
 
 #[test]
 fn fields_and_variants_are_found_again_by_name() {
-    let found = found::<first::Account, second::Account>().unwrap();
-    for (key, account) in found {
+    let found = |backend: &&str| found::<first::Account, second::Account>(backend).unwrap();
+    for (key, account) in backends().iter().flat_map(found) {
         let tier = if key.is_multiple_of(2) {
             second::Tier::Basic
         } else {
@@ -243,28 +254,35 @@ fn fields_and_variants_are_found_again_by_name() {
 
 #[test]
 fn what_names_do_not_say_is_migrated_by_the_program() {
-    let found = found::<u64, second::Minutes>().unwrap();
-    for (key, minutes) in found {
+    let found = |backend: &&str| found::<u64, second::Minutes>(backend).unwrap();
+    for (key, minutes) in backends().iter().flat_map(found) {
         assert_eq!(minutes, second::Minutes(key));
     }
 }
 
 #[test]
 fn what_cannot_be_read_is_refused_with_both_shapes() {
-    let refusal = refusal::<first::Account, String>();
-    for part in ["operator `process", "state `kept`", "balance: i32", "Now (version 0):\nString"] {
-        assert!(refusal.contains(part), "`{part}` is not in: {refusal}");
+    for backend in backends() {
+        let refusal = refusal::<first::Account, String>(backend);
+        let parts =
+            ["operator `process", "state `kept`", "balance: i32", "Now (version 0):\nString"];
+        for part in parts {
+            assert!(refusal.contains(part), "{backend}: `{part}` is not in: {refusal}");
+        }
     }
 }
 
 #[test]
 fn a_key_may_not_change() {
-    let dir = tempfile::tempdir().unwrap();
-    let savepoint = save(dir.path(), key, Keeper::<u64>(PhantomData)).unwrap();
-    let narrow = |n: &u64| (n % N_KEYS) as u32;
-    let refused = go_on(dir.path(), &savepoint, narrow, Keeper::<u64>(PhantomData));
-    let refusal = refused.unwrap_err().to_string();
-    assert!(refusal.contains("Written:\nu64\nNow:\nu32"), "{refusal}");
+    for backend in backends() {
+        let dir = tempfile::tempdir().unwrap();
+        let savepoint = save(dir.path(), backend, key, Keeper::<u64>(PhantomData)).unwrap();
+        let narrow = |n: &u64| (n % N_KEYS) as u32;
+        let release = Keeper::<u64>(PhantomData);
+        let refused = go_on((dir.path(), backend), &savepoint, narrow, release);
+        let refusal = refused.unwrap_err().to_string();
+        assert!(refusal.contains("Written:\nu64\nNow:\nu32"), "{backend}: {refusal}");
+    }
 }
 
 /// Keeps the values of every key in a list and in a map.
@@ -306,12 +324,16 @@ impl<V: Kept> KeyedProcessFunction<u64, u64> for Collecting<V> {
 
 #[test]
 fn elements_of_lists_and_values_of_maps_migrate_as_values_do() {
-    let dir = tempfile::tempdir().unwrap();
-    let savepoint = save(dir.path(), key, Collecting::<first::Account>(PhantomData)).unwrap();
-    let release = Collecting::<second::Account>(PhantomData);
-    let shown = go_on(dir.path(), &savepoint, key, release).unwrap();
-    assert!(!shown.is_empty());
-    for (key, list, map) in shown {
+    let shown = |backend: &&str| {
+        let dir = tempfile::tempdir().unwrap();
+        let first = Collecting::<first::Account>(PhantomData);
+        let savepoint = save(dir.path(), backend, key, first).unwrap();
+        let second = Collecting::<second::Account>(PhantomData);
+        let shown = go_on((dir.path(), backend), &savepoint, key, second).unwrap();
+        assert!(!shown.is_empty());
+        shown
+    };
+    for (key, list, map) in backends().iter().flat_map(shown) {
         let holders = |kept: &[second::Account]| -> Vec<String> {
             kept.iter().map(|account| account.holder.clone()).collect()
         };
@@ -364,7 +386,7 @@ fn what_cannot_be_recorded_is_refused_when_there_are_checkpoints() {
         numbers.key_by(|n| *n).process(Keeper::<Code<false>>(PhantomData)).name("keeper")
     }
     let dir = tempfile::tempdir().unwrap();
-    let refused = job(&environment(dir.path(), &[])).execute_and_collect("job");
+    let refused = job(&environment(dir.path(), "memory", &[])).execute_and_collect("job");
     let refusal = refused.unwrap_err().to_string();
     for part in ["operator `keeper`", "state `kept`", "Code<false>", "implement `StateSchema`"] {
         assert!(refusal.contains(part), "`{part}` is not in: {refusal}");
@@ -375,7 +397,7 @@ fn what_cannot_be_recorded_is_refused_when_there_are_checkpoints() {
 
 #[test]
 fn what_says_its_shape_itself_is_kept() {
-    for (key, code) in found::<Code<true>, Code<true>>().unwrap() {
+    for (key, code) in backends().iter().flat_map(|b| found::<Code<true>, Code<true>>(b).unwrap()) {
         assert_eq!(code, Code(key));
     }
 }
@@ -397,7 +419,7 @@ impl Kept for Sparse {
 #[test]
 fn what_could_not_be_read_again_is_not_written() {
     let dir = tempfile::tempdir().unwrap();
-    let failed = save(dir.path(), key, Keeper::<Sparse>(PhantomData));
+    let failed = save(dir.path(), "memory", key, Keeper::<Sparse>(PhantomData));
     let error = failed.unwrap_err().to_string();
     assert!(error.contains("skip_serializing_if"), "{error}");
 }
