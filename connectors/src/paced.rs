@@ -71,7 +71,8 @@ impl<S: Source> Source for Paced<S> {
             values: Vec::new().into_iter(),
             times: Vec::new().into_iter(),
             status: ReadStatus::More,
-            pacer: self.pace.from(0),
+            // What was taken is counted over all attempts, from one start.
+            pacer: self.pace.from(0, 0),
             taken: Arc::clone(&self.taken),
             operator: context.operator.clone(),
         }))

@@ -294,6 +294,7 @@ impl<'a> Serving<'a> {
         if let SnapshotEvent::Ended { task } = &event
             && let Some(state) =
                 self.attempts.get_mut(&attempt).and_then(|a| a.states.get_mut(task))
+            && !matches!(state, TaskState::Over(_))
         {
             *state = TaskState::Ended;
         }

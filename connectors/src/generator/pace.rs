@@ -16,12 +16,14 @@ const TICKS_PER_SECOND: u64 = 1000;
 #[derive(Clone)]
 pub(crate) struct Pace {
     per_second: u64,
-    start: Arc<Mutex<Option<Start>>>,
+    /// With the attempt that it is of.
+    start: Arc<Mutex<Option<(u32, Start)>>>,
 }
 
 /// What a reader goes by: a [`Pace`], whose schedule the first who asks for it starts.
 pub(crate) struct Pacer {
     pace: Pace,
+    attempt: u32,
     n_before: u64,
     schedule: Option<Schedule>,
 }
@@ -30,7 +32,7 @@ impl Pacer {
     /// The schedule.
     #[inline]
     pub(crate) fn schedule(&mut self, clock: &dyn Clock) -> Schedule {
-        let start = || self.pace.start(clock).going_on_from(self.n_before);
+        let start = || self.pace.start(self.attempt, clock).going_on_from(self.n_before);
         *self.schedule.get_or_insert_with(start)
     }
 }
@@ -71,16 +73,17 @@ impl Pace {
         Ok(())
     }
 
-    /// For a reader that goes on from record `n`: those before it have been sent.
-    pub(crate) fn from(&self, n: u64) -> Pacer {
-        Pacer { pace: self.clone(), n_before: n, schedule: None }
+    /// For a reader of an attempt that goes on from record `n`: those before it have been sent.
+    pub(crate) fn from(&self, attempt: u32, n: u64) -> Pacer {
+        Pacer { pace: self.clone(), attempt, n_before: n, schedule: None }
     }
 
-    /// The schedule; the first call of a run starts it.
-    fn start(&self, clock: &dyn Clock) -> Schedule {
+    /// The schedule; the first call of an attempt starts it. What was due while the job was down is not due at once.
+    fn start(&self, attempt: u32, clock: &dyn Clock) -> Schedule {
         let mut start = self.start.lock().unwrap_or_else(PoisonError::into_inner);
-        let start =
-            *start.get_or_insert_with(|| Start { us: clock.now_us(), instant: Instant::now() });
+        let of_attempt = start.filter(|(of, _)| *of == attempt);
+        let now = || (attempt, Start { us: clock.now_us(), instant: Instant::now() });
+        let (_, start) = *start.insert(of_attempt.unwrap_or_else(now));
         Schedule { per_second: self.per_second, start, n_before: 0 }
     }
 }
@@ -134,7 +137,7 @@ mod tests {
         let clock = HandClock::default();
         clock.0.store(77_000_123, std::sync::atomic::Ordering::SeqCst);
         for per_second in [1, 7, 999, 1000, 1001, 1500, 100_000, 3_333_333] {
-            let schedule = Pace::new(per_second).start(&clock);
+            let schedule = Pace::new(per_second).start(0, &clock);
             for i in [0, 1, 2, 99, 1000, 1001, 12_345, 9_999_999] {
                 let due_us = schedule.due_us(i);
                 assert!(schedule.n_due(due_us) > i, "{i} at {per_second}/s is due when it is due");
@@ -147,8 +150,20 @@ mod tests {
 
     #[test]
     fn absurd_rates_do_not_overflow() {
-        let schedule = Pace::new(u64::MAX).start(&HandClock::default());
+        let schedule = Pace::new(u64::MAX).start(0, &HandClock::default());
         assert_eq!(schedule.n_due(EventTime::MAX), u64::MAX);
         assert_eq!(schedule.due_us(u64::MAX), 1_000 * TICK_US * 1_000 + TICK_US);
+    }
+    #[test]
+    fn readers_of_an_attempt_have_one_start_and_those_of_the_next_another() {
+        let (clock, pace) = (HandClock::default(), Pace::new(1000));
+        let (mut first, mut second) = (pace.from(0, 0), pace.from(0, 0));
+        assert_eq!(first.schedule(&clock).n_due(2_000), 2);
+        clock.0.store(1_000_000, std::sync::atomic::Ordering::SeqCst);
+        assert_eq!(second.schedule(&clock).n_due(2_000), 2);
+        // It had sent a hundred, and was down for a second.
+        let mut restored = pace.from(1, 100);
+        assert_eq!(restored.schedule(&clock).n_due(1_002_000), 102);
+        assert_eq!(first.schedule(&clock).n_due(2_000), 2);
     }
 }

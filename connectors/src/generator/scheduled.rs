@@ -67,7 +67,8 @@ impl<M> ScheduledReader<M> {
         make: M,
         context: &SplitContext,
     ) -> Self {
-        let pacer = pace.from(stride.n_passed());
+        let attempt = context.operator.task().attempt();
+        let pacer = pace.from(attempt, stride.n_passed());
         let (operator, batch_size) = (context.operator.clone(), context.batch_size);
         ScheduledReader { stride, end, make, pacer, operator, batch_size }
     }

@@ -272,12 +272,13 @@ impl Checkpoints {
     }
 
     /// Tasks run that another leader has started, as these attempts; `newest` is the newest checkpoint that a task has heard
-    /// of. What was completed is told again, what was under way is given up. If tasks were told to end
-    /// (`is_released`) the others are told too, and nothing begins any more.
-    pub fn adopted(
+    /// of. What was completed is told again, what was under way is given up; also to those that restore their state, some of which
+    /// may run. If tasks were told to end (`is_released`) the others are told too, and nothing begins any more.
+    pub fn adopted<'p>(
         &mut self,
         now_ms: u64,
         attempts: Vec<Adopted>,
+        restoring: impl Iterator<Item = &'p mut Box<dyn Participants>>,
         newest: Option<CheckpointId>,
         is_released: bool,
     ) -> Vec<scheduler::Input> {
@@ -285,15 +286,19 @@ impl Checkpoints {
             self.running.insert(attempt, (tasks.into_iter().collect(), participants));
         }
         let latest = self.coordinator.latest();
-        if let Some(latest) = latest {
-            self.tell(Command::Notice(Notice::Complete(latest)));
-        }
-        if let Some(newest) = newest.filter(|newest| Some(*newest) > latest) {
-            self.tell(Command::Notice(Notice::Aborted(newest)));
-            self.first_id = self.first_id.max(newest.0 + 1);
+        let given_up = newest.filter(|newest| Some(*newest) > latest);
+        self.first_id = self.first_id.max(given_up.map_or(0, |newest| newest.0 + 1));
+        let commands: Vec<Command> = latest
+            .map(|latest| Command::Notice(Notice::Complete(latest)))
+            .into_iter()
+            .chain(given_up.map(|newest| Command::Notice(Notice::Aborted(newest))))
+            .chain(is_released.then_some(Command::Release))
+            .collect();
+        commands.iter().for_each(|command| self.tell(*command));
+        for participants in restoring {
+            commands.iter().for_each(|command| participants.tell(*command));
         }
         if is_released {
-            self.tell(Command::Release);
             return Vec::new();
         }
         let first_id = self.first_id;
@@ -413,6 +418,10 @@ impl Checkpoints {
             }
             Effect::NotifyComplete(checkpoint) => {
                 self.tell(Command::Notice(Notice::Complete(checkpoint)));
+                let is_own = self.completed.get(&checkpoint).is_some_and(|c| self.is_own(c));
+                if is_own && !std::mem::take(&mut self.unread).is_empty() {
+                    self.clean();
+                }
                 if let Some(claimed) = self.claimed.take()
                     && let Err(error) = claimed.delete()
                 {
@@ -498,7 +507,6 @@ impl Checkpoints {
             }
             (_, false) => {
                 self.marks.completed(checkpoint)?;
-                self.unread.clear();
             }
             (_, true) => {}
         }

@@ -30,14 +30,17 @@ impl Claimed {
         }
     }
 
-    /// Deletes it, its mark and then the manifest first. Of a checkpoint of another job, files that its other checkpoints name
+    /// Deletes it, the manifest first, and before that its mark, if nothing is left that could be gone on from instead. Of a checkpoint of another job, files that its other checkpoints name
     /// stay.
     ///
     /// # Errors
     /// If the storage fails; what is left harms nobody.
     pub(super) fn delete(self) -> Result<()> {
         let Claimed { storage, folder } = self;
-        mark::forget(&*storage, &folder)?;
+        // If there are older ones its mark stays: whoever went on from them would commit again what this one's job has.
+        if completed(&*storage)?.iter().all(|other| *other == folder) {
+            mark::forget(&*storage, &folder)?;
+        }
         storage.delete(&manifest_path(&folder))?;
         if parse_checkpoint_folder(&folder).is_some() {
             let others: Vec<Manifest> = completed(&*storage)?

@@ -191,6 +191,11 @@ impl<T: Tasks> Master<T> {
         self.is_there(task) && !self.is_of_restoring(task)
     }
 
+    /// Whether all tasks are there, and some restore their state.
+    fn is_restoring(&self) -> bool {
+        !self.restoring.is_empty() && self.undeployed.is_empty()
+    }
+
     /// Whether a task restores its state, or waits until others have.
     pub fn restores(&self, task: usize) -> bool {
         self.is_there(task) && self.is_of_restoring(task)
@@ -227,11 +232,13 @@ impl<T: Tasks> Master<T> {
         for (attempt, restoring) in &mut self.restoring {
             if restoring.patient_until_ms <= now_ms {
                 let tasks = &restoring.unrestored;
-                tracing::warn!(
-                    attempt,
-                    ?tasks,
-                    "tasks have not restored their state; the others wait for them"
-                );
+                if restoring.participants.is_some() && !tasks.is_empty() {
+                    tracing::warn!(
+                        attempt,
+                        ?tasks,
+                        "tasks have not restored their state; the others wait for them"
+                    );
+                }
                 restoring.patient_until_ms = now_ms.saturating_add(PATIENCE_MS);
             }
         }
@@ -259,9 +266,12 @@ impl<T: Tasks> Master<T> {
 
     /// Somebody wants a savepoint.
     pub fn request(&mut self, now_ms: u64, request: Request) {
-        match &mut self.checkpoints {
+        if self.checkpoints.is_some() && self.is_restoring() {
             // Its time comes when they go on, or do not.
-            Some(_) if !self.restoring.is_empty() => self.requests.push(request),
+            self.requests.push(request);
+            return;
+        }
+        match &mut self.checkpoints {
             Some(checkpoints) => {
                 let inputs = checkpoints.request(now_ms, request);
                 self.schedule(now_ms, inputs);
@@ -355,6 +365,7 @@ impl<T: Tasks> Master<T> {
                 self.undeployed.retain(|task| !tasks.contains(task));
                 if let Some(restoring) = self.restoring.get_mut(&attempt) {
                     restoring.participants = Some(participants);
+                    restoring.patient_until_ms = now_ms.saturating_add(PATIENCE_MS);
                     return self.go_if_restored(now_ms, attempt);
                 }
                 match &mut self.checkpoints {
@@ -399,12 +410,18 @@ impl<T: Tasks> Master<T> {
                     .iter()
                     .any(|(_, state)| matches!(state, TaskState::Over(TaskEvent::Finished { .. })));
                 let attempts = self.adopt_restoring(now_ms, attempts, &tasks);
+                let restoring = self.restoring.values_mut().filter_map(|r| r.participants.as_mut());
                 let mut inputs = match &mut self.checkpoints {
-                    Some(checkpoints) => {
-                        checkpoints.adopted(now_ms, attempts, newest_checkpoint, is_released)
-                    }
+                    Some(checkpoints) => checkpoints.adopted(
+                        now_ms,
+                        attempts,
+                        restoring,
+                        newest_checkpoint,
+                        is_released,
+                    ),
                     None => Vec::new(),
                 };
+                let mut ended = Vec::new();
                 for (task, state) in tasks {
                     let attempt = self.scheduler.executions().get(task).map_or(0, |e| e.attempt());
                     let is_ending = self.scheduler.state() == JobState::Cancelling;
@@ -422,15 +439,19 @@ impl<T: Tasks> Master<T> {
                             ));
                         }
                         (TaskState::Over(event), _) => inputs.push(as_input(event)),
-                        (TaskState::Ended, Some(checkpoints)) if !is_released => {
-                            let ended = SnapshotEvent::Ended { task };
-                            inputs.extend(checkpoints.answered(now_ms, attempt, ended));
-                        }
+                        (TaskState::Ended, Some(_)) if !is_released => ended.push((attempt, task)),
                         _ => {}
                     }
                 }
                 for attempt in self.restoring.keys().copied().collect::<Vec<u32>>() {
                     inputs.extend(self.go_if_restored(now_ms, attempt));
+                }
+                // When checkpoints know of their attempts.
+                for (attempt, task) in ended {
+                    if let Some(checkpoints) = &mut self.checkpoints {
+                        let ended = SnapshotEvent::Ended { task };
+                        inputs.extend(checkpoints.answered(now_ms, attempt, ended));
+                    }
                 }
                 inputs
             }
@@ -448,13 +469,10 @@ impl<T: Tasks> Master<T> {
                     self.perform(now_ms, effect, &mut inputs);
                 }
             }
-            let (true, Some(checkpoints)) = (self.restoring.is_empty(), &mut self.checkpoints)
-            else {
-                return;
-            };
-            if self.requests.is_empty() {
+            if self.requests.is_empty() || self.is_restoring() {
                 return;
             }
+            let Some(checkpoints) = &mut self.checkpoints else { return };
             for request in std::mem::take(&mut self.requests) {
                 inputs.extend(checkpoints.request(now_ms, request));
             }

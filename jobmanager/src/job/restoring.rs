@@ -6,12 +6,12 @@
 use super::{Begin, OpenStorage, Restored, locate};
 use millstream_model::job_graph::{JobGraph, OperatorId};
 use millstream_model::settings::{JobSettings, RestoreFrom};
-use millstream_model::{Error, Result};
+use millstream_model::{CheckpointId, Error, Result};
 use millstream_proto::message::TargetFolder;
 use millstream_state::snapshot::manifest::{manifest_path, parse_checkpoint_folder};
 use millstream_state::snapshot::mark::{self, Mark};
 use millstream_state::snapshot::{
-    CheckpointStorage, PartKind, Restore, completed, latest, read_manifest,
+    CheckpointStorage, PartKind, Restore, completed, latest, read_manifest, tools,
 };
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -51,10 +51,18 @@ pub(super) fn retained(
     storage: &Arc<dyn CheckpointStorage>,
     begin: &Begin,
 ) -> Result<Own> {
-    let Begin::At(newest) = begin else { return Ok(Own::default()) };
-    let id = newest.restore.manifest.id;
     let mut own = Own::default();
-    let (mut unread, mut passed_over) = (Vec::new(), None);
+    // What was passed over, because it is damaged or its manifest is gone. As long as there is nothing newer, it may be mended.
+    let mut passed_over = match newer_mark(&**storage)? {
+        Some(Mark::Completed(lost, _)) => Some(lost),
+        _ => None,
+    };
+    let Begin::At(newest) = begin else {
+        own.unread = folders_up_to(&**storage, passed_over)?;
+        return Ok(own);
+    };
+    let id = newest.restore.manifest.id;
+    let mut unread = Vec::new();
     if Arc::ptr_eq(&newest.restore.storage, storage) {
         own.retained.push(newest.clone());
     }
@@ -64,7 +72,6 @@ pub(super) fn retained(
             continue;
         };
         if older > id {
-            // It was passed over. As long as there is nothing newer, it may be mended.
             passed_over = passed_over.max(Some(older));
             continue;
         }
@@ -86,16 +93,23 @@ pub(super) fn retained(
             }
         }
     }
-    if let Some(newest) = unread.into_iter().chain(passed_over).max() {
-        let paths = storage.list("chk-")?;
-        let folders = paths.iter().filter_map(|path| path.split('/').next());
-        let is_older =
-            |folder: &&str| parse_checkpoint_folder(folder).is_some_and(|f| f.0 <= newest);
-        own.unread = folders.filter(is_older).map(str::to_owned).collect();
-        own.unread.dedup();
-    }
+    own.unread = folders_up_to(&**storage, unread.into_iter().chain(passed_over).max())?;
     own.retained.reverse();
     Ok(own)
+}
+
+/// The folders of this checkpoint and of all before it.
+fn folders_up_to(
+    storage: &dyn CheckpointStorage,
+    newest: Option<CheckpointId>,
+) -> Result<Vec<String>> {
+    let Some(newest) = newest else { return Ok(Vec::new()) };
+    let paths = storage.list("chk-")?;
+    let folders = paths.iter().filter_map(|path| path.split('/').next());
+    let is_older = |folder: &&str| parse_checkpoint_folder(folder).is_some_and(|f| f.0 <= newest);
+    let mut folders: Vec<String> = folders.filter(is_older).map(str::to_owned).collect();
+    folders.dedup();
+    Ok(folders)
 }
 
 /// Where a job begins, and what it passes over, as allowed, to begin there.
@@ -171,10 +185,20 @@ fn go_on(
     match newer_mark(&**storage)? {
         Some(Mark::Stopped(_, savepoint)) => {
             let place = savepoint.display();
-            let restore = locate(&savepoint, open_storage)
-                .and_then(|(storage, target)| fitting(settings, graph, storage, target));
-            match restore {
-                Ok(restore) => return Ok((Begin::At(restore), passed_over)),
+            let found = locate(&savepoint, open_storage).and_then(|(storage, target)| {
+                read_manifest(&*storage, &target.folder)?;
+                // All of it is looked at if something else may be taken.
+                let problems = match settings.allow_older {
+                    true => tools::verify(&*storage, &target.folder),
+                    false => Vec::new(),
+                };
+                problems.into_iter().next().map_or(Ok((storage, target)), |p| Err(p.error))
+            });
+            match found {
+                Ok((storage, target)) => {
+                    let restored = fitting(settings, graph, storage, target)?;
+                    return Ok((Begin::At(restored), passed_over));
+                }
                 Err(error) if settings.allow_older => {
                     tracing::warn!(%place, %error, "the savepoint is passed over, as allowed");
                     passed_over.push(place.to_string());

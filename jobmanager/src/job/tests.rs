@@ -3,10 +3,11 @@
 use super::*;
 use crate::samples;
 use crate::scheduler::{JobState, Scheduler};
-use millstream_model::settings::RestartStrategy;
-use millstream_model::{CheckpointId, Command, Error, SnapshotKind};
-use millstream_proto::message::{TaskEvent, TaskState};
+use millstream_model::settings::{RestartStrategy, RestoreFrom};
+use millstream_model::{CheckpointId, Command, Error, LeaderEpoch, Notice, SnapshotKind};
+use millstream_proto::message::{ProgramId, SnapshotEvent, TaskEvent, TaskState};
 use millstream_state::snapshot::{Manifest, MemoryStorage};
+use std::sync::Mutex;
 
 /// With the attempts that were told to go on.
 #[derive(Default)]
@@ -182,4 +183,51 @@ fn another_leader_lets_nothing_go_on_before_what_has_failed_is_closed() {
         master.take(2, 4, Event::Task(TaskEvent::Cancelled { task: 1 }));
         assert_eq!(master.tasks.gone_on, [0; 0]);
     }
+}
+
+/// Checkpoints of a job of two tasks, in memory, that another leader has begun.
+fn checkpoints() -> Checkpoints {
+    let storage: Arc<dyn CheckpointStorage> = Arc::new(MemoryStorage::new());
+    let open: OpenStorage = Arc::new(move |_| Ok(Arc::clone(&storage)));
+    let mut settings = samples::submission(1, ProgramId([1; 32]), 1).settings;
+    settings.checkpoint_dir = Some("checkpoints".into());
+    settings.restore = Some(RestoreFrom::Latest);
+    let now_us: NowUs = Arc::new(|| 0);
+    let (graph, epoch) = (samples::graph(), LeaderEpoch(2));
+    Checkpoints::take_over(&settings, &graph, epoch, &open, &now_us).unwrap().unwrap()
+}
+
+struct Told(Arc<Mutex<Vec<String>>>);
+
+impl Participants for Told {
+    fn aim(&mut self, _: CheckpointId, _: &Target) {}
+    fn tell(&mut self, command: Command) {
+        let command = match command {
+            Command::Barrier(barrier) => format!("barrier {}", barrier.checkpoint),
+            Command::Notice(Notice::Complete(id)) => format!("complete {id}"),
+            Command::Notice(Notice::Aborted(id)) => format!("aborted {id}"),
+            Command::Release => "release".into(),
+        };
+        self.0.lock().unwrap().push(command);
+    }
+}
+
+/// The former leader was gone when it had told only some that they may go on.
+#[test]
+fn tasks_that_ran_when_others_waited_hear_what_was_given_up_and_their_ends_count() {
+    let told: Arc<Mutex<Vec<String>>> = Arc::default();
+    let scheduler = Scheduler::new(&samples::graph());
+    let begin = Begin::Fresh;
+    let mut master = Master::new(scheduler, Some(checkpoints()), begin, Silent::default());
+    master.resume(0, 4, vec![4, 4]);
+    let participants = Box::new(Told(Arc::clone(&told)));
+    let attempts = vec![Adopted { attempt: 4, tasks: vec![0, 1], participants }];
+    let tasks = vec![(0, TaskState::Ended), (1, TaskState::Restored)];
+    let newest_checkpoint = Some(CheckpointId(9));
+    master.take(1, 4, Event::Adopted { attempts, tasks, newest_checkpoint });
+    assert_eq!(master.tasks.gone_on, [4]);
+    assert_eq!(*told.lock().unwrap(), ["aborted 9"]);
+    // Without an interval the last checkpoint begins when all have ended.
+    master.take(2, 4, Event::Snapshot(SnapshotEvent::Ended { task: 1 }));
+    assert_eq!(*told.lock().unwrap(), ["aborted 9", "barrier 10"]);
 }

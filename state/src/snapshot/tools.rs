@@ -3,7 +3,7 @@
 //! For people and for the last resort, so damage is what these functions report, not what they fail with.
 
 use super::format::StateFileReader;
-use super::manifest::read_manifest;
+use super::manifest::{parse_checkpoint_folder, read_manifest};
 use super::mark::{self, Mark};
 use super::storage::{CheckpointStorage, damaged, read_error};
 use super::{FileRef, Manifest, PartKind, TaskSnapshot};
@@ -70,8 +70,11 @@ pub fn list(storage: &dyn CheckpointStorage) -> Result<Vec<Listed>> {
         found.push(Listed { folder, summary });
     }
     // One that is lost is to be seen, too.
-    if let Ok(Some(Mark::Completed(_, folder))) = mark::newest(storage)
-        && found.iter().all(|listed| listed.folder != folder)
+    let of_folder = |listed: &Listed| parse_checkpoint_folder(&listed.folder);
+    let newest = found.iter().filter_map(of_folder).max();
+    if let Ok(Some(mark)) = mark::newest(storage)
+        && Some(mark.number()) > newest
+        && let Mark::Completed(_, folder) = mark
     {
         let summary = read_manifest(storage, &folder).map(|manifest| Summary::of(&manifest));
         found.push(Listed { folder, summary });

@@ -199,6 +199,28 @@ fn a_damaged_checkpoint_is_there_to_be_mended_until_there_is_a_newer_one() {
 }
 
 #[test]
+fn a_stop_whose_savepoint_is_damaged_is_passed_over_if_that_is_allowed() {
+    let dir = tempfile::tempdir().unwrap();
+    let own = dir.path().join("own");
+    let (first, _) = job(&own, "memory", UNHURRIED, &[]);
+    let running = first.execute_async("first").unwrap();
+    until("a checkpoint was completed", || running.status().last_checkpoint.is_some());
+    let savepoint = running.stop_with_savepoint(dir.path().join("saved"), false).unwrap();
+    running.wait().unwrap();
+    let damaged = files(&savepoint).into_iter().max().unwrap();
+    std::fs::write(&damaged, b"").unwrap();
+    let (second, n_seen) = job(&own, "memory", 1_000_000, &[("restore", "latest")]);
+    let told = told(&second.execute("second").unwrap_err());
+    assert!(told.contains(&damaged.display().to_string()), "{told}");
+    assert_eq!(n_seen.load(Ordering::SeqCst), 0);
+    let allowed = [("restore", "latest"), ("allow-older", "true")];
+    let (third, _) = job(&own, "memory", 1_000_000, &allowed);
+    let running = third.execute_async("third").unwrap();
+    assert_eq!(running.status().passed_over, [savepoint.display().to_string()]);
+    running.wait().unwrap();
+}
+
+#[test]
 fn a_savepoint_may_be_asked_for_while_state_is_restored() {
     for backend in backends() {
         let dir = tempfile::tempdir().unwrap();

@@ -301,3 +301,77 @@ fn what_is_written_after_a_barrier_is_not_in_the_tree_that_is_cut() {
     let _planted = plant(Bug::WriteAfterBarrier);
     assert!(counts_in_snapshot().contains(&11));
 }
+
+/// Set for the process that does what is measured.
+const HOARD: &str = "MILLSTREAM_TEST_HOARD";
+
+/// Keeps a value of two KiB of every key.
+#[derive(Clone)]
+struct Hoards;
+
+const HOARDED: ValueState<Vec<u8>> = ValueState::new("hoarded");
+
+impl KeyedProcessFunction<u64, u64> for Hoards {
+    type Out = u64;
+    const STATES: StateSet<u64> = states![HOARDED];
+
+    fn process(
+        &mut self,
+        i: u64,
+        ctx: &mut KeyedContext<'_, u64>,
+        _: &mut Collector<'_, u64>,
+    ) -> Result<()> {
+        ctx.state(&HOARDED).set(vec![i as u8; 2048]);
+        Ok(())
+    }
+}
+
+/// The most memory that this process ever had, in bytes.
+fn peak_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+    let kib: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
+    kib << 10
+}
+
+/// Runs in a process of its own, so that nobody else's memory counts.
+#[test]
+fn a_process_keeps_to_the_memory_for_its_state() {
+    const BUDGET: u64 = 8 << 20;
+    // What RocksDB takes for itself it has taken when there is a little more than memory for.
+    const SOME: u64 = 16 << 20;
+    const MUCH: u64 = 64 << 20;
+    if let Ok(hoard) = std::env::var(HOARD) {
+        let (backend, n_keys) = hoard.split_once(' ').unwrap();
+        let n_keys: u64 = n_keys.parse().unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let memory = format!("{BUDGET}");
+        let settings = [
+            ("state-backend", backend),
+            ("state-memory", memory.as_str()),
+            ("checkpoint-interval", "500ms"),
+        ];
+        let env = environment(WAY, dir.path(), &settings);
+        // Every key twice: the second time what was there is taken back.
+        env.generate(2 * n_keys, |i| i).key_by(move |i| i % n_keys).process(Hoards).discard();
+        env.execute("hoard").unwrap();
+        println!("peak {}", peak_bytes());
+        return;
+    }
+    let peak = |backend: &str, bytes: u64| -> u64 {
+        let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+        let name = "engine::little_memory::a_process_keeps_to_the_memory_for_its_state";
+        command.args(["--exact", name, "--nocapture"]);
+        let out = command.env(HOARD, format!("{backend} {}", bytes / 2048)).output().unwrap();
+        let out = String::from_utf8_lossy(&out.stdout).into_owned();
+        let told = out.lines().find_map(|line| line.strip_prefix("peak ")).map(str::parse);
+        told.unwrap_or_else(|| panic!("{out}")).unwrap()
+    };
+    let grown = |backend| peak(backend, MUCH).saturating_sub(peak(backend, SOME));
+    let (in_memory, in_trees) = (grown("memory"), grown("rocksdb"));
+    assert!(in_memory > (MUCH - SOME) / 4 * 3, "it is not the state that is measured: {in_memory}");
+    assert!(
+        in_trees < (MUCH - SOME) / 2,
+        "{in_trees} bytes more, and {BUDGET} is all there may be"
+    );
+}
