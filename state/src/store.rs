@@ -287,6 +287,19 @@ pub fn part_prefix(id: OperatorId, part: &str) -> [u8; 8] {
     hash_key(&(id.0, part)).unwrap_or_default().to_be_bytes()
 }
 
+/// Whether a tree has entries of a part.
+///
+/// # Errors
+/// If the tree cannot be read.
+pub fn has_part(tree: &dyn Lsm, id: OperatorId, part: &str) -> Result<bool> {
+    let (prefix, mut has_some) = (part_prefix(id, part), false);
+    tree.scan(&prefix, end_of_prefix(&prefix).as_deref(), &mut |_, _| {
+        has_some = true;
+        Ok(ControlFlow::Break(()))
+    })?;
+    Ok(has_some)
+}
+
 /// The keys of a part that lie in these key groups: from, and before.
 pub fn part_range(prefix: [u8; 8], groups: std::ops::Range<u32>) -> (Vec<u8>, Vec<u8>) {
     let at = |group: u32| {

@@ -30,8 +30,8 @@ impl Claimed {
         }
     }
 
-    /// Deletes it, the manifest first, and before that its mark, if nothing is left that could be gone on from instead. Of a checkpoint of another job, files that its other checkpoints name
-    /// stay.
+    /// Deletes it, the manifest first; before that its mark, if nothing is left that could be gone on from instead. Of a
+    /// checkpoint of another job, files that its other checkpoints name stay.
     ///
     /// # Errors
     /// If the storage fails; what is left harms nobody.

@@ -4,9 +4,9 @@ use super::*;
 use crate::samples;
 use crate::scheduler::{JobState, Scheduler};
 use millstream_model::settings::{RestartStrategy, RestoreFrom};
-use millstream_model::{CheckpointId, Command, Error, LeaderEpoch, Notice, SnapshotKind};
+use millstream_model::{CheckpointId, Command, Error, LeaderEpoch, Notice};
 use millstream_proto::message::{ProgramId, SnapshotEvent, TaskEvent, TaskState};
-use millstream_state::snapshot::{Manifest, MemoryStorage};
+use millstream_state::snapshot::MemoryStorage;
 use std::sync::Mutex;
 
 /// With the attempts that were told to go on.
@@ -90,17 +90,7 @@ impl Participants for Nobody {
 
 /// The master of a job of two tasks, each a region of its own, that begins at a checkpoint.
 fn restoring() -> Master<Silent> {
-    let manifest = Manifest {
-        id: CheckpointId(3),
-        epoch: 0,
-        kind: SnapshotKind::Checkpoint,
-        completed_at_ms: 0,
-        job: "sample".into(),
-        vertices: Vec::new(),
-        tasks: Vec::new(),
-    };
-    let storage = Arc::new(MemoryStorage::new());
-    let restore = Restore { storage, manifest: Arc::new(manifest), allow_non_restored: false };
+    let restore = MemoryStorage::empty_checkpoint(CheckpointId(3));
     let target = TargetFolder { dir: "checkpoints".into(), folder: "chk-3".into() };
     let again = RestartStrategy::FixedDelay { attempts: 9, delay_ms: 1 };
     let scheduler = Scheduler::new(&samples::graph()).with_restarts(again);

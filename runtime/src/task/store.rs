@@ -11,14 +11,13 @@ use crate::chain::{ChainVisitor, Site, Stateful};
 use millstream_model::job_graph::OperatorId;
 use millstream_model::key_group::range_of;
 use millstream_model::{Error, Result};
-use millstream_state::lsm::{Expiry, Lsm, Open, end_of_prefix};
+use millstream_state::lsm::{Expiry, Lsm, Open};
 use millstream_state::part::IsExpired;
 use millstream_state::schema::{Compatibility, compatible};
 use millstream_state::snapshot::{Assignment, FileRef, PartKind, PartSnapshot, TaskSnapshot};
-use millstream_state::store::{Backend, Store, expiry_of, part_prefix, part_range};
+use millstream_state::store::{Backend, Store, expiry_of, has_part, part_prefix, part_range};
 use millstream_state::{Part, Visitor};
 use std::collections::HashSet;
-use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -148,13 +147,7 @@ impl Opening<'_> {
             return Ok(());
         }
         for (id, part) in self.undeclared(writer) {
-            let prefix = part_prefix(id, &part.name);
-            let mut is_empty = true;
-            tree.scan(&prefix, end_of_prefix(&prefix).as_deref(), &mut |_, _| {
-                is_empty = false;
-                Ok(ControlFlow::Break(()))
-            })?;
-            if !is_empty {
+            if has_part(tree, id, &part.name)? {
                 return Err(not_declared(&part.name));
             }
         }

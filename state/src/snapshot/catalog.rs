@@ -1,7 +1,7 @@
 //! Which checkpoints a storage holds, which of them is the newest, and what belongs to none.
 //!
-//! Checkpoints are known by their folders `chk-<id>-<epoch>`; one without a manifest never was, or its [`mark`](super::mark) tells
-//! that it was. A file lies
+//! Checkpoints are known by their folders `chk-<id>-<epoch>`; one without a manifest never was, unless its
+//! [`mark`](super::mark) tells that it was. A file lies
 //! in the folder of the checkpoint that stored it first, also when later ones name it too, so whatever an
 //! unfinished checkpoint has stored is in its own folder. Nothing outside of such folders is ever touched:
 //! savepoints are the user's, wherever they lie.

@@ -5,9 +5,9 @@
 //! *operation*, and the operations are counted: a test runs its story once to learn how many there are, and
 //! then once for each of them with that one failing. Clones are the same storage.
 
-use super::FileRef;
 use super::storage::{CheckpointStorage, Fingerprint, ObjectWriter, check_path, exists};
-use millstream_model::{Error, Result};
+use super::{FileRef, Manifest, Restore};
+use millstream_model::{CheckpointId, Error, Result, SnapshotKind};
 use std::collections::BTreeMap;
 use std::io::{Cursor, Read};
 use std::path::Path;
@@ -41,6 +41,21 @@ impl MemoryStorage {
     /// An empty one.
     pub fn new() -> Self {
         MemoryStorage::default()
+    }
+
+    /// A checkpoint that holds nothing, in a storage of its own.
+    pub fn empty_checkpoint(id: CheckpointId) -> Restore {
+        let manifest = Manifest {
+            id,
+            epoch: 0,
+            kind: SnapshotKind::Checkpoint,
+            completed_at_ms: 0,
+            job: "empty".into(),
+            vertices: Vec::new(),
+            tasks: Vec::new(),
+        };
+        let storage = Arc::new(MemoryStorage::new());
+        Restore { storage, manifest: Arc::new(manifest), allow_non_restored: false }
     }
 
     /// How many operations there have been.

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::lsm::{Expiry, Lsm, Open, end_of_prefix};
 use crate::schema::encoded_len;
-use crate::store::{Backend, KEY_HEADER_BYTES, part_prefix};
+use crate::store::{Backend, KEY_HEADER_BYTES, has_part, part_prefix};
 use millstream_model::Result;
 use millstream_model::job_graph::OperatorId;
 use std::collections::BTreeMap;
@@ -63,7 +63,7 @@ fn in_tree<'t>(
     let parts = || task.operators.iter().flat_map(|o| o.parts.iter().map(|part| (o.id, part)));
     let mut in_trees: BTreeMap<u32, (OperatorId, &PartSnapshot)> = BTreeMap::new();
     for (number, (id, part)) in (0..).zip(parts()).filter(|(_, (_, p))| p.kind == PartKind::Keyed) {
-        if has_some(&*tree, id, &part.name)? {
+        if has_part(&*tree, id, &part.name)? {
             in_trees.insert(number, (id, part));
         }
     }
@@ -75,16 +75,6 @@ fn in_tree<'t>(
         counted.push((id, part.name.as_str(), n_entries, n_bytes));
     }
     Ok(counted)
-}
-
-/// Whether a tree has entries of a part.
-fn has_some(tree: &dyn Lsm, id: OperatorId, part: &str) -> Result<bool> {
-    let (prefix, mut has_some) = (part_prefix(id, part), false);
-    tree.scan(&prefix, end_of_prefix(&prefix).as_deref(), &mut |_, _| {
-        has_some = true;
-        Ok(ControlFlow::Break(()))
-    })?;
-    Ok(has_some)
 }
 
 /// The entries of a part in a tree that are not among those, which are sorted: how many, and their length.

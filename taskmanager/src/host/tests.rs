@@ -2,11 +2,11 @@
 
 use super::{Driver, HostEvent, SLOW_STEP, TaskEvent, TaskHost};
 use crossbeam_channel::{Receiver, Sender, TryRecvError, unbounded};
-use millstream_model::{CheckpointId, Error, MAX_TIME, Result, Signal, SnapshotKind};
+use millstream_model::{CheckpointId, Error, MAX_TIME, Result, Signal};
 use millstream_runtime::chain::Flow;
 use millstream_runtime::context::{JobContext, SystemClock, TaskContext};
 use millstream_runtime::task::{Head, Polled, Restore, Task, Waker};
-use millstream_state::snapshot::{Manifest, MemoryStorage};
+use millstream_state::snapshot::MemoryStorage;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -269,25 +269,11 @@ fn some_tasks_end_and_are_dropped_while_others_go_on() {
     }
 }
 
-/// A checkpoint that holds nothing.
-fn empty() -> Restore {
-    let manifest = Manifest {
-        id: CheckpointId(1),
-        epoch: 0,
-        kind: SnapshotKind::Checkpoint,
-        completed_at_ms: 0,
-        job: "test".into(),
-        vertices: Vec::new(),
-        tasks: Vec::new(),
-    };
-    let storage = Arc::new(MemoryStorage::new());
-    Restore { storage, manifest: Arc::new(manifest), allow_non_restored: false }
-}
-
 #[test]
 fn tasks_that_have_restored_their_state_are_held_until_they_are_admitted() {
     for driver in DRIVERS {
-        let fixture = Fixture::begin(driver, 3, Some(empty()));
+        let fixture =
+            Fixture::begin(driver, 3, Some(MemoryStorage::empty_checkpoint(CheckpointId(1))));
         let restored = |_| match fixture.told() {
             HostEvent::Restored { task } => task,
             over => panic!("{over:?}"),

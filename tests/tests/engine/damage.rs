@@ -2,10 +2,11 @@
 //! that names the file, and no record has come through its operators before.
 
 use super::recovery::{N_KEYS, UNHURRIED, environment};
-use super::restores::{backends, checkpoints, files, run_for_a_while, told, way};
+use super::restores::{checkpoints, files, run_for_a_while, told, way};
 use super::until;
 use millstream::prelude::*;
 use millstream_state::snapshot::{LocalStorage, read_manifest};
+use millstream_tests::crash::BACKENDS;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -105,7 +106,7 @@ fn job(
 #[test]
 fn every_kind_of_damage_is_found_before_a_record_is_emitted() {
     let mut wrong = Vec::new();
-    for backend in backends() {
+    for backend in BACKENDS {
         let dir = tempfile::tempdir().unwrap();
         let (first, n_seen) = job(dir.path(), backend, UNHURRIED, &[("checkpoints-retained", "2")]);
         run_for_a_while(&first, dir.path(), 4);
@@ -222,7 +223,7 @@ fn a_stop_whose_savepoint_is_damaged_is_passed_over_if_that_is_allowed() {
 
 #[test]
 fn a_savepoint_may_be_asked_for_while_state_is_restored() {
-    for backend in backends() {
+    for backend in BACKENDS {
         let dir = tempfile::tempdir().unwrap();
         let (first, _) = job(dir.path(), backend, UNHURRIED, &[]);
         run_for_a_while(&first, dir.path(), 3);

@@ -4,6 +4,7 @@ use super::exactly_once::written;
 use super::{Way, endless, until};
 use millstream::prelude::*;
 use millstream::stream::Collected;
+use millstream_tests::crash::BACKENDS;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -38,8 +39,7 @@ const MODES: [(&str, &str); 4] = [
 
 /// Where state can lie in this build; little memory for the one that can do without.
 fn backends() -> impl Iterator<Item = [(&'static str, &'static str); 2]> {
-    let names = if cfg!(feature = "rocksdb") { &["memory", "rocksdb"][..] } else { &["memory"] };
-    names.iter().map(|name| [("state-backend", *name), ("state-memory", "16 KiB")])
+    BACKENDS.iter().map(|name| [("state-backend", *name), ("state-memory", "16 KiB")])
 }
 
 /// Fails so often, every so many records, in whichever subtask that happens to be.

@@ -5,9 +5,10 @@
 //! once, are those of an undisturbed run.
 
 use super::recovery::{UNHURRIED, environment};
-use super::restores::{backends, way};
+use super::restores::way;
 use super::until;
 use millstream::prelude::*;
+use millstream_tests::crash::BACKENDS;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
@@ -165,7 +166,7 @@ fn what_is_kept_is_dealt_out_anew() {
         ("checkpoint", ("checkpoint-aligned-timeout", "1ms")),
         ("savepoint", ("checkpoint-mode", "exactly-once")),
     ];
-    for (backend, (from, mode)) in backends().iter().flat_map(|b| ways.map(|way| (b, way))) {
+    for (backend, (from, mode)) in BACKENDS.iter().flat_map(|b| ways.map(|way| (b, way))) {
         let what = format!("{backend}, {mode:?}, {from}");
         let dir = tempfile::tempdir().unwrap();
         let settings = [("state-backend", *backend), ("state-memory", "16 KiB"), mode];

@@ -6,6 +6,7 @@ use super::{Way, until};
 use millstream::prelude::*;
 use millstream::stream::Collected;
 use millstream_state::snapshot::{LocalStorage, completed, tools};
+use millstream_tests::crash::BACKENDS;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -18,11 +19,6 @@ pub(super) fn told(error: &Error) -> String {
     let error: &dyn std::error::Error = error;
     let all = std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string);
     all.collect::<Vec<_>>().join(": ")
-}
-
-/// The names of the state backends in this build.
-pub(super) fn backends() -> &'static [&'static str] {
-    if cfg!(feature = "rocksdb") { &["memory", "rocksdb"] } else { &["memory"] }
 }
 
 /// The number of the newest checkpoint; 0 if there is none.
@@ -60,7 +56,7 @@ pub(super) fn files(dir: &Path) -> Vec<PathBuf> {
 
 #[test]
 fn older_checkpoints_are_there_when_the_newest_is_found_to_be_damaged() {
-    for backend in backends() {
+    for backend in BACKENDS {
         let dir = tempfile::tempdir().unwrap();
         let job = |rate, more: &[(&str, &str)]| {
             let mut settings = vec![
@@ -154,7 +150,7 @@ impl KeyedProcessFunction<u64, u64> for Counting<false> {
 
 #[test]
 fn a_state_may_go_when_that_is_allowed_and_does_not_come_back() {
-    for (backend, parallelism) in backends().iter().flat_map(|b| [(b, 2), (b, 3)]) {
+    for (backend, parallelism) in BACKENDS.iter().flat_map(|b| [(b, 2), (b, 3)]) {
         let dir = tempfile::tempdir().unwrap();
         let env = |parallelism, more: &[(&str, &str)]| {
             let mut settings = vec![("state-backend", *backend), ("restart-strategy", "none")];
@@ -198,7 +194,7 @@ fn a_state_may_go_when_that_is_allowed_and_does_not_come_back() {
 
 #[test]
 fn an_operator_may_go_when_that_is_allowed() {
-    for backend in backends() {
+    for backend in BACKENDS {
         let dir = tempfile::tempdir().unwrap();
         let job = |has_both: bool, rate, more: &[(&str, &str)]| {
             let mut settings = vec![("state-backend", *backend), ("restart-strategy", "none")];
@@ -239,7 +235,7 @@ fn refused(first: &[(&str, &str)], second: &[(&str, &str)]) -> String {
 
 #[test]
 fn key_groups_may_not_change() {
-    for backend in backends() {
+    for backend in BACKENDS {
         let backend = ("state-backend", *backend);
         let told =
             refused(&[backend, ("max-parallelism", "64")], &[backend, ("max-parallelism", "32")]);

@@ -4,10 +4,10 @@
 //! Two releases of a program are two modules with a type of the same name. The job of the first fills its state
 //! and is stopped with a savepoint; the job of the second goes on from it and shows what it finds.
 
-use super::restores::backends;
 use super::{Way, until};
 use millstream::prelude::*;
 use millstream::state::schema::{Schema, Shape, StateSchema, Stored};
+use millstream_tests::crash::BACKENDS;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -235,7 +235,7 @@ mod second {
 #[test]
 fn fields_and_variants_are_found_again_by_name() {
     let found = |backend: &&str| found::<first::Account, second::Account>(backend).unwrap();
-    for (key, account) in backends().iter().flat_map(found) {
+    for (key, account) in BACKENDS.iter().flat_map(found) {
         let tier = if key.is_multiple_of(2) {
             second::Tier::Basic
         } else {
@@ -255,14 +255,14 @@ fn fields_and_variants_are_found_again_by_name() {
 #[test]
 fn what_names_do_not_say_is_migrated_by_the_program() {
     let found = |backend: &&str| found::<u64, second::Minutes>(backend).unwrap();
-    for (key, minutes) in backends().iter().flat_map(found) {
+    for (key, minutes) in BACKENDS.iter().flat_map(found) {
         assert_eq!(minutes, second::Minutes(key));
     }
 }
 
 #[test]
 fn what_cannot_be_read_is_refused_with_both_shapes() {
-    for backend in backends() {
+    for backend in BACKENDS {
         let refusal = refusal::<first::Account, String>(backend);
         let parts =
             ["operator `process", "state `kept`", "balance: i32", "Now (version 0):\nString"];
@@ -274,7 +274,7 @@ fn what_cannot_be_read_is_refused_with_both_shapes() {
 
 #[test]
 fn a_key_may_not_change() {
-    for backend in backends() {
+    for backend in BACKENDS {
         let dir = tempfile::tempdir().unwrap();
         let savepoint = save(dir.path(), backend, key, Keeper::<u64>(PhantomData)).unwrap();
         let narrow = |n: &u64| (n % N_KEYS) as u32;
@@ -333,7 +333,7 @@ fn elements_of_lists_and_values_of_maps_migrate_as_values_do() {
         assert!(!shown.is_empty());
         shown
     };
-    for (key, list, map) in backends().iter().flat_map(shown) {
+    for (key, list, map) in BACKENDS.iter().flat_map(shown) {
         let holders = |kept: &[second::Account]| -> Vec<String> {
             kept.iter().map(|account| account.holder.clone()).collect()
         };
@@ -397,7 +397,7 @@ fn what_cannot_be_recorded_is_refused_when_there_are_checkpoints() {
 
 #[test]
 fn what_says_its_shape_itself_is_kept() {
-    for (key, code) in backends().iter().flat_map(|b| found::<Code<true>, Code<true>>(b).unwrap()) {
+    for (key, code) in BACKENDS.iter().flat_map(|b| found::<Code<true>, Code<true>>(b).unwrap()) {
         assert_eq!(code, Code(key));
     }
 }

@@ -33,8 +33,7 @@ fn graph(ship: Ship) -> JobGraph {
     }
 }
 
-/// A rollout, and what it found when it was looked for.
-struct Story(Rollout, String);
+struct Story(Rollout);
 
 fn name(id: TaskManagerId) -> char {
     char::from_digit(id.0 as u32, 16).unwrap()
@@ -113,7 +112,7 @@ impl Story {
 
     fn of(ship: Ship) -> Self {
         let timeouts = Timeouts { cancel_ms: 100, reattach_ms: 1000 };
-        Story(Rollout::new(&graph(ship), timeouts, LeaderEpoch(3)), String::new())
+        Story(Rollout::new(&graph(ship), timeouts, LeaderEpoch(3)))
     }
 
     fn at(&mut self, now_ms: u64, input: Input) -> Vec<String> {
