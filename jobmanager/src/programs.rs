@@ -84,6 +84,14 @@ impl ProgramStore {
         }
     }
 
+    /// Makes durable that a program is here, whose length is known: one may be seen before whoever stored it has come so far.
+    ///
+    /// # Errors
+    /// If the file system refuses.
+    pub fn settle(&self) -> Result<()> {
+        durable::sync_folder(&self.folder).map_err(|e| failed("sync", &self.folder, e))
+    }
+
     /// A program and its length in bytes, to be sent. Who receives it checks its hash.
     ///
     /// # Errors

@@ -19,4 +19,4 @@ pub mod watermark;
 pub mod window;
 
 pub use context::{Clock, SystemClock, TaskContext};
-pub use millstream_state::failpoint;
+pub use millstream_state::{failpoint, folder};

@@ -15,6 +15,7 @@ pub mod descriptor;
 pub mod expiring;
 pub mod failpoint;
 mod fetch;
+pub mod folder;
 pub mod handle;
 pub mod items;
 pub mod layout;

@@ -71,6 +71,8 @@ impl WorkDir {
             if lock.is_some() && !file.exists() {
                 continue;
             }
+            // Without the lock nobody could tell that it is a dead one's, should the power go and leave the rest.
+            sync(&path);
             let own = WorkDir { path, name, _lock: lock };
             sweep(parent, prefix, fs::metadata(&own.path)?.uid());
             return Ok(own);
@@ -120,6 +122,11 @@ fn sweep(parent: &Path, prefix: &str, user: u32) {
     }
 }
 
+/// Makes the names in a folder durable, if that can be done: it is about files that are of no use after a power cut.
+fn sync(path: &Path) {
+    let _ = File::open(path).and_then(|folder| folder.sync_all());
+}
+
 /// The lock goes last: without it nobody would go on if this process died meanwhile.
 fn delete(path: &Path) {
     for entry in fs::read_dir(path).into_iter().flatten().flatten() {
@@ -132,6 +139,7 @@ fn delete(path: &Path) {
     }
     // What could not be deleted, the next one tries again.
     if fs::read_dir(path).is_ok_and(|left| left.count() <= 1) {
+        sync(path);
         let _ = fs::remove_dir_all(path);
     }
 }

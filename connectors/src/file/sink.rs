@@ -13,10 +13,11 @@
 mod parts;
 mod writer;
 
-use crate::durable::{failed, make_folder};
+use crate::durable::failed;
 use crate::encode::{ByDisplay, Encode, ToCsv, ToJson, ToLines};
 use millstream_model::{Error, EventTime, Result};
 use millstream_runtime::context::OperatorContext;
+use millstream_runtime::folder::make_folder;
 use millstream_runtime::operator::{Committer, Sink, SinkStart, SinkWriter};
 use parts::{Parts, Stage};
 use std::fs;

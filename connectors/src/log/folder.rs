@@ -1,8 +1,9 @@
 //! The folder of a log: every file in it is complete and synced before its name means anything.
 
-use crate::durable::{failed, make_folder, names_in, sync_folder};
+use crate::durable::{failed, names_in};
 use millstream_model::{Error, Result};
 use millstream_runtime::failpoint;
+use millstream_runtime::folder::{make_folder, settle_folder, sync_folder};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
@@ -374,6 +375,15 @@ impl Folder {
             }
         }
         Ok(begin)
+    }
+
+    /// How many transactions are committed and survive a power cut. Whoever commits gives one its name before that is on the
+    /// disk, and whoever looks may see it between: if it is lost then, it comes again, but perhaps under another number.
+    pub(super) fn durable_commits(&self) -> Result<u64> {
+        let n_commits = self.n_commits()?;
+        let dir = self.dir.join("commits");
+        settle_folder(&dir).map_err(|e| failed(&dir, "cannot be synced", e))?;
+        Ok(n_commits)
     }
 
     /// A committed transaction; `None` if there is none of that number yet.

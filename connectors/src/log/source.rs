@@ -2,7 +2,7 @@
 //!
 //! A position is a commit's number and an offset in the segment it names, so a reader never searches.
 
-use super::folder::Folder;
+use super::folder::{Folder, Transaction};
 use super::segment::SegmentReader;
 use millstream_model::{Batch, Data, Error, EventTime, Result};
 use millstream_runtime::context::OperatorContext;
@@ -68,8 +68,8 @@ impl<T: Data> Source for LogSource<T> {
 
     fn discover(&self, _: usize) -> Result<Vec<LogSplit>> {
         let meta = self.folder.known_meta()?;
-        let n_commits = self.folder.whole()?;
-        let end = (!self.follows).then_some(n_commits);
+        self.folder.whole()?;
+        let end = (!self.follows).then_some(self.folder.durable_commits()?);
         let split = |partition| LogSplit { partition, commit: 0, offset: 0, end };
         Ok((0..meta.n_partitions).map(split).collect())
     }
@@ -83,6 +83,7 @@ impl<T: Data> Source for LogSource<T> {
             folder: self.folder.clone(),
             split,
             segment: None,
+            n_durable: 0,
             batch_size: context.batch_size,
             operator: context.operator.clone(),
             records: PhantomData,
@@ -95,6 +96,8 @@ struct LogReader<T> {
     split: LogSplit,
     /// Of the commit that the split names, once it was looked at.
     segment: Option<SegmentReader>,
+    /// How many commits are known to survive a power cut.
+    n_durable: u64,
     batch_size: usize,
     operator: OperatorContext,
     records: PhantomData<fn() -> T>,
@@ -107,7 +110,7 @@ impl<T> LogReader<T> {
             if self.split.end.is_some_and(|end| self.split.commit >= end) {
                 return Ok(Some(ReadStatus::End));
             }
-            let Some(commit) = self.folder.commit(self.split.commit)? else {
+            let Some(commit) = self.durable_commit()? else {
                 if self.split.end.is_some() || self.split.offset > 0 {
                     return Err(Error::external(format!(
                         "commit {} of the log in `{}` was there and is gone: restore the log from a copy",
@@ -127,6 +130,15 @@ impl<T> LogReader<T> {
             self.pass();
         }
         Ok(Some(ReadStatus::More))
+    }
+
+    /// The commit that the split names. Nobody notes a position in one that may be another after a power cut.
+    fn durable_commit(&mut self) -> Result<Option<Transaction>> {
+        let commit = self.folder.commit(self.split.commit)?;
+        if commit.is_some() && self.split.commit >= self.n_durable {
+            self.n_durable = self.folder.durable_commits()?;
+        }
+        Ok(commit)
     }
 
     /// Goes on to the next commit.

@@ -29,19 +29,29 @@ pub const MAX_BYTES: u64 = 256 << 20;
 /// What the name of a file ends with that is not yet in its place.
 pub const UNFINISHED: &str = ".new";
 
+const BEYOND_US: [ErrorKind; 3] =
+    [ErrorKind::PermissionDenied, ErrorKind::ReadOnlyFilesystem, ErrorKind::InvalidInput];
+
 const HEADER: usize = 8 + 2 + 8 + 4;
 
-/// Makes a folder, and those above it, durably.
+/// Makes a folder, and those above it, unless they are there, and their names durable, whoever made them.
 ///
 /// # Errors
 /// If it cannot be made.
 pub fn make_folder(folder: &Path) -> Result<()> {
     let make = || {
         let folder = std::path::absolute(folder)?;
-        // The first folder that was there holds the first new name, and so on down.
-        let n_new = folder.ancestors().take_while(|folder| !folder.exists()).count();
         fs::create_dir_all(&folder)?;
-        folder.ancestors().take(n_new + 1).try_for_each(sync_folder)
+        // The topmost first: a name that is durable leads to nothing if one above it is not. What this process may not look
+        // into, or nobody can write, is as durable as it gets.
+        let above: Vec<&Path> = folder.ancestors().skip(1).collect();
+        for folder in above.into_iter().rev() {
+            match sync_folder(folder) {
+                Err(e) if BEYOND_US.contains(&e.kind()) => {}
+                synced => synced?,
+            }
+        }
+        sync_folder(&folder)
     };
     make().map_err(|e| failed("make the folder", folder, e))
 }

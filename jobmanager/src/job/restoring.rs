@@ -259,6 +259,8 @@ fn fitting(
     target: TargetFolder,
 ) -> Result<Restored> {
     let manifest = Arc::new(read_manifest(&*storage, &target.folder)?);
+    // From here on the job counts on it, and commits what is in it.
+    storage.settle(&manifest_path(&target.folder))?;
     let allow_non_restored = settings.allow_non_restored;
     let restore = Restore { storage, manifest, allow_non_restored };
     check_fit(graph, &restore, &restore.storage.locate(&target.folder))?;

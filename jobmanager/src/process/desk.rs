@@ -110,6 +110,9 @@ impl Desk {
                 return Err(Error::user(format!("the program {id} is not here: upload it first")));
             }
         }
+        // Before a submission is that counts on it.
+        let programs = self.shared.programs.clone();
+        blocking(move || programs.settle()).await?;
         self.ask(|answer| Question::Submit { submission, answer }).await?
     }
 

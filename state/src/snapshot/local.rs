@@ -11,6 +11,7 @@
 use super::FileRef;
 use super::storage::{CheckpointStorage, Fingerprint, ObjectWriter, check_path, exists, failed};
 use crate::failpoint;
+use crate::folder::{make_folder, settle_folder, sync_folder};
 use millstream_model::{Error, Result};
 use std::fs::{self, File};
 use std::io::{self, BufWriter, ErrorKind, Read, Write};
@@ -36,12 +37,8 @@ impl LocalStorage {
         let make = || {
             // Absolute, so that it stays the same when the working directory changes.
             let root = std::path::absolute(dir.as_ref())?;
-            // The first folder that was there holds the first new name, and so on down.
-            let n_new = root.ancestors().take_while(|folder| !folder.exists()).count();
-            fs::create_dir_all(&root)?;
-            for folder in root.ancestors().take(n_new + 1) {
-                File::open(folder)?.sync_all()?;
-            }
+            // What others have named in it is durable then, too: marks count on that.
+            make_folder(&root)?;
             Ok(LocalStorage { root })
         };
         make().map_err(|e| failed("use the checkpoint folder", &name, e))
@@ -152,6 +149,13 @@ impl CheckpointStorage for LocalStorage {
         delete().map_err(|e| failed("delete", &self.locate(path), e))?;
         failpoint::hit("storage.after-delete");
         Ok(())
+    }
+
+    fn settle(&self, path: &str) -> Result<()> {
+        let place = self.place(path)?;
+        // Whoever made it synced its content before it got the name.
+        let settled = folders(&self.root, &place).try_for_each(settle_folder);
+        settled.map_err(|e| failed("sync the folder of", &self.locate(path), e))
     }
 
     fn locate(&self, path: &str) -> String {
@@ -268,7 +272,7 @@ fn folders<'a>(root: &'a Path, place: &'a Path) -> impl Iterator<Item = &'a Path
 }
 
 fn sync_folders(root: &Path, place: &Path) -> io::Result<()> {
-    folders(root, place).try_for_each(|folder| File::open(folder)?.sync_all())
+    folders(root, place).try_for_each(sync_folder)
 }
 
 /// Reads a file to its end, piece by piece.

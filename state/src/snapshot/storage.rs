@@ -50,6 +50,15 @@ pub trait CheckpointStorage: Send + Sync {
     /// If the path is no good, or if the storage fails.
     fn delete(&self, path: &str) -> Result<()>;
 
+    /// Makes durable that an object is there, which somebody else has made: one may be seen before its maker has come so far, and
+    /// whoever builds on it must not be left without it. Storage that shows what is durable alone has nothing to do.
+    ///
+    /// # Errors
+    /// If the path is no good, or if the storage fails.
+    fn settle(&self, _path: &str) -> Result<()> {
+        Ok(())
+    }
+
     /// How messages call an object, so that it can be found.
     fn locate(&self, path: &str) -> String {
         path.to_owned()

@@ -117,7 +117,9 @@ fn write(dir: &Path, files: &[Made]) -> Result<()> {
             Error::user(format!("{} cannot be written", path.display())).caused_by(error)
         })?;
     }
-    Ok(())
+    File::open(dir).and_then(|dir| dir.sync_all()).map_err(|error| {
+        Error::user(format!("the folder {} cannot be synced", dir.display())).caused_by(error)
+    })
 }
 
 #[cfg(test)]

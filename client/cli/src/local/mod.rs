@@ -17,6 +17,7 @@ use millstream::model::{Error, Result};
 use process::{Started, spawn};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Child;
@@ -74,7 +75,12 @@ impl LocalCluster {
         let text = serde_json::to_string_pretty(self)
             .map_err(|error| Error::internal("a cluster cannot be described").caused_by(error))?;
         let (part, path) = (dir.join("cluster.json.part"), file(dir));
-        std::fs::write(&part, text).and_then(|()| std::fs::rename(&part, &path)).map_err(|error| {
+        // A file that is empty after a power cut would be in the way of every later cluster.
+        let written = std::fs::File::create(&part).and_then(|mut file| {
+            file.write_all(text.as_bytes())?;
+            file.sync_all()
+        });
+        written.and_then(|()| std::fs::rename(&part, &path)).map_err(|error| {
             Error::external(format!("{} cannot be written", path.display())).caused_by(error)
         })
     }

@@ -12,9 +12,10 @@
 //! What is staged also says which checkpoint it was and how long the files are, so that a folder that does not
 //! belong to the checkpoint, or has gone on without it, is noticed.
 
-use crate::durable::{failed, names_in, sync_folder};
+use crate::durable::{failed, names_in};
 use millstream_model::{CheckpointId, Error, EventTime, Result};
 use millstream_runtime::failpoint;
+use millstream_runtime::folder::sync_folder;
 use millstream_runtime::operator::Staged;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
