@@ -9,6 +9,7 @@ pub mod compare;
 pub mod crash;
 pub mod data;
 pub mod decoders;
+pub mod power_cut;
 pub mod program;
 pub mod queries;
 pub mod soak;

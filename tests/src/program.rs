@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Read;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{OnceLock, mpsc};
 use std::thread;
@@ -16,9 +16,9 @@ use cargo_metadata::Message;
 
 use crate::data::workspace_root;
 
-/// The programs that tests run: those of `examples/`, the command, and one that does what nobody wants. All are built at
+/// The programs that tests run: those of `examples/`, the command, and those that are there for tests alone. All are built at
 /// once, on the first use of any.
-const PROGRAMS: [&str; 9] = [
+const PROGRAMS: [&str; 10] = [
     "queries",
     "transcripts",
     "flights",
@@ -27,8 +27,12 @@ const PROGRAMS: [&str; 9] = [
     "fraud",
     "enrichment",
     "millstream",
+    "relay",
     "unruly",
 ];
+
+/// What is loaded into programs to see what they do.
+const LIBRARIES: [&str; 1] = ["recorder"];
 
 /// What a process left behind.
 #[derive(Debug)]
@@ -46,9 +50,21 @@ pub struct Finished {
 /// # Panics
 /// When the program cannot be built.
 pub fn example(name: &str) -> Command {
+    Command::new(built(name))
+}
+
+/// The file of library `name`, freshly built in the profile of the running test.
+///
+/// # Panics
+/// When it cannot be built.
+pub fn library(name: &str) -> &'static Path {
+    built(name)
+}
+
+fn built(name: &str) -> &'static Path {
     static BUILT: OnceLock<BTreeMap<String, PathBuf>> = OnceLock::new();
     let built = BUILT.get_or_init(build);
-    Command::new(built.get(name).unwrap_or_else(|| panic!("{name} is not among {PROGRAMS:?}")))
+    built.get(name).unwrap_or_else(|| panic!("{name} is not among {PROGRAMS:?} and {LIBRARIES:?}"))
 }
 
 /// A process that was started.
@@ -132,6 +148,7 @@ fn build() -> BTreeMap<String, PathBuf> {
     cargo.arg(profile);
     cargo.args(["--test", "all"].iter().filter(|_| with_tests));
     cargo.args(PROGRAMS.iter().flat_map(|name| ["--bin", name]));
+    cargo.args(LIBRARIES.iter().flat_map(|name| ["--example", name]));
     cargo.args([
         "--features",
         if cfg!(feature = "rocksdb") { "rocksdb,cluster" } else { "cluster" },
@@ -142,8 +159,10 @@ fn build() -> BTreeMap<String, PathBuf> {
     let artifacts = Message::parse_stream(output.stdout.as_slice()).filter_map(|message| {
         match message.expect("cargo writes JSON messages") {
             Message::CompilerArtifact(artifact) => {
-                let file = artifact.executable?;
-                Some((artifact.target.name, file.into_std_path_buf()))
+                let library =
+                    || artifact.filenames.iter().find(|file| file.extension() == Some("so"));
+                let file = artifact.executable.as_ref().or_else(library)?;
+                Some((artifact.target.name, file.clone().into_std_path_buf()))
             }
             _ => None,
         }

@@ -6,6 +6,7 @@ mod crash;
 mod decoders;
 mod engine;
 mod explain;
+mod power_cut;
 mod queries;
 mod refusals;
 mod tidy;

@@ -11,14 +11,14 @@ use millstream_tests::data::sample_dir;
 use millstream_tests::program::{example, run};
 use millstream_tests::queries::{Query, SAMPLE};
 
-fn seed() -> u64 {
+pub(crate) fn seed() -> u64 {
     match std::env::var("SEED") {
         Ok(seed) => seed.parse().expect("SEED is a number"),
         Err(_) => SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs()),
     }
 }
 
-fn case(id: &str) -> Case {
+pub(crate) fn case(id: &str) -> Case {
     let data = sample_dir();
     Case::new(Query::of(id), &data, &data.join("expected"), 1500).expect("a query of the sample")
 }

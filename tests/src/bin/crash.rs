@@ -1,4 +1,4 @@
-//! `make crash N=20`: kills the queries, N runs in all, and then lets them die at every failpoint.
+//! `make crash N=20`: kills the queries, N runs in all; cuts their power, N more; and then lets them die at every failpoint.
 //!
 //! Every run is told by a number, its seed; `make crash N=1 SEED=…` does one again. Over the full data set where there is
 //! one (see `data`), else over the repository's sample. A failpoint that nothing ever reaches would be one that is
@@ -35,7 +35,7 @@ fn main() -> ExitCode {
     exit_code(done.and_then(|(n_runs, seed)| soak(n_runs, seed)))
 }
 
-/// What there is to be run.
+/// What there is to be run: these queries, and then two jobs with a log between them.
 struct Cases {
     queries: Vec<&'static Query>,
     data: PathBuf,
@@ -56,7 +56,10 @@ impl Cases {
     }
 
     fn case(&self, seed: u64, millis: u64) -> Result<Case, String> {
-        let query = self.queries[(seed % self.queries.len() as u64) as usize];
+        let Some(query) = self.queries.get((seed % (self.queries.len() as u64 + 1)) as usize)
+        else {
+            return Ok(Case::relay(millis, None));
+        };
         let expected =
             if self.is_full { query.expected_dir(&self.data) } else { self.data.join("expected") };
         Case::new(query, &self.data, Path::new(&expected), millis)
@@ -75,9 +78,19 @@ fn soak(n_runs: u64, seed: u64) -> Result<usize, String> {
         println!("{} of {n_runs}, seed {seed}: {outcome}", n + 1);
         killed.count(&outcome);
     }
-    let what = format!("{} queries, {data}, {}", cases.queries.len(), BACKENDS.join(" and "));
+    let what =
+        format!("{} queries and a log, {data}, {}", cases.queries.len(), BACKENDS.join(" and "));
     let last = (seed + n_runs).saturating_sub(1);
     killed.add(&what, &format!("{seed}..={last}"))?;
+
+    let mut cut_off = Tally::default();
+    for n in 0..n_runs {
+        let seed = seed + n;
+        let outcome = cases.case(seed, MILLIS)?.cut_off(seed);
+        println!("{} of {n_runs}, seed {seed}: {outcome}", n + 1);
+        cut_off.count(&outcome);
+    }
+    cut_off.add(&format!("power cuts: {what}"), &format!("{seed}..={last}"))?;
 
     let mut aborted = Tally::default();
     let mut missed = Vec::new();
@@ -91,7 +104,11 @@ fn soak(n_runs: u64, seed: u64) -> Result<usize, String> {
             }
             // The first time it is passed, with and without something to come back from; then somewhere in between.
             let (n, killed) = (if attempt < 2 { 1 } else { 2 + seed % 5 }, attempt % 2 == 1);
-            let outcome = sample.case(seed, MILLIS_TO_A_FAILPOINT)?.aborted(seed, name, n, killed);
+            let case = match name.starts_with("log.") {
+                true => Case::relay(MILLIS_TO_A_FAILPOINT, None),
+                false => sample.case(seed, MILLIS_TO_A_FAILPOINT)?,
+            };
+            let outcome = case.aborted(seed, name, n, killed);
             println!("seed {seed}: {outcome}");
             reached |= outcome.reached;
             aborted.count(&outcome);
@@ -107,7 +124,7 @@ fn soak(n_runs: u64, seed: u64) -> Result<usize, String> {
     }
     let last = next.start - 1;
     aborted.add(&what, &format!("{seed}..={last}"))?;
-    Ok(killed.n_violations + aborted.n_violations)
+    Ok(killed.n_violations + cut_off.n_violations + aborted.n_violations)
 }
 
 #[derive(Default)]
