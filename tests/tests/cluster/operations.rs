@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use millstream::cluster::message::{ClientReply, ClientRequest, JobPhase};
+use millstream::cluster::message::{ClientReply, ClientRequest, JobDetail, JobPhase};
 use millstream_tests::cluster::{Cluster, Plan, until};
 use millstream_tests::program::{Finished, run};
 use millstream_tests::unruly::{N, Unruly, check};
@@ -63,7 +63,10 @@ fn a_job_is_stopped_with_a_savepoint_and_rescaled() {
     assert_eq!(cluster.detail(job.id).overview.state, JobPhase::Finished);
 
     // Then stopped in its middle, and run again from there.
-    cluster.checkpoint_after(next_id, None);
+    let is_running = |detail: &JobDetail| detail.overview.state == JobPhase::Running;
+    let running = cluster.wait_until(next_id, "it runs", is_running);
+    // One of its own: it begins with the one that it was restored from.
+    cluster.checkpoint_after(next_id, running.overview.last_checkpoint);
     let stopped = millstream(&cluster, &["stop", &next, "--savepoint", &savepoints]).stdout;
     assert!(check(&job.out, job.n).is_err(), "it was stopped before its end");
     until("its hosts are gone", || job.hosts(&cluster).is_empty().then_some(()));
