@@ -84,12 +84,15 @@ impl ProgramStore {
         }
     }
 
-    /// Makes durable that a program is here, whose length is known: one may be seen before whoever stored it has come so far.
+    /// As [`size`](Self::size), for whoever counts on the program: it is durable then. One may be seen before whoever stored it
+    /// has come so far.
     ///
     /// # Errors
-    /// If the file system refuses.
-    pub fn settle(&self) -> Result<()> {
-        durable::sync_folder(&self.folder).map_err(|e| failed("sync", &self.folder, e))
+    /// If the file system cannot say, or cannot make it durable.
+    pub fn settle(&self, id: ProgramId) -> Result<Option<u64>> {
+        let size = self.size(id)?;
+        durable::sync_folder(&self.folder).map_err(|e| failed("sync", &self.folder, e))?;
+        Ok(size)
     }
 
     /// A program and its length in bytes, to be sent. Who receives it checks its hash.

@@ -6,6 +6,7 @@
 //! other machines that share a file system, and other users' folders are none of our business; so only folders of this
 //! machine and this user are looked at.
 
+use crate::folder::sync_folder;
 use millstream_model::{Error, Result};
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io::ErrorKind;
@@ -71,8 +72,9 @@ impl WorkDir {
             if lock.is_some() && !file.exists() {
                 continue;
             }
-            // Without the lock nobody could tell that it is a dead one's, should the power go and leave the rest.
-            sync(&path);
+            // Should the power go and leave the rest without the lock, nobody could tell that it is a dead one's. If this fails, no more
+            // than that may come of it.
+            let _ = sync_folder(&path);
             let own = WorkDir { path, name, _lock: lock };
             sweep(parent, prefix, fs::metadata(&own.path)?.uid());
             return Ok(own);
@@ -122,12 +124,7 @@ fn sweep(parent: &Path, prefix: &str, user: u32) {
     }
 }
 
-/// Makes the names in a folder durable, if that can be done: it is about files that are of no use after a power cut.
-fn sync(path: &Path) {
-    let _ = File::open(path).and_then(|folder| folder.sync_all());
-}
-
-/// The lock goes last: without it nobody would go on if this process died meanwhile.
+/// The lock goes last, also on the disk: without it nobody would go on if this process died meanwhile.
 fn delete(path: &Path) {
     for entry in fs::read_dir(path).into_iter().flatten().flatten() {
         if entry.file_name() != LOCK {
@@ -139,7 +136,7 @@ fn delete(path: &Path) {
     }
     // What could not be deleted, the next one tries again.
     if fs::read_dir(path).is_ok_and(|left| left.count() <= 1) {
-        sync(path);
+        let _ = sync_folder(path);
         let _ = fs::remove_dir_all(path);
     }
 }

@@ -12,5 +12,6 @@ pub mod decoders;
 pub mod power_cut;
 pub mod program;
 pub mod queries;
+pub mod random;
 pub mod soak;
 pub mod unruly;

@@ -2,8 +2,10 @@
 //!
 //! The seed is the time unless `SEED` is set; what fails says which it was.
 
+use std::fs;
+use std::path::Path;
+
 use millstream_tests::crash::Case;
-use millstream_tests::power_cut::journal::Op;
 use millstream_tests::power_cut::{BY_LOGS, BY_QUERIES, Forgotten};
 
 use crate::crash::{case, seed};
@@ -47,9 +49,21 @@ fn every_sync_that_a_log_needs_is_missed_when_it_is_forgotten() {
 #[test]
 fn who_reads_a_log_relies_on_no_commit_that_may_be_lost() {
     let [writer, reader] = ["writer", "reader"].map(|job| Case::relay(100, Some(job)));
-    let (journal, commits) = reader.journal_after(&writer, 0, "out/log/commits");
-    let synced =
-        journal.iter().position(|op| matches!(op, Op::Sync { what, .. } if *what == commits));
-    let written = journal.iter().position(|op| matches!(op, Op::Write { .. }));
+    let (synced, written) =
+        reader.syncs_what_it_finds(&writer, |root| root.join("out/log/commits"));
     assert!(synced.expect("commits are synced") < written.expect("something is written"));
+}
+
+#[test]
+fn who_goes_on_relies_on_no_name_that_may_be_lost() {
+    let checkpoint = |root: &Path| {
+        let entries = fs::read_dir(root.join("checkpoints")).unwrap();
+        let found = entries.map(|entry| entry.unwrap().path()).find(|path| path.is_dir());
+        found.expect("a finished job has one")
+    };
+    let (synced, written) = case("B1").syncs_what_it_finds(&case("B1"), checkpoint);
+    assert!(synced.expect("the checkpoint is synced") < written.expect("one more is written"));
+    // What all of it lies in.
+    let (synced, written) = case("B1").syncs_what_it_finds(&case("B1"), Path::to_owned);
+    assert!(synced.expect("the folder above is synced") < written.expect("one more is written"));
 }

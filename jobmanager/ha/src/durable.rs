@@ -29,6 +29,8 @@ pub const MAX_BYTES: u64 = 256 << 20;
 /// What the name of a file ends with that is not yet in its place.
 pub const UNFINISHED: &str = ".new";
 
+/// How the system says that names are as durable as they get: others made them where this process may not look, or nobody can
+/// write.
 const BEYOND_US: [ErrorKind; 3] =
     [ErrorKind::PermissionDenied, ErrorKind::ReadOnlyFilesystem, ErrorKind::InvalidInput];
 
@@ -42,8 +44,7 @@ pub fn make_folder(folder: &Path) -> Result<()> {
     let make = || {
         let folder = std::path::absolute(folder)?;
         fs::create_dir_all(&folder)?;
-        // The topmost first: a name that is durable leads to nothing if one above it is not. What this process may not look
-        // into, or nobody can write, is as durable as it gets.
+        // The topmost first: a name that is durable leads to nothing if one above it is not.
         let above: Vec<&Path> = folder.ancestors().skip(1).collect();
         for folder in above.into_iter().rev() {
             match sync_folder(folder) {

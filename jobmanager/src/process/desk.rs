@@ -99,7 +99,7 @@ impl Desk {
         check_name(&submission.start.graph.name)?;
         let (id, n_bytes) = (submission.program, submission.program_bytes);
         let programs = self.shared.programs.clone();
-        match blocking(move || programs.size(id)).await? {
+        match blocking(move || programs.settle(id)).await? {
             Some(size) if size == n_bytes => {}
             Some(size) => {
                 return Err(Error::user(format!(
@@ -110,9 +110,6 @@ impl Desk {
                 return Err(Error::user(format!("the program {id} is not here: upload it first")));
             }
         }
-        // Before a submission is that counts on it.
-        let programs = self.shared.programs.clone();
-        blocking(move || programs.settle()).await?;
         self.ask(|answer| Question::Submit { submission, answer }).await?
     }
 

@@ -12,17 +12,12 @@ use std::process::ExitCode;
 use millstream::prelude::*;
 use millstream::runtime::source::{ReadStatus, Source, SplitContext, SplitReader};
 use millstream_model::Batch;
+use millstream_tests::program::exit_code;
 
 type LogSplit = <LogSource<u64> as Source>::Split;
 
 fn main() -> ExitCode {
-    match run() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    exit_code(run())
 }
 
 /// The first so many records of a log of one partition: a reader that follows has no end of its own.
@@ -77,11 +72,9 @@ impl SplitReader<u64, (LogSplit, u64)> for Reader {
 
 /// The environment of one of the jobs.
 fn environment(job: &str) -> Result<Environment> {
-    let checkpoints = |env: &Environment| env.arg("checkpoints").map(PathBuf::from);
-    let env = Environment::builder().args(std::env::args().skip(1)).build()?;
-    let dir = checkpoints(&env)?.join(job);
-    let env = Environment::builder().args(std::env::args().skip(1));
-    env.set("checkpoint-dir", &dir.display().to_string()).build()
+    let builder = || Environment::builder().args(std::env::args().skip(1));
+    let dir = PathBuf::from(builder().build()?.arg("checkpoints")?).join(job);
+    builder().set("checkpoint-dir", &dir.display().to_string()).build()
 }
 
 /// Makes a log without records, unless there is one: who reads it can begin with whoever writes it.

@@ -14,16 +14,11 @@ use std::process::ExitCode;
 
 use millstream::prelude::*;
 use millstream::runtime::context::OperatorContext;
+use millstream_tests::program::exit_code;
 use millstream_tests::unruly::{N_KEYS, What};
 
 fn main() -> ExitCode {
-    match run() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    exit_code(run())
 }
 
 fn number(env: &Environment, name: &str, default: u64) -> Result<u64> {

@@ -11,10 +11,10 @@ use super::disk::SmallDisk;
 use super::{HURTS, Hurt};
 use crate::cluster::{Cluster, Network, Plan, cut_connections_to, signal, until};
 use crate::compare::{compare_sorted, lines, read};
-use crate::crash::Random;
 use crate::data::sample_dir;
 use crate::program::example;
 use crate::queries::{Query, SAMPLE};
+use crate::random::Random;
 use crate::unruly::{Unruly, UnrulyJob, What};
 
 /// How long the query takes that runs beside the job, in ms.

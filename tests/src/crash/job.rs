@@ -9,8 +9,9 @@ use millstream::state::failpoint;
 use tempfile::TempDir;
 
 use super::committed::Committed;
-use super::{BACKENDS, Case, DEADLINE, N_KILLS, Outcome, Random};
+use super::{BACKENDS, Case, DEADLINE, N_KILLS, Outcome};
 use crate::program::{Finished, Running, example, start};
+use crate::random::Random;
 
 /// How parallel a query is run; another one at every start.
 const PARALLELISMS: [usize; 3] = [1, 2, 4];
@@ -20,7 +21,7 @@ const STATE_MEMORY: [&str; 2] = ["1 GiB", "256 KiB"];
 /// How barriers travel.
 const MODES: [&str; 2] = ["exactly-once", "unaligned"];
 const INTERVAL: &str = "200ms";
-pub(crate) const SIGKILL: i32 = 9;
+const SIGKILL: i32 = 9;
 /// Many times what the rest of a job takes that nothing holds up.
 const SOON: Duration = Duration::from_secs(30);
 
@@ -90,7 +91,7 @@ impl<'c> Job<'c> {
     }
 
     /// Starts the job with some variables in its environment; the next start will have another parallelism, if that may be.
-    pub(crate) fn start(&mut self, variables: &[(&str, &OsStr)]) -> Running {
+    fn start(&mut self, variables: &[(&str, &OsStr)]) -> Running {
         let now = *self.parallelisms.last().expect("the first is drawn with the job");
         let others: Vec<usize> = PARALLELISMS.into_iter().filter(|p| *p != now).collect();
         let mut command = example(self.case.program);
@@ -109,6 +110,21 @@ impl<'c> Job<'c> {
         start(&mut command)
     }
 
+    /// Runs the job for so long and kills it then; how it ended, if it did so by itself.
+    pub(crate) fn run_for(
+        &mut self,
+        patience: Duration,
+        variables: &[(&str, &OsStr)],
+    ) -> Option<Finished> {
+        match self.start(variables).wait(patience) {
+            Ok(ended) => Some(ended),
+            Err(running) => {
+                let ended = running.kill();
+                (ended.status.signal() != Some(SIGKILL)).then_some(ended)
+            }
+        }
+    }
+
     pub(crate) fn be_killed(&mut self, n_kills: &mut u64) -> Result<(), String> {
         let (n_planned, millis) = (N_KILLS + self.random.below(3), self.case.millis);
         let mut n_left = millis;
@@ -124,17 +140,11 @@ impl<'c> Job<'c> {
             patiences.push(self.random.between(n_left, n_left + n_planned * millis / 8));
         }
         for patience in patiences {
-            match self.start(&[]).wait(Duration::from_millis(patience)) {
-                Ok(ended) => return self.end(ended),
-                Err(running) => {
-                    let ended = running.kill();
-                    if ended.status.signal() != Some(SIGKILL) {
-                        return self.end(ended);
-                    }
-                    *n_kills += 1;
-                    self.look()?;
-                }
+            if let Some(ended) = self.run_for(Duration::from_millis(patience), &[]) {
+                return self.end(ended);
             }
+            *n_kills += 1;
+            self.look()?;
         }
         self.go_on_to_the_end()
     }
@@ -147,15 +157,15 @@ impl<'c> Job<'c> {
     ) -> Result<(), String> {
         if killed {
             let patience = self.random.between(self.case.millis / 4, self.case.millis * 3 / 4);
-            match self.start(&[]).wait(Duration::from_millis(patience)) {
-                Ok(ended) => return self.end(ended),
-                Err(running) => drop(running.kill()),
+            if let Some(ended) = self.run_for(Duration::from_millis(patience), &[]) {
+                return self.end(ended);
             }
             outcome.n_kills += 1;
             self.look()?;
         }
         for _ in 0..2 {
-            let ended = self.wait_for_the_end(&[(failpoint::VARIABLE, failpoint.as_ref())])?;
+            let ended =
+                self.wait_for_the_end(DEADLINE, &[(failpoint::VARIABLE, failpoint.as_ref())])?;
             if !ended.stderr.contains("reached: aborting") {
                 return self.end(ended);
             }
@@ -166,14 +176,18 @@ impl<'c> Job<'c> {
         self.go_on_to_the_end()
     }
 
-    fn wait_for_the_end(&mut self, variables: &[(&str, &OsStr)]) -> Result<Finished, String> {
-        self.start(variables).wait(DEADLINE).map_err(|running| {
-            format!("was still running after {DEADLINE:?}; it said:\n{}", running.kill().stderr)
+    pub(crate) fn wait_for_the_end(
+        &mut self,
+        deadline: Duration,
+        variables: &[(&str, &OsStr)],
+    ) -> Result<Finished, String> {
+        self.start(variables).wait(deadline).map_err(|running| {
+            format!("was still running after {deadline:?}; it said:\n{}", running.kill().stderr)
         })
     }
 
     pub(crate) fn go_on_to_the_end(&mut self) -> Result<(), String> {
-        let ended = self.wait_for_the_end(&[])?;
+        let ended = self.wait_for_the_end(DEADLINE, &[])?;
         self.end(ended)
     }
 
@@ -184,9 +198,7 @@ impl<'c> Job<'c> {
 
     /// The job comes to its end from here, soon: everything is committed, whatever was seen before.
     pub(crate) fn goes_on(&mut self) -> Result<(), String> {
-        let ended = self.start(&[]).wait(SOON).map_err(|running| {
-            format!("was still running after {SOON:?}; it said:\n{}", running.kill().stderr)
-        })?;
+        let ended = self.wait_for_the_end(SOON, &[])?;
         self.parallelisms.truncate(1);
         succeeded(&ended)?;
         Committed::default().look(&self.out(), &self.case.expected, true)
@@ -202,7 +214,7 @@ impl<'c> Job<'c> {
         succeeded(&ended)?;
         self.committed.look(&self.out(), &self.case.expected, true)?;
         let n_files = self.committed.n_files();
-        let again = self.wait_for_the_end(&[])?;
+        let again = self.wait_for_the_end(DEADLINE, &[])?;
         self.parallelisms.pop();
         succeeded(&again)
             .map_err(|problem| format!("finished, and started again, it {problem}"))?;

@@ -20,7 +20,7 @@ use std::time::Duration;
 use crate::compare;
 use crate::queries::Query;
 
-pub(crate) use job::{Job, SIGKILL, succeeded};
+pub(crate) use job::{Job, succeeded};
 
 /// The backends that the programs are built with.
 pub const BACKENDS: &[&str] =
@@ -62,26 +62,6 @@ pub struct Outcome {
     pub violation: Option<String>,
 }
 
-/// Draws numbers from a seed: output i of splitmix64.
-pub(crate) struct Random(pub(crate) u64);
-
-impl Random {
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-
-    pub(crate) fn below(&mut self, n: u64) -> u64 {
-        self.next() % n.max(1)
-    }
-
-    pub(crate) fn between(&mut self, from: u64, to: u64) -> u64 {
-        from + self.below(to.saturating_sub(from))
-    }
-}
-
 impl Case {
     /// `query` over the data set in the folder `data`, in `millis` if it is let; the expected results are in `expected`.
     ///
@@ -113,14 +93,12 @@ impl Case {
         let n_records = 3000u64;
         let mut expected = b"header\n".to_vec();
         (0..n_records).for_each(|n| expected.extend(format!("{n}\n").into_bytes()));
+        let mut arguments: Vec<OsString> = vec!["--n".into(), n_records.to_string().into()];
+        arguments.extend(one.iter().flat_map(|one| ["--only", one]).map(OsString::from));
         Case {
             name: "relay",
             program: "relay",
-            arguments: ["--n", &n_records.to_string()]
-                .into_iter()
-                .chain(one.into_iter().flat_map(|one| ["--only", one]))
-                .map(OsString::from)
-                .collect(),
+            arguments,
             checkpoints: "--checkpoints",
             judges_lateness: false,
             expected: if one == Some("writer") { vec![] } else { vec![("numbers", expected)] },
@@ -180,21 +158,5 @@ impl fmt::Display for Outcome {
             None => write!(f, "ok"),
             Some(violation) => write!(f, "VIOLATION: {violation}"),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_seed_tells_a_run() {
-        let draw = |seed| {
-            let mut random = Random(seed);
-            [random.below(1000), random.between(20, 900), random.between(5, 5)]
-        };
-        assert_eq!(draw(7), draw(7));
-        assert_ne!(draw(7)[..2], draw(8)[..2]);
-        assert_eq!(draw(7)[2], 5);
     }
 }

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::{fs, io};
 
 use super::journal::{Entry, Op};
-use crate::crash::Random;
+use crate::random::Random;
 
 /// A file or a folder of all that ever were; not its inode number, which comes again.
 type Node = usize;
@@ -40,12 +40,13 @@ enum Change {
 
 impl Change {
     /// What has to be synced for this to be sure to survive.
-    fn lies_in(&self) -> Node {
+    fn lies_in(&self) -> Option<Node> {
         match self {
             Change::Name((folder, _), _)
             | Change::Rename(_, (folder, _), _)
-            | Change::Unlink((folder, _)) => *folder,
-            Change::Write(node, ..) | Change::SetLength(node, _) | Change::Sync(node) => *node,
+            | Change::Unlink((folder, _)) => Some(*folder),
+            Change::Write(file, ..) | Change::SetLength(file, _) => Some(*file),
+            Change::Sync(_) => None,
         }
     }
 
@@ -181,7 +182,8 @@ impl Disk {
         steps.filter(|(_, step)| is_one(&step.change)).map(|(n, _)| n).collect()
     }
 
-    /// Takes the steps of a journal, on top of those there are. A sync of what `is_forgotten` says (a path, and whether it is a folder) is none.
+    /// Takes the steps of a journal, on top of those there are. A sync of what `is_forgotten` says (a path, and whether it is a
+    /// folder) is none.
     ///
     /// # Errors
     /// A step that cannot be: the journal is not of this folder, or says not everything.
@@ -224,8 +226,9 @@ impl Disk {
                 Op::SetLength { file, length } => Change::SetLength(self.node(file)?, length),
             };
             happen(&change, Trace::Whole, None, &mut self.names_now);
-            let unsynced = self.unsynced.entry(change.lies_in()).or_default();
-            unsynced.push((Some(entry), self.steps.len()));
+            if let Some(node) = change.lies_in() {
+                self.unsynced.entry(node).or_default().push((Some(entry), self.steps.len()));
+            }
             self.steps.push(Step { change, synced_at: None });
         }
         Ok(())

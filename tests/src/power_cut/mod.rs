@@ -14,15 +14,14 @@ pub mod journal;
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use disk::{Disk, Mercy};
 use journal::Op;
 use tempfile::NamedTempFile;
 
-use crate::crash::{Case, DEADLINE, Job, Outcome, SIGKILL, succeeded};
+use crate::crash::{Case, DEADLINE, Job, Outcome, succeeded};
 use crate::program::{Finished, library};
 
 /// The least of power cuts in a run, besides the one at its end.
@@ -40,8 +39,8 @@ pub struct Forgotten {
     slow: Option<&'static str>,
     /// What survives of all that is not synced, so that it is missed; luck is drawn anew for each cut.
     mercy: Mercy,
-    /// Whether a sync of this path (below the job's folder), which is a folder or not, is one of them.
-    pub which: fn(path: &Path, is_folder: bool) -> bool,
+    /// Whether a sync of a path (below the job's folder), which is a folder or not, is one of them.
+    which: IsForgotten,
 }
 
 /// Each kind of sync that a query counts on.
@@ -147,15 +146,16 @@ impl Case {
     /// As [`cut_off`](Self::cut_off).
     pub fn misses(&self, forgotten: &Forgotten, seed: u64, n_cuts: usize) -> Option<String> {
         let mut job = Job::new(self, seed, seed + 1);
+        let mut disk = job.disk();
         let patience = Duration::from_millis(self.millis * (seed + 1));
-        let recorded = job.record(patience, forgotten.slow).expect("a job that is left alone");
-        let disk = job.disk(recorded, forgotten.which).0;
+        let recorded = job.record(&mut disk, patience, forgotten.slow, forgotten.which);
+        recorded.expect("a job that is left alone");
         job.rate = u64::from(u32::MAX);
         let syncs = disk.syncs_of_folders();
         (0..n_cuts).find_map(|_| {
-            let n = *syncs.get(job.random.below(syncs.len() as u64) as usize)?;
+            let n = job.random.pick(&syncs)?;
             let mercy = match forgotten.mercy {
-                Mercy::Luck(_) => Mercy::Luck(job.random.next()),
+                Mercy::Luck(_) => Mercy::Luck(job.random.number()),
                 mercy => mercy,
             };
             job.write(&disk, n, mercy);
@@ -163,49 +163,48 @@ impl Case {
         })
     }
 
-    /// The journal of the job, run to its end on what `before` has left, and the inode number of a folder of it. What was
-    /// started `before` is not written down.
+    /// When the job first syncs a folder that it finds when it goes on from what `before` has left at its end, and when it first writes
+    /// something: the numbers of the entries of its journal.
     ///
     /// # Panics
     /// As [`cut_off`](Self::cut_off).
-    pub fn journal_after(&self, before: &Case, seed: u64, folder: &str) -> (Vec<Op>, u64) {
-        let mut job = Job::new(before, seed, 1);
+    pub fn syncs_what_it_finds(
+        &self,
+        before: &Case,
+        folder: impl Fn(&Path) -> PathBuf,
+    ) -> (Option<usize>, Option<usize>) {
+        let mut job = Job::new(before, 0, 1);
         job.go_on_to_the_end().expect("a job that is left alone");
+        let inode = fs::metadata(folder(job.root())).expect("it is there").ino();
         job.case = self;
-        let recorded = job.record(DEADLINE, None).expect("a job that is left alone");
-        assert!(recorded.ended.is_some(), "still running after {DEADLINE:?}");
-        let inode = fs::metadata(job.root().join(folder)).expect("a folder of the job").ino();
-        (recorded.journal, inode)
+        let (journal, ended) = job.journal(DEADLINE, None).expect("a job that is left alone");
+        assert!(ended.is_some(), "still running after {DEADLINE:?}");
+        let when = |is_one: &dyn Fn(&Op) -> bool| journal.iter().position(is_one);
+        let synced = when(&|op| matches!(op, Op::Sync { what, .. } if *what == inode));
+        (synced, when(&|op| matches!(op, Op::Write { .. })))
     }
-}
-
-/// A job that has stopped, with what its folder was before and what it did.
-struct Recorded {
-    before: Disk,
-    journal: Vec<Op>,
-    /// If it came to its end by itself.
-    ended: Option<Finished>,
 }
 
 type IsForgotten = fn(&Path, bool) -> bool;
 
+const NOTHING: IsForgotten = |_, _| false;
+
 impl Job<'_> {
     fn be_cut_off(&mut self, outcome: &mut Outcome) -> Result<(), String> {
-        let is_forgotten: IsForgotten = |_, _| false;
         for _ in 0..N_CUTS + self.random.below(3) {
             let patience = self.random.between(self.case.millis / 8, self.case.millis);
+            let patience = Duration::from_millis(patience);
             // Half of the time nothing in particular is slow.
             let slow = self.random.below(2 * SLOW.len() as u64) as usize;
             let slow = SLOW.get(slow).copied();
-            let recorded = self.record(Duration::from_millis(patience), slow)?;
-            let (mut disk, ended) = self.disk(recorded, is_forgotten);
+            let mut disk = self.disk();
+            let ended = self.record(&mut disk, patience, slow, NOTHING)?;
             // Now and then it is killed first, and goes on from what that has left, durable or not.
             let mut from = 0;
             if ended.is_none() && self.random.below(3) == 0 && disk.is_as(self.root()).is_ok() {
                 self.glance()?;
                 from = disk.n_steps();
-                let journal = self.record(Duration::from_millis(patience), slow)?.journal;
-                self.tell(&mut disk, journal, is_forgotten);
+                self.record(&mut disk, patience, slow, NOTHING)?;
                 self.cuts.push("a kill".into());
             }
             let (n, mercy) = self.draw_cut(&disk, from);
@@ -214,9 +213,8 @@ impl Job<'_> {
             self.lose_power(&disk, n, mercy)?;
             outcome.n_kills += 1;
         }
-        let recorded = self.record(DEADLINE, None)?;
-        let (disk, ended) = self.disk(recorded, is_forgotten);
-        let Some(ended) = ended else {
+        let mut disk = self.disk();
+        let Some(ended) = self.record(&mut disk, DEADLINE, None, NOTHING)? else {
             return Err(format!("was still running after {DEADLINE:?}"));
         };
         // What a job that has ended has written is there, whatever comes.
@@ -228,63 +226,64 @@ impl Job<'_> {
 
     /// After how many steps, and not before `from`, the power goes, and what survives.
     fn draw_cut(&mut self, disk: &Disk, from: usize) -> (usize, Mercy) {
-        let changes =
-            disk.changes_of_names().into_iter().filter(|n| *n >= from).collect::<Vec<_>>();
-        let n = match self.random.below(2) {
-            0 if !changes.is_empty() => changes[self.random.below(changes.len() as u64) as usize],
-            _ => self.random.between(from as u64, disk.n_steps() as u64 + 1) as usize,
-        };
+        let changes = disk.changes_of_names().into_iter().filter(|n| *n >= from);
+        let change = self.random.pick(&changes.collect::<Vec<_>>());
+        let any = self.random.between(from as u64, disk.n_steps() as u64 + 1) as usize;
+        let n = change.filter(|_| self.random.below(2) == 0).unwrap_or(any);
         let mercy = match self.random.below(5) {
             0 => Mercy::None,
             1 => Mercy::Names,
             2 => Mercy::Content,
-            _ => Mercy::Luck(self.random.next()),
+            _ => Mercy::Luck(self.random.number()),
         };
         (n, mercy)
     }
 
-    /// Runs the job for so long, and writes down what it does.
-    fn record(&mut self, patience: Duration, slow: Option<&str>) -> Result<Recorded, String> {
-        let root = self.root().to_owned();
-        let before = Disk::read(&root).expect("the folder of a job can be read");
-        let journal = NamedTempFile::new().expect("a file for a journal");
+    /// Runs the job for so long; what it did, and how it ended if it did so by itself.
+    fn journal(
+        &mut self,
+        patience: Duration,
+        slow: Option<&str>,
+    ) -> Result<(Vec<Op>, Option<Finished>), String> {
+        let (root, journal) = (self.root().to_owned(), NamedTempFile::new());
+        let journal = journal.expect("a file for a journal");
         let mut variables = vec![
             ("LD_PRELOAD", library("recorder").as_os_str()),
             (journal::ROOT, root.as_os_str()),
             (journal::JOURNAL, journal.path().as_os_str()),
         ];
         variables.extend(slow.map(|slow| (journal::SLOW, OsStr::new(slow))));
-        let ended = match self.start(&variables).wait(patience) {
-            Ok(ended) => Some(ended),
-            Err(running) => {
-                let ended = running.kill();
-                (ended.status.signal() != Some(SIGKILL)).then_some(ended)
-            }
-        };
+        let ended = self.run_for(patience, &variables);
         if let Some(ended) = &ended {
             assert!(!ended.stderr.contains(journal::GAVE_UP), "{}", ended.stderr);
             succeeded(ended)?;
         }
         let journal = fs::read(journal.path()).expect("a journal can be read");
-        let journal = journal::decode(&journal).expect("a journal is one");
-        Ok(Recorded { before, journal, ended })
+        Ok((journal::decode(&journal).expect("a journal is one"), ended))
     }
 
-    /// The disk of a job that has stopped, and how it ended if it did so by itself.
-    fn disk(&self, recorded: Recorded, is_forgotten: IsForgotten) -> (Disk, Option<Finished>) {
-        let Recorded { before: mut disk, journal, ended } = recorded;
-        self.tell(&mut disk, journal, is_forgotten);
+    /// The same, done to a disk that is as the job's folder.
+    fn record(
+        &mut self,
+        disk: &mut Disk,
+        patience: Duration,
+        slow: Option<&str>,
+        is_forgotten: IsForgotten,
+    ) -> Result<Option<Finished>, String> {
+        let (journal, ended) = self.journal(patience, slow)?;
+        let mut told = disk.go_on(journal, is_forgotten);
         // One that was killed may have done one thing more than it could write down.
         if ended.is_some() {
-            disk.is_as(self.root()).unwrap_or_else(|problem| panic!("{}: {problem}", self.what()));
+            told = told.and_then(|()| disk.is_as(self.root()));
         }
-        (disk, ended)
+        // A journal that cannot be is no fault of the job.
+        told.unwrap_or_else(|problem| panic!("{}: {problem}", self.what()));
+        Ok(ended)
     }
 
-    fn tell(&self, disk: &mut Disk, journal: Vec<Op>, is_forgotten: IsForgotten) {
-        // A journal that cannot be is no fault of the job.
-        let told = disk.go_on(journal, is_forgotten);
-        told.unwrap_or_else(|problem| panic!("{}: {problem}", self.what()));
+    /// The disk of the job as it is, all of it durable.
+    fn disk(&self) -> Disk {
+        Disk::read(self.root()).expect("the folder of a job can be read")
     }
 
     /// The power goes after `n` steps: readers have seen what was there then, and the job finds what survived.

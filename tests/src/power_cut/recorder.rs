@@ -381,7 +381,7 @@ pub unsafe extern "C" fn fsync(fd: c_int) -> c_int {
         // SAFETY: see above.
         return unsafe { libc::syscall(libc::SYS_fsync, fd) as c_int };
     };
-    // Half of them take less than a millisecond and some very long; others go on meanwhile.
+    // Most take less than a millisecond and some very long; others go on meanwhile.
     let luck = (began ^ what).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40;
     let part = if is_slow { 1.0 } else { (luck as f64 / (1u64 << 24) as f64).powi(12) };
     let us = LONGEST_SYNC_US * part;

@@ -11,6 +11,7 @@ use crate::failure::{Failure, Outcome};
 use crate::table::date;
 use millstream::cluster::{JOB_MANAGER_NAME, TASK_MANAGER_NAME};
 use millstream::model::{Error, Result};
+use millstream::runtime::folder::make_folder;
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
     KeyPair, KeyUsagePurpose, date_time_ymd,
@@ -117,7 +118,7 @@ fn write(dir: &Path, files: &[Made]) -> Result<()> {
             Error::user(format!("{} cannot be written", path.display())).caused_by(error)
         })?;
     }
-    File::open(dir).and_then(|dir| dir.sync_all()).map_err(|error| {
+    make_folder(dir).map_err(|error| {
         Error::user(format!("the folder {} cannot be synced", dir.display())).caused_by(error)
     })
 }
