@@ -1,7 +1,7 @@
 //! Values as bytes: the one place that knows which codec snapshots are written with.
 //!
 //! bincode 2 in a fixed-width little-endian configuration, written out here so that no default of a later
-//! release can change what was written; [`encode`](millstream_model::encode) writes it. Every persisted header carries
+//! release can change what was written; [`encode()`] writes it. Every persisted header carries
 //! [`FORMAT`]; a reader refuses what it does not know.
 
 use millstream_model::{Error, Result, encode};
