@@ -50,9 +50,6 @@ impl Claimed {
             sweep(&*storage, &others.iter().collect::<Vec<_>>(), &[], u64::MAX)?;
             return Ok(());
         }
-        for path in storage.list(&format!("{folder}/"))? {
-            storage.delete(&path)?;
-        }
-        Ok(())
+        storage.delete_all(&storage.list(&format!("{folder}/"))?)
     }
 }

@@ -101,9 +101,10 @@ pub fn sweep(
     };
     let mut orphans = storage.list("chk-")?;
     orphans.retain(is_orphan);
-    orphans.sort_by_key(|path| !path.ends_with("/manifest"));
-    for path in &orphans {
-        storage.delete(path)?;
-    }
+    let is_manifest = |path: &String| path.ends_with("/manifest");
+    orphans.sort_by_key(|path| !is_manifest(path));
+    let (manifests, others) = orphans.split_at(orphans.partition_point(is_manifest));
+    storage.delete_all(manifests)?;
+    storage.delete_all(others)?;
     Ok(orphans)
 }

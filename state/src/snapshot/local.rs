@@ -13,6 +13,7 @@ use super::storage::{CheckpointStorage, Fingerprint, ObjectWriter, check_path, e
 use crate::failpoint;
 use crate::folder::{make_folder, settle_folder, sync_folder};
 use millstream_model::{Error, Result};
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, ErrorKind, Read, Write};
 use std::ops::Range;
@@ -55,6 +56,48 @@ impl LocalStorage {
     }
 }
 
+impl LocalStorage {
+    /// Takes in a local file; its name is not durable yet.
+    fn link(&self, local_file: &Path, path: &str) -> Result<FileRef> {
+        let place = self.place(path)?;
+        let unreadable = |e| failed("read", &local_file.display().to_string(), e);
+        // Of a symbolic link, what it points at: a link to the link would be none to the content.
+        let local_file = &local_file.canonicalize().map_err(unreadable)?;
+        let mut source = File::open(local_file).map_err(unreadable)?;
+        failpoint::hit("storage.before-import");
+        source.sync_all().map_err(unreadable)?;
+        match with_folder(&place, || fs::hard_link(local_file, &place)) {
+            Ok(()) => {}
+            Err(e) if e.kind() == ErrorKind::AlreadyExists => {
+                return Err(exists(&self.locate(path)));
+            }
+            // Another file system, or one without links: a copy does as well.
+            Err(_) => {
+                let mut writer = self.create(path)?;
+                pour(&mut source, unreadable, |bytes| writer.write(bytes))?;
+                return writer.finish();
+            }
+        }
+        let mut seen = Fingerprint::default();
+        pour(&mut source, unreadable, |bytes| {
+            seen.add(bytes);
+            Ok(())
+        })?;
+        Ok(seen.of_file(path))
+    }
+
+    /// Removes a file, and the folders that held nothing else; the one that has lost a name by that.
+    fn remove(&self, place: &Path) -> io::Result<Option<PathBuf>> {
+        match fs::remove_file(place) {
+            Err(e) if e.kind() != ErrorKind::NotFound => return Err(e),
+            _ => {}
+        }
+        // One that still holds something refuses.
+        let stays = |folder: &&Path| **folder == *self.root || fs::remove_dir(folder).is_err();
+        Ok(folders(&self.root, place).find(stays).map(Path::to_owned))
+    }
+}
+
 impl CheckpointStorage for LocalStorage {
     fn create(&self, path: &str) -> Result<Box<dyn ObjectWriter>> {
         let place = self.place(path)?;
@@ -77,33 +120,20 @@ impl CheckpointStorage for LocalStorage {
         }))
     }
 
-    fn import(&self, local_file: &Path, path: &str) -> Result<FileRef> {
-        let place = self.place(path)?;
-        let name = self.locate(path);
-        let unreadable = |e| failed("read", &local_file.display().to_string(), e);
-        // Of a symbolic link, what it points at: a link to the link would be none to the content.
-        let local_file = &local_file.canonicalize().map_err(unreadable)?;
-        let mut source = File::open(local_file).map_err(unreadable)?;
-        failpoint::hit("storage.before-import");
-        source.sync_all().map_err(unreadable)?;
-        match with_folder(&place, || fs::hard_link(local_file, &place)) {
-            Ok(()) => {}
-            Err(e) if e.kind() == ErrorKind::AlreadyExists => return Err(exists(&name)),
-            // Another file system, or one without links: a copy does as well.
-            Err(_) => {
-                let mut writer = self.create(path)?;
-                pour(&mut source, unreadable, |bytes| writer.write(bytes))?;
-                return writer.finish();
-            }
+    fn import_all(&self, files: &[(PathBuf, String)]) -> Result<Vec<FileRef>> {
+        let linked = files.iter().map(|(local_file, path)| self.link(local_file, path));
+        let linked = linked.collect::<Result<Vec<FileRef>>>()?;
+        // Each is synced once, however many files are new in it.
+        let places: Vec<PathBuf> =
+            files.iter().map(|(_, path)| self.place(path)).collect::<Result<_>>()?;
+        let changed: BTreeSet<&Path> =
+            places.iter().flat_map(|place| folders(&self.root, place)).collect();
+        for folder in changed.into_iter().rev() {
+            let name = || folder.display().to_string();
+            sync_folder(folder).map_err(|e| failed("sync the folder", &name(), e))?;
         }
-        let mut seen = Fingerprint::default();
-        pour(&mut source, unreadable, |bytes| {
-            seen.add(bytes);
-            Ok(())
-        })?;
-        sync_folders(&self.root, &place).map_err(|e| failed("sync the folder of", &name, e))?;
         failpoint::hit("storage.after-import");
-        Ok(seen.of_file(path))
+        Ok(linked)
     }
 
     fn open(&self, path: &str) -> Result<Box<dyn Read + Send>> {
@@ -124,29 +154,26 @@ impl CheckpointStorage for LocalStorage {
         Ok(paths)
     }
 
-    fn delete(&self, path: &str) -> Result<()> {
-        let place = self.place(path)?;
-        failpoint::hit("storage.before-delete");
-        let delete = || {
-            match fs::remove_file(&place) {
-                Err(e) if e.kind() != ErrorKind::NotFound => return Err(e),
-                _ => {}
+    fn delete_all(&self, paths: &[String]) -> Result<()> {
+        if paths.is_empty() {
+            return Ok(());
+        }
+        // Each is synced once, however much it has lost.
+        let mut changed = BTreeSet::new();
+        for path in paths {
+            let place = self.place(path)?;
+            failpoint::hit("storage.before-delete");
+            let left = self.remove(&place).map_err(|e| failed("delete", &self.locate(path), e))?;
+            changed.extend(left);
+        }
+        for folder in &changed {
+            match sync_folder(folder) {
+                // It went with a later one, and that of its own name is among these.
+                Err(e) if e.kind() == ErrorKind::NotFound => {}
+                synced => synced
+                    .map_err(|e| failed("delete what was in", &folder.display().to_string(), e))?,
             }
-            // Folders go with their last file; one that still holds something refuses.
-            let mut folders = folders(&self.root, &place).peekable();
-            while let Some(folder) = folders.peek()
-                && **folder != *self.root
-                && matches!(fs::remove_dir(folder), Ok(()))
-            {
-                folders.next();
-            }
-            match folders.next().map(File::open) {
-                Some(Err(e)) if e.kind() == ErrorKind::NotFound => Ok(()),
-                Some(folder) => folder?.sync_all(),
-                None => Ok(()),
-            }
-        };
-        delete().map_err(|e| failed("delete", &self.locate(path), e))?;
+        }
         failpoint::hit("storage.after-delete");
         Ok(())
     }

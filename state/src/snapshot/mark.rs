@@ -118,14 +118,13 @@ pub fn retain(
     storage: &dyn CheckpointStorage,
     is_kept: impl Fn(CheckpointId, u64) -> bool,
 ) -> Result<()> {
-    for name in named(storage)? {
+    let goes = |name: &String| {
         let is_left_over = || name.rsplit_once('.').is_some_and(|(name, _)| parse(name).is_some());
-        let goes = parse(&name).map_or_else(is_left_over, |(id, epoch)| !is_kept(id, epoch));
-        if goes {
-            storage.delete(&name)?;
-        }
-    }
-    Ok(())
+        parse(name).map_or_else(is_left_over, |(id, epoch)| !is_kept(id, epoch))
+    };
+    let mut names = named(storage)?;
+    names.retain(goes);
+    storage.delete_all(&names)
 }
 
 /// Deletes the mark of the checkpoint in a folder, if there is one.

@@ -10,7 +10,7 @@ use super::{FileRef, Manifest, Restore};
 use millstream_model::{CheckpointId, Error, Result, SnapshotKind};
 use std::collections::BTreeMap;
 use std::io::{Cursor, Read};
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// How an operation fails.
@@ -182,17 +182,20 @@ impl CheckpointStorage for MemoryStorage {
         })
     }
 
-    fn import(&self, local_file: &Path, path: &str) -> Result<FileRef> {
-        let bytes = std::fs::read(local_file).map_err(|e| {
-            Error::external(format!("cannot read `{}`", local_file.display())).caused_by(e)
-        })?;
-        check_path(path)?;
-        self.operate("import", path, |disk| {
-            disk.refuse_existing(path)?;
-            let file = describe(path, &bytes);
-            disk.objects.insert(path.to_owned(), bytes.into());
-            Ok(file)
-        })
+    fn import_all(&self, files: &[(PathBuf, String)]) -> Result<Vec<FileRef>> {
+        let import = |(local_file, path): &(PathBuf, String)| {
+            let bytes = std::fs::read(local_file).map_err(|e| {
+                Error::external(format!("cannot read `{}`", local_file.display())).caused_by(e)
+            })?;
+            check_path(path)?;
+            self.operate("import", path, |disk| {
+                disk.refuse_existing(path)?;
+                let file = describe(path, &bytes);
+                disk.objects.insert(path.to_owned(), bytes.into());
+                Ok(file)
+            })
+        };
+        files.iter().map(import).collect()
     }
 
     fn open(&self, path: &str) -> Result<Box<dyn Read + Send>> {
@@ -212,11 +215,13 @@ impl CheckpointStorage for MemoryStorage {
         })
     }
 
-    fn delete(&self, path: &str) -> Result<()> {
-        check_path(path)?;
-        self.operate("delete", path, |disk| {
-            disk.objects.remove(path);
-            Ok(())
+    fn delete_all(&self, paths: &[String]) -> Result<()> {
+        paths.iter().try_for_each(|path| {
+            check_path(path)?;
+            self.operate("delete", path, |disk| {
+                disk.objects.remove(path);
+                Ok(())
+            })
         })
     }
 }

@@ -9,7 +9,7 @@ use super::FileRef;
 use millstream_model::sabotage::{Bug, is_planted};
 use millstream_model::{Error, Result};
 use std::io::{self, Read};
-use std::path::Path;
+use std::path::PathBuf;
 use xxhash_rust::xxh3::Xxh3;
 
 /// A folder of named objects, each written once. See the module's text.
@@ -23,12 +23,12 @@ pub trait CheckpointStorage: Send + Sync {
     /// If there is one already, if the path is no good, or if the storage fails.
     fn create(&self, path: &str) -> Result<Box<dyn ObjectWriter>>;
 
-    /// Takes in a local file that is never changed again, by a hard link if that is possible; durable when
-    /// it returns.
+    /// Takes in local files that are never changed again, by hard links if that is possible: which, and the path of each. All
+    /// are durable when it returns; their references are in the same order.
     ///
     /// # Errors
-    /// As [`create`](CheckpointStorage::create), or if the file cannot be read.
-    fn import(&self, local_file: &Path, path: &str) -> Result<FileRef>;
+    /// As [`create`](CheckpointStorage::create), or if a file cannot be read; some may be there then.
+    fn import_all(&self, files: &[(PathBuf, String)]) -> Result<Vec<FileRef>>;
 
     /// Opens an object of which nothing is known: **nothing about what is read is checked**. For objects
     /// that carry their own digest; all others are read by their [`FileRef`].
@@ -44,11 +44,19 @@ pub trait CheckpointStorage: Send + Sync {
     /// If the storage fails.
     fn list(&self, prefix: &str) -> Result<Vec<String>>;
 
-    /// Deletes an object, durably; that it is not there is not an error.
+    /// Deletes objects, durably; that one is not there is not an error. Which of them are still there after a crash, nobody knows.
     ///
     /// # Errors
-    /// If the path is no good, or if the storage fails.
-    fn delete(&self, path: &str) -> Result<()>;
+    /// If a path is no good, or if the storage fails.
+    fn delete_all(&self, paths: &[String]) -> Result<()>;
+
+    /// Deletes one, as [`delete_all`](Self::delete_all).
+    ///
+    /// # Errors
+    /// As there.
+    fn delete(&self, path: &str) -> Result<()> {
+        self.delete_all(&[path.to_owned()])
+    }
 
     /// Makes durable that an object is there, which somebody else has made: one may be seen before its maker has come so far, and
     /// whoever builds on it must not be left without it. Storage that shows what is durable alone has nothing to do.

@@ -6,7 +6,7 @@
 //! same bytes.
 
 use super::Target;
-use millstream_model::{CheckpointId, Result};
+use millstream_model::{CheckpointId, Error, Result};
 use millstream_state::Written;
 use millstream_state::lsm::{Content, LsmFile, Open, end_of_prefix};
 use millstream_state::snapshot::{CheckpointStorage, FileRef, StateFileWriter, TaskSnapshot};
@@ -41,16 +41,22 @@ impl Stored {
         target: &Target,
         files: &[LsmFile],
     ) -> Result<Vec<FileRef>> {
+        let known = |file: &LsmFile| {
+            let (brought_by, stored) = self.files.get(&file.name)?;
+            let is_there = file.immutable && brought_by.is_none_or(|by| completed.contains(&by));
+            is_there.then(|| stored.clone())
+        };
+        let known: Vec<Option<FileRef>> = files.iter().map(known).collect();
+        let missing = files.iter().zip(&known).filter(|(_, known)| known.is_none());
         let folder = format!("{}.tree", target.folder);
+        let mut brought = bring(&*target.storage, &folder, missing.map(|(file, _)| file))?;
         let mut named = Vec::new();
         let mut kept = HashMap::new();
-        for file in files {
-            let stored = self.files.remove(&file.name).filter(|(brought_by, _)| {
-                file.immutable && brought_by.is_none_or(|by| completed.contains(&by))
-            });
-            let (brought_by, stored) = match stored {
-                Some((_, stored)) => (None, stored),
-                None => (Some(checkpoint), bring(&*target.storage, &folder, file)?),
+        for (file, known) in files.iter().zip(known) {
+            let (brought_by, stored) = match (known, brought.remove(&file.name)) {
+                (Some(stored), _) => (None, stored),
+                (None, Some(stored)) => (Some(checkpoint), stored),
+                (None, None) => return Err(Error::internal("storage has not taken in a file")),
             };
             named.push(stored.clone());
             kept.insert(file.name.clone(), (brought_by, stored));
@@ -61,16 +67,30 @@ impl Stored {
     }
 }
 
-fn bring(storage: &dyn CheckpointStorage, folder: &str, file: &LsmFile) -> Result<FileRef> {
-    let path = stored_path(folder, &file.name);
-    match &file.content {
-        Content::File(local) => storage.import(local, &path),
-        Content::Memory(bytes) => {
-            let mut object = storage.create(&path)?;
-            object.write(bytes)?;
-            object.finish()
+/// Stores files that storage does not have; their references, by what the tree calls them.
+fn bring<'f>(
+    storage: &dyn CheckpointStorage,
+    folder: &str,
+    files: impl Iterator<Item = &'f LsmFile>,
+) -> Result<HashMap<String, FileRef>> {
+    let mut stored = HashMap::new();
+    let (mut names, mut of_disk) = (Vec::new(), Vec::new());
+    for file in files {
+        let path = stored_path(folder, &file.name);
+        match &file.content {
+            Content::File(local) => {
+                names.push(file.name.clone());
+                of_disk.push((local.clone(), path));
+            }
+            Content::Memory(bytes) => {
+                let mut object = storage.create(&path)?;
+                object.write(bytes)?;
+                stored.insert(file.name.clone(), object.finish()?);
+            }
         }
     }
+    stored.extend(names.into_iter().zip(storage.import_all(&of_disk)?));
+    Ok(stored)
 }
 
 /// Writes all entries of a cut into a state file.

@@ -155,8 +155,11 @@ impl CheckpointStorage for Flaky {
         })
     }
 
-    fn import(&self, local_file: &Path, path: &str) -> Result<FileRef> {
-        struck(&self.weather, path, || self.truth.import(local_file, path))
+    fn import_all(&self, files: &[(PathBuf, String)]) -> Result<Vec<FileRef>> {
+        let import = |file: &(PathBuf, String)| {
+            struck(&self.weather, &file.1, || self.truth.import_all(std::slice::from_ref(file)))
+        };
+        Ok(files.iter().map(import).collect::<Result<Vec<_>>>()?.concat())
     }
 
     fn open(&self, path: &str) -> Result<Box<dyn Read + Send>> {
@@ -167,8 +170,8 @@ impl CheckpointStorage for Flaky {
         struck(&self.weather, prefix, || self.truth.list(prefix))
     }
 
-    fn delete(&self, path: &str) -> Result<()> {
-        struck(&self.weather, path, || self.truth.delete(path))
+    fn delete_all(&self, paths: &[String]) -> Result<()> {
+        paths.iter().try_for_each(|path| struck(&self.weather, path, || self.truth.delete(path)))
     }
 }
 

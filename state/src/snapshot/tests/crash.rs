@@ -16,7 +16,7 @@ fn story(dir: &Path) -> Result<()> {
     let storage = LocalStorage::new(dir.join("checkpoints"))?;
     let local = dir.join("local");
     std::fs::write(&local, b"a local file")?;
-    let imported = storage.import(&local, "chk-1-1/imported")?;
+    let imported = import(&storage, &local, "chk-1-1/imported")?;
     store(&storage, 1, 1, std::slice::from_ref(&imported))?;
     let second = store(&storage, 2, 1, &[imported])?;
     sweep(&storage, &[&second], &[], u64::MAX).map(drop)

@@ -15,6 +15,7 @@ use millstream_model::Result;
 use millstream_model::checkpoint::{CheckpointId, SnapshotKind};
 use millstream_model::job_graph::OperatorId;
 use std::io::Read;
+use std::path::Path;
 
 /// A checkpoint of two subtasks, with a state file and a new shared file each; `older` files are named too.
 /// Contents differ between checkpoints and subtasks, lengths do not.
@@ -25,6 +26,12 @@ fn store(
     older: &[FileRef],
 ) -> Result<Manifest> {
     store_in(storage, &checkpoint_folder(CheckpointId(id), epoch), id, epoch, older)
+}
+
+/// Takes in one local file.
+fn import(storage: &dyn CheckpointStorage, local_file: &Path, path: &str) -> Result<FileRef> {
+    let taken = storage.import_all(&[(local_file.to_owned(), path.to_owned())])?;
+    Ok(taken.into_iter().next().expect("one was given"))
 }
 
 fn store_in(

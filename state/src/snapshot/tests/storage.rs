@@ -64,7 +64,7 @@ fn what_is_there_is_never_overwritten() {
         is_refused(second.finish().map(drop));
         is_refused(storage.create("a").map(drop));
         is_refused(storage.publish("a", b"x"));
-        is_refused(storage.import(&local_file(scratch, b"x"), "a").map(drop));
+        is_refused(import(storage, &local_file(scratch, b"x"), "a").map(drop));
         assert_eq!(raw(storage, "a"), b"");
         assert_eq!(storage.list("").unwrap(), ["a"]);
     });
@@ -89,13 +89,31 @@ fn of_many_who_publish_at_once_one_succeeds() {
 fn a_local_file_is_taken_in() {
     on_each(|storage, scratch| {
         let local = local_file(scratch, b"hello, world");
-        let file = storage.import(&local, "chk-1-1/t").unwrap();
+        let file = import(storage, &local, "chk-1-1/t").unwrap();
         assert_eq!(file.digest, "11c83d9c1ee368164c0abe17b55db69c");
         std::fs::remove_file(&local).unwrap();
         assert_eq!(storage.read_all(&file).unwrap(), b"hello, world");
-        let error = storage.import(&local, "chk-1-1/u").unwrap_err().to_string();
+        let error = import(storage, &local, "chk-1-1/u").unwrap_err().to_string();
         assert!(error.contains("000017.table"), "{error}");
         assert_eq!(storage.list("").unwrap(), ["chk-1-1/t"]);
+    });
+}
+
+#[test]
+fn of_many_local_files_each_is_taken_in_under_its_path() {
+    on_each(|storage, scratch| {
+        let paths = ["chk-1-1/b", "chk-1-1/x/a", "chk-2-1/c"];
+        let local = paths.map(|path| {
+            let local = scratch.join(path.replace('/', "."));
+            std::fs::write(&local, path).unwrap();
+            (local, path.to_owned())
+        });
+        let files = storage.import_all(&local).unwrap();
+        assert_eq!(files.iter().map(|file| &*file.path).collect::<Vec<_>>(), paths);
+        for (file, path) in files.iter().zip(paths) {
+            assert_eq!(storage.read_all(file).unwrap(), path.as_bytes());
+        }
+        assert_eq!(storage.import_all(&[]).unwrap(), []);
     });
 }
 
@@ -118,6 +136,9 @@ fn paths_are_listed_by_prefix_and_deleted() {
         assert_eq!(storage.list("").unwrap(), ["chk-10-1/manifest", "chk-2-1/b", "other"]);
         storage.publish("chk-2-1/a", b"again").unwrap();
         assert_eq!(raw(storage, "chk-2-1/a"), b"again");
+        let all = ["chk-2-1/b", "chk-10-1/manifest", "none", "chk-2-1/a"].map(str::to_owned);
+        storage.delete_all(&all).unwrap();
+        assert_eq!(storage.list("").unwrap(), ["other"]);
     });
 }
 
@@ -129,7 +150,7 @@ fn paths_stay_within_the_storage() {
         for path in ["", "/etc/passwd", "..", "a/../../b", "./a", "a//b", "a/", "a\\b", "a\0"] {
             let errors = [
                 storage.create(path).map(drop),
-                storage.import(&local, path).map(drop),
+                import(storage, &local, path).map(drop),
                 storage.read(&file(path)).map(drop),
                 storage.open(path).map(drop),
                 storage.publish(path, b""),
@@ -185,7 +206,7 @@ fn a_directory_links_what_it_takes_in_and_leaves_no_empty_folders() {
     let dir = tempfile::tempdir().unwrap();
     let storage = LocalStorage::new(dir.path().join("checkpoints")).unwrap();
     let local = local_file(dir.path(), b"table");
-    storage.import(&local, "chk-1-1/t").unwrap();
+    import(&storage, &local, "chk-1-1/t").unwrap();
     #[cfg(unix)]
     {
         use std::os::unix::fs::MetadataExt;
@@ -193,7 +214,7 @@ fn a_directory_links_what_it_takes_in_and_leaves_no_empty_folders() {
         // What a symbolic link points at is taken in, not the link.
         let symbolic = dir.path().join("symbolic");
         std::os::unix::fs::symlink(&local, &symbolic).unwrap();
-        storage.import(&symbolic, "chk-1-1/u").unwrap();
+        import(&storage, &symbolic, "chk-1-1/u").unwrap();
         assert_eq!(std::fs::metadata(&local).unwrap().nlink(), 3);
         storage.delete("chk-1-1/u").unwrap();
     }
@@ -217,7 +238,7 @@ fn a_directory_copies_what_it_cannot_link() {
             .unwrap();
     let bytes = vec![5; 600_000];
     local.write_all(&bytes).unwrap();
-    let file = storage.import(local.path(), "chk-1-1/t").unwrap();
+    let file = import(&storage, local.path(), "chk-1-1/t").unwrap();
     assert_eq!(storage.read_all(&file).unwrap(), bytes);
     assert_eq!(local.path().metadata().unwrap().nlink(), 1);
     assert_eq!(storage.list("").unwrap(), ["chk-1-1/t"]);
