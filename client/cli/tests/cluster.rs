@@ -90,6 +90,22 @@ fn savepoints_are_asked_for_with_whole_paths() {
 }
 
 #[test]
+fn whether_the_job_has_failed_or_only_the_stop_is_told_apart() {
+    for (state, code) in [(JobPhase::Failed, 1), (JobPhase::Running, 5)] {
+        let manager = JobManager::start(move |request| match request {
+            ClientRequest::Cluster => cluster(jobs([JobPhase::Running, JobPhase::Running])),
+            ClientRequest::Savepoint { .. } => {
+                ClientReply::Refused(Error::external("a disk is full"))
+            }
+            ClientRequest::Job(_) => detail(&jobs([state; 2])[1]),
+            _ => ClientReply::No,
+        });
+        let said = manager.run("stop abc --savepoint /saved").expect(code).err;
+        assert!(said.contains("a disk is full"), "{said}");
+    }
+}
+
+#[test]
 fn exit_codes_tell_what_went_wrong() {
     millstream("").status().map(|status| assert_eq!(status.code(), Some(2))).unwrap();
     Ran::of(&mut millstream("lst")).expect(2);

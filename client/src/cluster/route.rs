@@ -248,7 +248,8 @@ impl Rounds<'_> {
     }
 }
 
-/// Time for an answer; `None` where the job manager answers when a job's own timeout is over.
+/// Time for an answer; `None` where the job manager answers when a job's own timeout is over, and a stop that has come so far
+/// has waited for its end.
 fn time_for(request: &ClientRequest) -> Option<Duration> {
     match request {
         ClientRequest::Savepoint { .. } => None,

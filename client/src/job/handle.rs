@@ -116,12 +116,15 @@ impl JobHandle {
     }
 
     /// Takes a savepoint and stops the job with it: what was emitted before is committed, nothing is emitted
-    /// after. With `drain`, event time is brought to its end first, so that windows and timers fire; that is
-    /// for jobs that will not go on.
+    /// after. When this returns the job has ended, and another may begin there. With `drain`, event time is brought to its
+    /// end first, so that windows and timers fire; that is for jobs that will not go on.
+    ///
+    /// It waits for the job's end, so nothing that the job waits for may call it.
     ///
     /// # Errors
     /// As [`savepoint`](Self::savepoint); if it fails the job runs on, or, with `drain`, goes back to its newest
-    /// checkpoint, because what event time has led to must not be seen.
+    /// checkpoint, because what event time has led to must not be seen. If the job fails or is cancelled when the savepoint is
+    /// complete, and before it has ended: the error names the savepoint, and says whether the job runs again from there.
     ///
     /// ```
     /// # use millstream::prelude::*;

@@ -27,7 +27,8 @@ pub(crate) trait Job: Send + Sync {
     fn status(&self) -> JobStatus;
     /// A counter's sum over all subtasks so far.
     fn counter(&self, name: &str) -> u64;
-    /// Takes a savepoint into a folder of its own in `dir`; gives that folder when it is complete.
+    /// Takes a savepoint into a folder of its own in `dir`; gives that folder when it is complete and,
+    /// if it stops the job, the job has ended.
     fn snapshot(&self, kind: SnapshotKind, dir: PathBuf) -> Result<PathBuf>;
     fn cancel(&self);
     /// Waits for the end: how it ended, and how long it ran; or its failure.

@@ -3,7 +3,7 @@
 use super::shell::Order;
 use crate::job::{Job, JobStatus, RECORDS};
 use crossbeam_channel::{Sender, unbounded};
-use millstream_jobmanager::job::Request;
+use millstream_jobmanager::job::{Request, stopped};
 use millstream_jobmanager::scheduler::JobState;
 use millstream_model::job_graph::JobGraph;
 use millstream_model::{Error, Result, SnapshotKind};
@@ -71,6 +71,13 @@ impl Shared {
         (status.state, status.error, status.elapsed) = (state, error, Some(elapsed));
         self.ended.notify_all();
     }
+
+    /// Waits for the end.
+    fn at_end(&self) -> MutexGuard<'_, Status> {
+        let runs = |status: &mut Status| status.elapsed.is_none();
+        let status = self.ended.wait_while(self.status(), runs);
+        status.unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// A job in this process.
@@ -105,7 +112,11 @@ impl Job for LocalJob {
         let gone = || Error::user("the job has ended, so it cannot take a savepoint");
         let request = Request { kind, dir, reply: reply.into() };
         self.inbox.send(Order::Snapshot(request)).map_err(|_| gone())?;
-        answer.recv().unwrap_or_else(|_| Err(gone()))
+        let path = answer.recv().unwrap_or_else(|_| Err(gone()))?;
+        match kind {
+            SnapshotKind::Stop { .. } => stopped(path, self.shared.at_end().state),
+            SnapshotKind::Savepoint | SnapshotKind::Checkpoint => Ok(path),
+        }
     }
 
     fn cancel(&self) {
@@ -114,13 +125,9 @@ impl Job for LocalJob {
     }
 
     fn wait(&self) -> Result<(JobState, Duration)> {
-        let mut status = self.shared.status();
-        loop {
-            if let Some(elapsed) = status.elapsed {
-                return status.error.take().map_or(Ok((status.state, elapsed)), Err);
-            }
-            status = self.shared.ended.wait(status).unwrap_or_else(PoisonError::into_inner);
-        }
+        let mut status = self.shared.at_end();
+        let elapsed = status.elapsed.unwrap_or_default();
+        status.error.take().map_or(Ok((status.state, elapsed)), Err)
     }
 
     fn metrics(&self) -> BTreeMap<(String, String, usize), MetricValue> {

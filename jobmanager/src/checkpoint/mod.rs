@@ -121,7 +121,7 @@ pub enum Effect<A> {
         /// The checkpoint.
         checkpoint: CheckpointId,
     },
-    /// Answer a request.
+    /// Answer a request; one that stops the job, when that has ended.
     SavepointDone {
         /// Which.
         request: u64,

@@ -331,6 +331,11 @@ impl Checkpoints {
         self.step(now_ms, Input::TriggerSavepoint { request, kind })
     }
 
+    /// The job has ended like this, or has failed and will run again: who stops it with a savepoint hears of it.
+    pub fn settle(&mut self, state: scheduler::JobState) {
+        self.savepoints.settle(state);
+    }
+
     /// The next moment at which `tick` is to be called.
     pub fn wake_at_ms(&self) -> Option<u64> {
         self.wake_at_ms

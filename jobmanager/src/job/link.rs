@@ -98,7 +98,7 @@ pub enum JobInput {
         kind: SnapshotKind,
         /// The folder to put it into.
         dir: PathBuf,
-        /// Where the answer goes: its folder.
+        /// Where the answer goes: its folder, when it is complete and, if it stops the job, the job has ended.
         reply: Reply<Result<PathBuf>>,
     },
     /// Somebody wants to know how it is.

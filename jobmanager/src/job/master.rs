@@ -498,13 +498,21 @@ impl<T: Tasks> Master<T> {
                 tracing::warn!(%error, delay_ms, "the job failed and will run again");
                 self.failures.push(error);
                 self.restart_at_ms = Some(now_ms.saturating_add(delay_ms));
+                self.settle(JobState::Restarting);
             }
             Effect::JobEnded(state, error) => {
                 self.failures.extend(error.clone());
                 let all = self.open.iter().copied().collect();
                 self.close(now_ms, all, false, inputs);
+                self.settle(state);
                 self.ended = Some((state, error));
             }
+        }
+    }
+
+    fn settle(&mut self, state: JobState) {
+        if let Some(checkpoints) = &mut self.checkpoints {
+            checkpoints.settle(state);
         }
     }
 

@@ -17,7 +17,7 @@ mod savepoints;
 pub use checkpoints::{Adopted, Checkpoints, NowUs, Participants, Target, vertices};
 pub use master::{Attempt, Event, Events, Master, Tasks};
 pub use restoring::check_fit;
-pub use savepoints::Request;
+pub use savepoints::{Request, stopped};
 
 use millstream_model::{Error, Result};
 use millstream_proto::message::TargetFolder;

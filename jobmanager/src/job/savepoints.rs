@@ -1,11 +1,13 @@
 //! Savepoints that are wanted: by whom, where they go, and what becomes of those that fail.
 //!
 //! A savepoint is the user's from the moment at which it is complete. Until then its files are ours: a folder is reserved
-//! that holds nothing, and of one that fails nothing stays.
+//! that holds nothing, and of one that fails nothing stays. Whoever stops a job with one hears of it when the job has ended:
+//! until then it may fail, and run again, and two jobs that go on from one savepoint would both write what comes after it.
 
 use super::OpenStorage;
 use super::checkpoints::Target;
 use super::link::Reply;
+use crate::scheduler::JobState;
 use millstream_model::{CheckpointId, Error, Result, SnapshotKind};
 use millstream_proto::message::TargetFolder;
 use millstream_state::snapshot::manifest::manifest_path;
@@ -13,7 +15,7 @@ use millstream_state::snapshot::{CheckpointStorage, read_error};
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::Read;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// What somebody wants of a job's checkpoints.
 #[derive(Debug)]
@@ -22,7 +24,7 @@ pub struct Request {
     pub kind: SnapshotKind,
     /// The folder to put a savepoint into.
     pub dir: PathBuf,
-    /// Where the answer goes: its folder.
+    /// Where the answer goes: its folder, when it is complete and, if it stops the job, the job has ended: see [`stopped`].
     pub reply: Reply<Result<PathBuf>>,
 }
 
@@ -37,6 +39,8 @@ pub(super) struct Savepoints {
     requests: BTreeMap<u64, Requested>,
     next_request: u64,
     failed: BTreeMap<CheckpointId, Target>,
+    /// What the job is stopped with, and who waits for its end.
+    stopping: Option<(PathBuf, Reply<Result<PathBuf>>)>,
 }
 
 struct Requested {
@@ -49,8 +53,13 @@ impl Default for Savepoints {
     fn default() -> Self {
         // Other keys for every call, and in every process.
         let token = RandomState::new().build_hasher().finish();
-        let (requests, failed) = (BTreeMap::new(), BTreeMap::new());
-        Savepoints { token: format!("{token:016x}"), requests, next_request: 0, failed }
+        Savepoints {
+            token: format!("{token:016x}"),
+            requests: BTreeMap::new(),
+            next_request: 0,
+            failed: BTreeMap::new(),
+            stopping: None,
+        }
     }
 }
 
@@ -100,8 +109,26 @@ impl Savepoints {
             let Target { storage, folder } = target;
             // It is complete with that, too.
             let _ = storage.delete(&format!("{}/{RESERVED}", folder.folder));
-            request.reply.answer(Ok(folder.dir.join(folder.folder)));
+            let path = folder.dir.join(folder.folder);
+            match request.kind {
+                SnapshotKind::Stop { .. } => self.stopping = Some((path, request.reply)),
+                SnapshotKind::Savepoint | SnapshotKind::Checkpoint => {
+                    request.reply.answer(Ok(path));
+                }
+            }
         }
+    }
+
+    /// The job has ended like this, or has failed and will run again. Of an end the asker hears [`stopped`], when whoever else must
+    /// know of it does.
+    pub(super) fn settle(&mut self, state: JobState) {
+        let Some((path, reply)) = self.stopping.take() else { return };
+        reply.answer(if state.is_terminal() {
+            Ok(path)
+        } else {
+            let then = "The job runs again from there: stop it again";
+            Err(Error::external(format!("the job failed {}. {then}", while_stopping(&path))))
+        });
     }
 
     /// There will be none.
@@ -142,8 +169,29 @@ impl Savepoints {
             return Ok(());
         }
         storage.delete(&manifest)?;
-        left.iter().try_for_each(|path| storage.delete(path))
+        storage.delete_all(&left)
     }
+}
+
+fn while_stopping(savepoint: &Path) -> String {
+    let savepoint = savepoint.display();
+    format!(
+        "while it was stopping. The savepoint `{savepoint}` is complete, but not all that belongs before it may be committed"
+    )
+}
+
+/// What whoever stops a job with a savepoint is told when the job has ended like this.
+///
+/// # Errors
+/// If it has not finished.
+pub fn stopped(savepoint: PathBuf, end: JobState) -> Result<PathBuf> {
+    let what = match end {
+        JobState::Finished => return Ok(savepoint),
+        JobState::Cancelled => "was cancelled",
+        _ => "failed",
+    };
+    let then = "A job that is restored from it commits the rest";
+    Err(Error::external(format!("the job {what} {}. {then}", while_stopping(&savepoint))))
 }
 
 /// What holds a folder for a savepoint that is not complete.
@@ -239,5 +287,35 @@ mod tests {
         let answered = answered.lock().unwrap();
         assert!(answered[0].is_ok() && answered[1].is_err() && answered[2].is_ok());
         assert_eq!(*answered[3].as_ref().unwrap(), PathBuf::from("dir/savepoint-8"));
+    }
+
+    #[test]
+    fn who_stops_a_job_is_answered_when_it_has_ended() {
+        let answer_at = |state: JobState| {
+            let shared: Arc<dyn CheckpointStorage> = Arc::new(MemoryStorage::default());
+            let open: OpenStorage = Arc::new(move |_| Ok(Arc::clone(&shared)));
+            let mut savepoints = Savepoints::default();
+            let (reply, answer) = std::sync::mpsc::channel();
+            let reply = Reply::new(move |path| reply.send(path).unwrap());
+            let kind = SnapshotKind::Stop { drain: false };
+            let number = savepoints.request(Request { kind, dir: "dir".into(), reply });
+            savepoints.aim(CheckpointId(3), kind, &open).unwrap();
+            savepoints.done(number);
+            assert!(answer.try_recv().is_err(), "it has not ended yet");
+            savepoints.settle(state);
+            savepoints.settle(state);
+            answer.try_recv().unwrap().map_err(|error| error.to_string())
+        };
+        for end in [JobState::Finished, JobState::Cancelled, JobState::Failed] {
+            assert_eq!(answer_at(end), Ok("dir/savepoint-3".into()));
+        }
+        let again = answer_at(JobState::Restarting).unwrap_err();
+        assert!(again.contains("`dir/savepoint-3`") && again.contains("stop it again"), "{again}");
+
+        let told = |end| stopped("dir/savepoint-3".into(), end).map_err(|error| error.to_string());
+        assert_eq!(told(JobState::Finished), Ok("dir/savepoint-3".into()));
+        let cancelled = told(JobState::Cancelled).unwrap_err();
+        assert!(cancelled.contains("cancelled while it was stopping"), "{cancelled}");
+        assert!(told(JobState::Failed).unwrap_err().contains("restored from it commits the rest"));
     }
 }

@@ -112,6 +112,19 @@ pub(super) fn over(job: &SubmittedJob, last: Option<&JobDetail>, outcome: &Outco
     detail
 }
 
+/// What is shown of a job whose end, if its master knows one already, is not stored: the next leader might find another.
+pub(super) fn not_over(last: &JobDetail) -> JobDetail {
+    let mut detail = last.clone();
+    let state = &mut detail.overview.state;
+    *state = match *state {
+        JobPhase::Finished => JobPhase::Running,
+        JobPhase::Canceled => JobPhase::Cancelling,
+        JobPhase::Failed => JobPhase::Failing,
+        other => other,
+    };
+    detail
+}
+
 fn exception(error: &Error, time_ms: i64, attempt: u32) -> ExceptionRow {
     let domain = match error.domain() {
         Domain::User => "user",

@@ -7,9 +7,11 @@ use super::describe;
 use super::event::{Answer, End, Event, Everything, LogPiece, LogRange, Question, Stage, Standing};
 use super::shared::Shared;
 use crate::job::link::{JobInput, Reply};
+use crate::job::stopped;
+use crate::scheduler::JobState;
 use millstream_model::{Error, Result, SnapshotKind};
 use millstream_proto::message::{
-    ClientReply, ClientRequest, Cluster, Drain, JobDetail, JobId, Outcome, Submission,
+    ClientReply, ClientRequest, Cluster, Drain, JobDetail, JobId, JobPhase, Outcome, Submission,
 };
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -20,6 +22,9 @@ use tokio::time::{sleep, timeout};
 
 /// How long a master may take to say how its job is.
 const PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long whoever stops a job waits, when it has ended, until that is stored.
+const STORING: Duration = Duration::from_secs(60);
 
 /// The longest wait for the end of a job before the client has to ask again.
 const MAX_AWAIT_MS: u64 = 60_000;
@@ -157,24 +162,58 @@ impl Desk {
         self.ask(|answer| Question::Cancel { job, answer }).await?
     }
 
-    /// Takes a savepoint, and returns when it is complete.
+    /// Takes a savepoint, and returns when it is complete; if it stops the job, when the job has ended and that is stored.
     pub(crate) async fn savepoint(
         &self,
         job: JobId,
         dir: PathBuf,
         stop: Option<Drain>,
     ) -> Result<PathBuf> {
-        let kind = match stop {
-            None => SnapshotKind::Savepoint,
-            Some(Drain(drain)) => SnapshotKind::Stop { drain },
+        let Some(Drain(drain)) = stop else {
+            let gone = "the job, or the job manager, ended before the savepoint was complete";
+            return self.snapshot(job, dir, SnapshotKind::Savepoint, gone).await;
         };
+        // Before it can have ended and be forgotten.
+        let end = self.ask(|answer| Question::Await { job, answer }).await??;
+        let gone = "the job manager ended, or the job's master, before the job had stopped: see whether it runs, and which \
+                    savepoints it has";
+        let path = self.snapshot(job, dir, SnapshotKind::Stop { drain }, gone).await?;
+        let outcome = match end {
+            End::Now(outcome) => Some(outcome),
+            End::Later(end) => timeout(STORING, end).await.ok().and_then(|end| end.ok()),
+        };
+        let Some(outcome) = outcome else {
+            return Err(Error::external(format!(
+                "the job has ended with the savepoint `{}`, but that is not stored yet: a job manager that takes over now may \
+                 find it running. See whether it does",
+                path.display()
+            )));
+        };
+        let told = stopped(
+            path,
+            match outcome.overview.state {
+                JobPhase::Finished => JobState::Finished,
+                JobPhase::Canceled => JobState::Cancelled,
+                _ => JobState::Failed,
+            },
+        );
+        told.map_err(|error| match &outcome.error {
+            Some(cause) => error.caused_by(cause.clone()),
+            None => error,
+        })
+    }
+
+    async fn snapshot(
+        &self,
+        job: JobId,
+        dir: PathBuf,
+        kind: SnapshotKind,
+        gone: &str,
+    ) -> Result<PathBuf> {
         let (answer, answered) = oneshot::channel();
         let reply = Reply::new(move |path| drop(answer.send(path)));
         self.tell(job, JobInput::Savepoint { kind, dir, reply }).await?;
-        answered.await.unwrap_or_else(|_| {
-            let message = "the job, or the job manager, ended before the savepoint was complete";
-            Err(Error::external(message))
-        })
+        answered.await.unwrap_or_else(|_| Err(Error::external(gone)))
     }
 
     /// How a job is.
@@ -195,9 +234,9 @@ impl Desk {
         match (&standing.stage, said) {
             // What its master may have said before its last word is older than what is known.
             (Stage::Over(outcome), _) => describe::over(job, last.as_deref(), outcome),
-            (_, Some(detail)) => JobDetail::clone(&self.shared.remember(detail)),
+            (_, Some(detail)) => describe::not_over(&self.shared.remember(detail)),
             (_, None) => match last {
-                Some(last) => JobDetail::clone(&last),
+                Some(last) => describe::not_over(&last),
                 None => describe::detail(job, describe::created(job)),
             },
         }

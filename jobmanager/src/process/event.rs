@@ -99,6 +99,8 @@ pub(crate) enum Stage {
     Submitting,
     /// Its master.
     Running(Sender<JobInput>),
+    /// Its master has said its last word, which is being stored; nobody hears it before that is done.
+    Ending,
     /// How it ended.
     Over(Arc<Outcome>),
 }

@@ -204,9 +204,8 @@ impl Shell {
 
     fn standing(&self, job: &Arc<SubmittedJob>, stage: &dispatcher::Stage) -> Standing {
         let stage = match (stage, self.masters.get(&job.id)) {
-            (dispatcher::Stage::Ending { outcome, .. } | dispatcher::Stage::Over(outcome), _) => {
-                Stage::Over(outcome.clone())
-            }
+            (dispatcher::Stage::Over(outcome), _) => Stage::Over(outcome.clone()),
+            (dispatcher::Stage::Ending { .. }, _) => Stage::Ending,
             (dispatcher::Stage::Running, Some(master)) => Stage::Running(master.clone()),
             (dispatcher::Stage::Running | dispatcher::Stage::Submitting { .. }, _) => {
                 Stage::Submitting
@@ -216,8 +215,7 @@ impl Shell {
     }
 
     fn tell_master(&self, job: JobId, input: JobInput) -> Result<()> {
-        let ending = |_| Error::external(format!("the job {job} is just ending"));
-        self.master(job)?.send(input).map_err(ending)
+        self.master(job)?.send(input).map_err(|_| ending(job))
     }
 
     fn master(&self, job: JobId) -> Result<Sender<JobInput>> {
@@ -225,6 +223,7 @@ impl Shell {
         match self.standing(submitted, stage).stage {
             Stage::Running(master) => Ok(master),
             Stage::Submitting => Err(Error::external(format!("the job {job} is just starting"))),
+            Stage::Ending => Err(ending(job)),
             Stage::Over(outcome) => Err(Error::user(format!(
                 "the job {job} is over: it is {}",
                 describe::phase(outcome.overview.state)
@@ -294,6 +293,10 @@ impl Shell {
             }
         }
     }
+}
+
+fn ending(job: JobId) -> Error {
+    Error::external(format!("the job {job} is just ending"))
 }
 
 fn unknown(job: JobId) -> Error {

@@ -22,6 +22,7 @@ mod restores;
 mod results;
 mod schema;
 mod stalls;
+mod stopping;
 mod ttl;
 
 use millstream::prelude::*;

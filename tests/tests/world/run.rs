@@ -354,8 +354,16 @@ impl Run {
                 self.tell(|_| format!("stopping with a savepoint gave {outcome:?}"));
                 stop = None;
                 if let Ok(path) = outcome {
+                    if process.ended().is_none() {
+                        self.violate("who stops the job heard of it before the job had ended");
+                    }
                     is_stopped = true;
                     self.savepoint = Some((number_of(&path), path, self.dir.clone()));
+                } else if let Some((number, path)) = newest_stop(&self.storages.truth(&self.dir))
+                    && self.savepoint.as_ref().is_none_or(|(known, ..)| *known < number)
+                {
+                    // It is complete, and the job failed before it had ended.
+                    self.savepoint = Some((number, path, self.dir.clone()));
                 }
             }
             if let Some((state, _)) = process.ended() {

@@ -69,29 +69,12 @@ pub(crate) fn savepoint(settings: &Settings, json: bool, savepoint: &args::Savep
 pub(crate) fn stop(settings: &Settings, json: bool, stop: &args::Stop) -> Outcome {
     let connection = connect(settings)?;
     let job = target::job(&connection, &stop.job.job)?;
-    let path = stop_with_savepoint(&connection, job, &stop.savepoint, stop.drain)?;
+    let path = take_savepoint(&connection, job, &stop.savepoint, Some(Drain(stop.drain)))?;
     print(json, &json!({ "job": job, "savepoint": path }), || format!("{}\n", path.display()))
 }
 
-/// Ends a job with a savepoint; gives where it is when the job has ended.
-pub(crate) fn stop_with_savepoint(
-    connection: &Connection,
-    job: JobId,
-    dir: &Path,
-    drain: bool,
-) -> Outcome<PathBuf> {
-    let path = take_savepoint(connection, job, dir, Some(Drain(drain)))?;
-    let ended = wait(connection, job)?;
-    match ended.overview.state {
-        JobPhase::Failed => {
-            eprintln!("the savepoint {} was taken before that", path.display());
-            Err(failed(ended))
-        }
-        _ => Ok(path),
-    }
-}
-
-fn take_savepoint(
+/// Takes a savepoint; if the job is stopped with it, it has ended when this gives where it is.
+pub(crate) fn take_savepoint(
     connection: &Connection,
     job: JobId,
     dir: &Path,
@@ -99,13 +82,33 @@ fn take_savepoint(
 ) -> Outcome<PathBuf> {
     let dir = absolute(dir.to_path_buf()).map_err(Failure::usage)?;
     let spinner = spinner();
-    spinner.set_message("taking a savepoint");
+    spinner.set_message(match stop {
+        None => "taking a savepoint",
+        Some(_) => "stopping the job with a savepoint",
+    });
     let reply = ask(connection, ClientRequest::Savepoint { job, dir, stop });
     spinner.finish_and_clear();
-    match reply? {
+    let reply = match reply {
+        Err(Failure::Error(Kind::Refused, error))
+            if stop.is_some() && has_failed(connection, job) =>
+        {
+            return Err(Failure::Error(Kind::JobFailed, error));
+        }
+        Err(Failure::Error(Kind::Unreachable, error)) if stop.is_some() => {
+            eprintln!("`millstream checkpoints {job}` will show the savepoint, if there is one");
+            return Err(Failure::Error(Kind::Unreachable, error));
+        }
+        reply => reply?,
+    };
+    match reply {
         ClientReply::Savepoint(path) => Ok(path),
         other => Err(unexpected(&other)),
     }
+}
+
+fn has_failed(connection: &Connection, job: JobId) -> bool {
+    let reply = ask(connection, ClientRequest::Job(job));
+    matches!(reply, Ok(ClientReply::Job(detail)) if detail.overview.state == JobPhase::Failed)
 }
 
 /// Waits until a job has ended, and shows how it is meanwhile.

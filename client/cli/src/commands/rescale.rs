@@ -7,13 +7,13 @@
 //! What can be known to go wrong is looked at before the job is stopped. What goes wrong afterwards leaves the
 //! savepoint, and says so.
 
-use super::jobs::stop_with_savepoint;
+use super::jobs::take_savepoint;
 use super::{connect, run};
 use crate::args;
 use crate::failure::{Failure, Outcome, ask, unexpected};
 use crate::settings::{Settings, absolute};
 use crate::target;
-use millstream::cluster::message::{ClientReply, ClientRequest, JobId, Submission};
+use millstream::cluster::message::{ClientReply, ClientRequest, Drain, JobId, Submission};
 use millstream::cluster::{Connection, carried};
 use millstream::model::Error;
 use std::path::{Path, PathBuf};
@@ -36,7 +36,7 @@ pub(crate) fn rescale(settings: &Settings, rescale: &args::Rescale) -> Outcome {
     };
     prepare(&mut command, settings, &submission, rescale.parallelism)?;
 
-    let path = stop_with_savepoint(&connection, job, &dir, false)?;
+    let path = take_savepoint(&connection, job, &dir, Some(Drain(false)))?;
     eprintln!("stopped {job} with the savepoint {}", path.display());
     let restore = text(&path)?;
     command.args(arguments(&submission.start.arguments, rescale.parallelism, restore));

@@ -166,13 +166,80 @@ fn wishes_reach_the_master() {
     assert!(refused(reply).contains("disk is full"));
     // A master that ends without an answer leaves nobody waiting.
     let reply = asked(Some(Drain(false)), SnapshotKind::Stop { drain: false }, drop);
-    assert!(refused(reply).contains("ended before the savepoint"));
+    assert!(refused(reply).contains("before the job had stopped"));
     let mut outcome = samples::outcome(JobId(1));
     outcome.overview.state = JobPhase::Canceled;
     master.link.ended(outcome);
     assert_eq!(ended(cluster.call(&await_end(1, 60_000))).overview.state, JobPhase::Canceled);
     let again = cluster.call(&ClientRequest::Cancel(JobId(1)));
     assert!(matches!(again, ClientReply::Yes), "who asks again has what he wanted");
+}
+
+#[test]
+fn an_end_that_is_not_stored_is_told_nobody() {
+    let cluster = Cluster::start();
+    let master = cluster.run(1);
+    let records = cluster.config.dir.join("metadata/records");
+    let away = cluster.config.dir.join("away");
+    std::fs::rename(&records, &away).unwrap();
+    let stop = ClientRequest::Savepoint {
+        job: JobId(1),
+        dir: "/savepoints".into(),
+        stop: Some(Drain(false)),
+    };
+    let (meanwhile, again, is_told, stopped) = std::thread::scope(|scope| {
+        let stopping = scope.spawn(|| cluster.call(&stop));
+        let reply = master.hears(|input| match input {
+            JobInput::Savepoint { reply, .. } => Some(reply),
+            _ => None,
+        });
+        reply.answer(Ok("/savepoints/1".into()));
+        master.link.leave(detail(JobId(1), JobPhase::Finished));
+        master.link.ended(samples::outcome(JobId(1)));
+        let meanwhile = cluster.call(&await_end(1, 20));
+        let again = cluster.call(&stop);
+        let is_told = stopping.is_finished();
+        // Whatever was answered: else nobody would come to an end here.
+        std::fs::rename(&away, &records).unwrap();
+        (meanwhile, again, is_told, stopping.join().unwrap())
+    });
+    match meanwhile {
+        ClientReply::Job(job) => assert_eq!(job.overview.state, JobPhase::Running),
+        other => panic!("{other:?}"),
+    }
+    assert!(refused(again).contains("just ending"));
+    assert!(!is_told, "{stopped:?}");
+    assert!(matches!(&stopped, ClientReply::Savepoint(at) if at.ends_with("1")), "{stopped:?}");
+    match cluster.call(&ClientRequest::Job(JobId(1))) {
+        ClientReply::Job(job) => assert_eq!(job.overview.state, JobPhase::Finished),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn who_stops_a_job_hears_how_it_has_ended() {
+    let cluster = Cluster::start();
+    let master = cluster.run(1);
+    let (dir, stop) = (PathBuf::from("/savepoints"), Some(Drain(false)));
+    let stop = ClientRequest::Savepoint { job: JobId(1), dir, stop };
+    let stopped = std::thread::scope(|scope| {
+        let stopping = scope.spawn(|| cluster.call(&stop));
+        let reply = master.hears(|input| match input {
+            JobInput::Savepoint { reply, .. } => Some(reply),
+            _ => None,
+        });
+        reply.answer(Ok("/savepoints/1".into()));
+        let mut outcome = samples::outcome(JobId(1));
+        outcome.overview.state = JobPhase::Failed;
+        outcome.error = Some(Error::external("the disk is full"));
+        master.link.ended(outcome);
+        stopping.join().unwrap()
+    });
+    let error = refused(stopped);
+    assert!(
+        error.contains("`/savepoints/1` is complete") && error.contains("disk is full"),
+        "{error}"
+    );
 }
 
 #[test]

@@ -42,7 +42,7 @@ pub enum ClientRequest {
     },
     /// End a job, its output so far kept: `Yes`.
     Cancel(JobId),
-    /// Take a savepoint: `Savepoint`, when it is complete.
+    /// Take a savepoint: `Savepoint`, when it is complete and, if it stops the job, when it is stored that the job has ended.
     Savepoint {
         /// The job.
         job: JobId,

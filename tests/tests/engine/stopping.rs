@@ -1,0 +1,126 @@
+//! A job that is stopped with a savepoint has ended when whoever stops it hears so, with all that belongs before the
+//! savepoint committed: he may start another from there.
+
+use super::exactly_once::assert_each_once;
+use super::recovery::{N, UNHURRIED};
+use super::restores::told;
+use super::{Way, until};
+use millstream::JobHandle;
+use millstream::model::{Batch, CheckpointId};
+use millstream::prelude::*;
+use millstream::runtime::operator::{Committer, Sink, SinkStart, SinkWriter, Staged};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+/// A target that takes what is committed, by name, unless it is out of order.
+#[derive(Clone, Default)]
+struct Target {
+    committed: Arc<Mutex<BTreeMap<Vec<u8>, Vec<u64>>>>,
+    staged: Arc<Mutex<BTreeMap<Vec<u8>, Vec<u64>>>>,
+    /// How many commits will fail.
+    n_failures: Arc<AtomicU64>,
+    rows: Vec<u64>,
+}
+
+impl Target {
+    fn numbers(&self) -> Vec<u64> {
+        self.committed.lock().unwrap().values().flatten().copied().collect()
+    }
+}
+
+impl Sink<u64> for Target {
+    fn prepare(&self, start: &SinkStart) -> Result<()> {
+        match start {
+            SinkStart::Recovering(staged) => self.clone().commit(staged),
+            _ => Ok(()),
+        }
+    }
+
+    fn writer(&self, _: &OperatorContext) -> Result<Box<dyn SinkWriter<u64>>> {
+        Ok(Box::new(self.clone()))
+    }
+
+    fn committer(&self) -> Option<Box<dyn Committer>> {
+        Some(Box::new(self.clone()))
+    }
+}
+
+impl SinkWriter<u64> for Target {
+    fn write(&mut self, batch: &mut Batch<u64>) -> Result<()> {
+        self.rows.append(&mut batch.values);
+        Ok(())
+    }
+
+    fn stage(&mut self, checkpoint: CheckpointId) -> Result<Vec<Staged>> {
+        let name = format!("{checkpoint}").into_bytes();
+        self.staged.lock().unwrap().insert(name.clone(), std::mem::take(&mut self.rows));
+        Ok(vec![name])
+    }
+}
+
+impl Committer for Target {
+    fn commit(&mut self, staged: &[Staged]) -> Result<()> {
+        let fail = |n: u64| n.checked_sub(1);
+        if self.n_failures.fetch_update(Ordering::SeqCst, Ordering::SeqCst, fail).is_ok() {
+            return Err(Error::external("the target is out of order"));
+        }
+        for name in staged {
+            let rows = self.staged.lock().unwrap()[name].clone();
+            self.committed.lock().unwrap().insert(name.clone(), rows);
+        }
+        Ok(())
+    }
+}
+
+/// A job that takes no checkpoint unless it is asked to, and begins at a savepoint if there is one.
+fn job(dir: &Path, target: &Target, rate: u64, savepoint: Option<&Path>) -> JobHandle {
+    let way = Way { driver: "cooperative", batch_size: 7, parallelism: 1, chaining: true };
+    let dir = dir.join("checkpoints").display().to_string();
+    let savepoint = savepoint.map(|path| path.display().to_string());
+    let mut settings = vec![("checkpoint-dir", &*dir), ("checkpoint-interval", "1h")];
+    settings.push(("restart-strategy", "fixed-delay 1 0ms"));
+    settings.extend(savepoint.iter().map(|path| ("restore", &**path)));
+    let env = way.environment_with(&settings);
+    env.source(Generator::new(N, |i| i).rate(rate), Watermarks::none())
+        .uid("numbers")
+        .sink(target.clone())
+        .uid("target");
+    env.execute_async("stopped").unwrap()
+}
+
+#[test]
+fn who_stops_a_job_hears_of_it_when_the_job_has_ended() {
+    let dir = tempfile::tempdir().unwrap();
+    let target = Target::default();
+    let running = job(dir.path(), &target, UNHURRIED, None);
+    until("some records were read", || running.status().records > 20);
+    let savepoint = running.stop_with_savepoint(dir.path().join("savepoints"), false).unwrap();
+    assert_eq!(running.status().state, JobState::Finished);
+    let n = target.numbers().len() as u64;
+    assert!(n > 0 && n < N, "{n}");
+    job(dir.path(), &target, 1_000_000, Some(&savepoint)).wait().unwrap();
+    assert_each_once(target.numbers(), N, n);
+}
+
+#[test]
+fn a_job_that_fails_while_it_is_stopped_runs_on_and_whoever_stops_it_hears_that() {
+    let dir = tempfile::tempdir().unwrap();
+    let target = Target::default();
+    let running = job(dir.path(), &target, UNHURRIED, None);
+    until("some records were read", || running.status().records > 20);
+    target.n_failures.store(1, Ordering::SeqCst);
+    let savepoints = dir.path().join("savepoints");
+    let error = running.stop_with_savepoint(&savepoints, false).unwrap_err();
+    assert!(told(&error).contains("runs again from there"), "{}", told(&error));
+    // What belongs before it is committed by then, and what comes after it will be.
+    let mut stopped = None;
+    until("it stops", || {
+        stopped = running.stop_with_savepoint(&savepoints, false).ok();
+        stopped.is_some()
+    });
+    assert_eq!((running.status().state, running.status().n_restarts), (JobState::Finished, 1));
+    job(dir.path(), &target, 1_000_000, stopped.as_deref()).wait().unwrap();
+    assert_each_once(target.numbers(), N, "the job was stopped twice");
+}
