@@ -55,7 +55,7 @@ bench-cluster: packages rust ## rows over two task managers beside one process; 
 	cargo build --profile bench -p millstream-cli -p millstream-benches --features millstream-benches/cluster
 	target/release/bench cluster
 
-crash: packages rust ## kill queries again and again (N=20 runs), cut their power (N more), kill them at every failpoint
+crash: packages rust ## kill queries again and again (N=20 runs), cut their power (N more) and a job manager's, kill them at every failpoint
 	@CRASH=$(or $(N),20) FIRST_SEED=$(SEED) ci/soak
 
 rocksdb: packages rust ## compile RocksDB, once (ten minutes); it stays in ~/.cache

@@ -18,7 +18,7 @@ use crate::data::workspace_root;
 
 /// The programs that tests run: those of `examples/`, the command, and those that are there for tests alone. All are built at
 /// once, on the first use of any.
-const PROGRAMS: [&str; 10] = [
+const PROGRAMS: [&str; 11] = [
     "queries",
     "transcripts",
     "flights",
@@ -27,6 +27,7 @@ const PROGRAMS: [&str; 10] = [
     "fraud",
     "enrichment",
     "millstream",
+    "ledger",
     "relay",
     "unruly",
 ];

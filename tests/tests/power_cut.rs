@@ -6,6 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use millstream_tests::crash::Case;
+use millstream_tests::power_cut::ledger::{self, BY_JOB_MANAGERS};
 use millstream_tests::power_cut::{BY_LOGS, BY_QUERIES, Forgotten};
 
 use crate::crash::{case, seed};
@@ -26,11 +27,18 @@ fn a_log_and_who_reads_it_survive_a_power_cut_together() {
     assert!(outcome.violation.is_none(), "SEED={seed}: {outcome}");
 }
 
+#[test]
+fn what_clients_were_told_survives_a_power_cut_of_the_job_manager() {
+    let seed = seed();
+    let outcome = ledger::cut_off(seed);
+    assert!(outcome.violation.is_none(), "SEED={seed}: {outcome}");
+}
+
 /// Forgets each kind of sync: that is missed.
-fn are_missed(case: &Case, kinds: &[Forgotten]) {
+fn are_missed(kinds: &[Forgotten], misses: impl Fn(&Forgotten, u64) -> Option<String>) {
     for forgotten in kinds {
         // A run whose syncs are slow may not come far: then another one.
-        let missed = (0..8).find_map(|seed| case.misses(forgotten, seed, 20));
+        let missed = (0..8).find_map(|seed| misses(forgotten, seed));
         println!("{}: {missed:?}\n", forgotten.name);
         assert!(missed.is_some(), "nobody missed that this was synced: {}", forgotten.name);
     }
@@ -38,12 +46,19 @@ fn are_missed(case: &Case, kinds: &[Forgotten]) {
 
 #[test]
 fn every_sync_that_a_query_needs_is_missed_when_it_is_forgotten() {
-    are_missed(&case("B1"), &BY_QUERIES);
+    let case = case("B1");
+    are_missed(&BY_QUERIES, |forgotten, seed| case.misses(forgotten, seed, 20));
 }
 
 #[test]
 fn every_sync_that_a_log_needs_is_missed_when_it_is_forgotten() {
-    are_missed(&Case::relay(1500, None), &BY_LOGS);
+    let case = Case::relay(1500, None);
+    are_missed(&BY_LOGS, |forgotten, seed| case.misses(forgotten, seed, 20));
+}
+
+#[test]
+fn every_sync_that_a_job_manager_needs_is_missed_when_it_is_forgotten() {
+    are_missed(&BY_JOB_MANAGERS, |forgotten, seed| ledger::misses(forgotten, seed, 40));
 }
 
 #[test]

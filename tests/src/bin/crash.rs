@@ -1,4 +1,5 @@
-//! `make crash N=20`: kills the queries, N runs in all; cuts their power, N more; and then lets them die at every failpoint.
+//! `make crash N=20`: kills the queries, N runs in all; cuts their power, N more, and that of a job manager, N / 4; and then lets
+//! them die at every failpoint.
 //!
 //! Every run is told by a number, its seed; `make crash N=1 SEED=…` does one again. Over the full data set where there is
 //! one (see `data`), else over the repository's sample. A failpoint that nothing ever reaches would be one that is
@@ -11,6 +12,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use millstream::state::failpoint;
 use millstream_tests::crash::{BACKENDS, Case, Outcome};
 use millstream_tests::data::{data_dir, sample_dir};
+use millstream_tests::power_cut::ledger;
 use millstream_tests::queries::{QUERIES, Query, SAMPLE};
 use millstream_tests::soak::{Kind, exit_code, number};
 
@@ -71,26 +73,15 @@ fn soak(n_runs: u64, seed: u64) -> Result<usize, String> {
     let cases = Cases::find();
     let data = if cases.is_full { "full data" } else { "sample" };
     println!("{n_runs} runs over the {data}, seeds from {seed} (SEED={seed} does the same again)");
-    let mut killed = Tally::default();
-    for n in 0..n_runs {
-        let seed = seed + n;
-        let outcome = cases.case(seed, MILLIS)?.killed(seed);
-        println!("{} of {n_runs}, seed {seed}: {outcome}", n + 1);
-        killed.count(&outcome);
-    }
     let what =
         format!("{} queries and a log, {data}, {}", cases.queries.len(), BACKENDS.join(" and "));
-    let last = (seed + n_runs).saturating_sub(1);
-    killed.add(&what, &format!("{seed}..={last}"))?;
-
-    let mut cut_off = Tally::default();
-    for n in 0..n_runs {
-        let seed = seed + n;
-        let outcome = cases.case(seed, MILLIS)?.cut_off(seed);
-        println!("{} of {n_runs}, seed {seed}: {outcome}", n + 1);
-        cut_off.count(&outcome);
-    }
-    cut_off.add(&format!("power cuts: {what}"), &format!("{seed}..={last}"))?;
+    let mut n_violations =
+        row(&what, n_runs, seed, |seed| Ok(cases.case(seed, MILLIS)?.killed(seed)))?;
+    let cut_off = |seed| Ok(cases.case(seed, MILLIS)?.cut_off(seed));
+    n_violations += row(&format!("power cuts: {what}"), n_runs, seed, cut_off)?;
+    // Each is of three leaders, and some sixty cuts.
+    let what = "power cuts: a job manager and its clients";
+    n_violations += row(what, n_runs.div_ceil(4), seed, |seed| Ok(ledger::cut_off(seed)))?;
 
     let mut aborted = Tally::default();
     let mut missed = Vec::new();
@@ -124,7 +115,25 @@ fn soak(n_runs: u64, seed: u64) -> Result<usize, String> {
     }
     let last = next.start - 1;
     aborted.add(&what, &format!("{seed}..={last}"))?;
-    Ok(killed.n_violations + cut_off.n_violations + aborted.n_violations)
+    Ok(n_violations + aborted.n_violations)
+}
+
+/// So many runs, and a row of what came of them; how many violations there were.
+fn row(
+    what: &str,
+    n_runs: u64,
+    first_seed: u64,
+    run: impl Fn(u64) -> Result<Outcome, String>,
+) -> Result<usize, String> {
+    let mut tally = Tally::default();
+    for (n, seed) in (1..=n_runs).zip(first_seed..) {
+        let outcome = run(seed)?;
+        println!("{n} of {n_runs}, seed {seed}: {outcome}");
+        tally.count(&outcome);
+    }
+    let last = (first_seed + n_runs).saturating_sub(1);
+    tally.add(what, &format!("{first_seed}..={last}"))?;
+    Ok(tally.n_violations)
 }
 
 #[derive(Default)]

@@ -125,7 +125,7 @@ fn graph() -> JobGraph {
 }
 
 /// A submission, as records hold it too.
-pub(super) fn submission() -> Submission {
+pub fn submission() -> Submission {
     Submission {
         request: RequestId(JOB.0),
         program: ProgramId([1; 32]),
@@ -289,7 +289,7 @@ fn overview() -> JobOverview {
 }
 
 /// How a job ended, as records hold it too.
-pub(super) fn outcome() -> Outcome {
+pub fn outcome() -> Outcome {
     Outcome {
         overview: overview(),
         error: Some(Error::external("the disk is full").finally()),
@@ -299,7 +299,7 @@ pub(super) fn outcome() -> Outcome {
 }
 
 /// What was known of a job, as records hold it too.
-pub(super) fn detail() -> JobDetail {
+pub fn detail() -> JobDetail {
     JobDetail {
         overview: overview(),
         graph: graph(),

@@ -12,6 +12,8 @@ mod store;
 pub mod trial;
 mod values;
 
+pub use cluster::{detail, outcome, submission};
+
 use std::path::Path;
 use tempfile::TempDir;
 

@@ -6,10 +6,13 @@
 //! moment between any two steps, and with as much of the rest as luck leaves. The query goes on from that disk, again and again.
 //! In the end its results must be the expected ones, and hold everything that a reader could have read before a cut.
 //!
+//! What a job manager keeps, and what its clients were told before, is held against such disks in [`ledger`].
+//!
 //! That a sync is needed is shown by forgetting it: see [`Forgotten`].
 
 pub mod disk;
 pub mod journal;
+pub mod ledger;
 
 use std::ffi::OsStr;
 use std::fs;
@@ -23,6 +26,7 @@ use tempfile::NamedTempFile;
 
 use crate::crash::{Case, DEADLINE, Job, Outcome, succeeded};
 use crate::program::{Finished, library};
+use crate::random::Random;
 
 /// The least of power cuts in a run, besides the one at its end.
 const N_CUTS: u64 = 2;
@@ -185,6 +189,44 @@ impl Case {
     }
 }
 
+/// Lets something `run` with these variables in its environment; what it did in the folder `root`, and how it ended if it did so by
+/// itself.
+fn recorded(
+    root: &Path,
+    slow: Option<&str>,
+    run: impl FnOnce(&[(&str, &OsStr)]) -> Option<Finished>,
+) -> Result<(Vec<Op>, Option<Finished>), String> {
+    let journal = NamedTempFile::new().expect("a file for a journal");
+    let mut variables = vec![
+        ("LD_PRELOAD", library("recorder").as_os_str()),
+        (journal::ROOT, root.as_os_str()),
+        (journal::JOURNAL, journal.path().as_os_str()),
+    ];
+    variables.extend(slow.map(|slow| (journal::SLOW, OsStr::new(slow))));
+    let ended = run(&variables);
+    if let Some(ended) = &ended {
+        assert!(!ended.stderr.contains(journal::GAVE_UP), "{}", ended.stderr);
+        succeeded(ended)?;
+    }
+    let journal = fs::read(journal.path()).expect("a journal can be read");
+    Ok((journal::decode(&journal).expect("a journal is one"), ended))
+}
+
+/// After how many steps, and not before `from`, the power goes, and what survives.
+fn draw_cut(random: &mut Random, disk: &Disk, from: usize) -> (usize, Mercy) {
+    let changes = disk.changes_of_names().into_iter().filter(|n| *n >= from);
+    let change = random.pick(&changes.collect::<Vec<_>>());
+    let any = random.between(from as u64, disk.n_steps() as u64 + 1) as usize;
+    let n = change.filter(|_| random.below(2) == 0).unwrap_or(any);
+    let mercy = match random.below(5) {
+        0 => Mercy::None,
+        1 => Mercy::Names,
+        2 => Mercy::Content,
+        _ => Mercy::Luck(random.number()),
+    };
+    (n, mercy)
+}
+
 type IsForgotten = fn(&Path, bool) -> bool;
 
 const NOTHING: IsForgotten = |_, _| false;
@@ -207,7 +249,7 @@ impl Job<'_> {
                 self.record(&mut disk, patience, slow, NOTHING)?;
                 self.cuts.push("a kill".into());
             }
-            let (n, mercy) = self.draw_cut(&disk, from);
+            let (n, mercy) = draw_cut(&mut self.random, &disk, from);
             let slow = slow.map(|slow| format!(", {slow} slow")).unwrap_or_default();
             self.cuts.push(format!("{n} of {} with {mercy:?}{slow}", disk.n_steps()));
             self.lose_power(&disk, n, mercy)?;
@@ -224,42 +266,14 @@ impl Job<'_> {
         self.end(ended)
     }
 
-    /// After how many steps, and not before `from`, the power goes, and what survives.
-    fn draw_cut(&mut self, disk: &Disk, from: usize) -> (usize, Mercy) {
-        let changes = disk.changes_of_names().into_iter().filter(|n| *n >= from);
-        let change = self.random.pick(&changes.collect::<Vec<_>>());
-        let any = self.random.between(from as u64, disk.n_steps() as u64 + 1) as usize;
-        let n = change.filter(|_| self.random.below(2) == 0).unwrap_or(any);
-        let mercy = match self.random.below(5) {
-            0 => Mercy::None,
-            1 => Mercy::Names,
-            2 => Mercy::Content,
-            _ => Mercy::Luck(self.random.number()),
-        };
-        (n, mercy)
-    }
-
     /// Runs the job for so long; what it did, and how it ended if it did so by itself.
     fn journal(
         &mut self,
         patience: Duration,
         slow: Option<&str>,
     ) -> Result<(Vec<Op>, Option<Finished>), String> {
-        let (root, journal) = (self.root().to_owned(), NamedTempFile::new());
-        let journal = journal.expect("a file for a journal");
-        let mut variables = vec![
-            ("LD_PRELOAD", library("recorder").as_os_str()),
-            (journal::ROOT, root.as_os_str()),
-            (journal::JOURNAL, journal.path().as_os_str()),
-        ];
-        variables.extend(slow.map(|slow| (journal::SLOW, OsStr::new(slow))));
-        let ended = self.run_for(patience, &variables);
-        if let Some(ended) = &ended {
-            assert!(!ended.stderr.contains(journal::GAVE_UP), "{}", ended.stderr);
-            succeeded(ended)?;
-        }
-        let journal = fs::read(journal.path()).expect("a journal can be read");
-        Ok((journal::decode(&journal).expect("a journal is one"), ended))
+        let root = self.root().to_owned();
+        recorded(&root, slow, |variables| self.run_for(patience, variables))
     }
 
     /// The same, done to a disk that is as the job's folder.
