@@ -91,13 +91,20 @@ fn savepoints_are_asked_for_with_whole_paths() {
 
 #[test]
 fn whether_the_job_has_failed_or_only_the_stop_is_told_apart() {
-    for (state, code) in [(JobPhase::Failed, 1), (JobPhase::Running, 5)] {
+    let running = JobPhase::Running;
+    for (before, after, code) in [
+        (running, JobPhase::Failed, 1),
+        (running, JobPhase::Canceled, 1),
+        (running, running, 5),
+        (JobPhase::Failed, JobPhase::Failed, 5),
+    ] {
+        let mut states = [before, after].into_iter();
         let manager = JobManager::start(move |request| match request {
-            ClientRequest::Cluster => cluster(jobs([JobPhase::Running, JobPhase::Running])),
+            ClientRequest::Cluster => cluster(jobs([running, running])),
             ClientRequest::Savepoint { .. } => {
                 ClientReply::Refused(Error::external("a disk is full"))
             }
-            ClientRequest::Job(_) => detail(&jobs([state; 2])[1]),
+            ClientRequest::Job(_) => detail(&jobs([states.next().unwrap_or(after); 2])[1]),
             _ => ClientReply::No,
         });
         let said = manager.run("stop abc --savepoint /saved").expect(code).err;

@@ -121,7 +121,7 @@ pub enum Effect<A> {
         /// The checkpoint.
         checkpoint: CheckpointId,
     },
-    /// Answer a request; one that stops the job, when that has ended.
+    /// Answer a request; one that stops the job, when that has ended or runs again.
     SavepointDone {
         /// Which.
         request: u64,

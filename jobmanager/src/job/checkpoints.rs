@@ -142,7 +142,14 @@ impl Checkpoints {
         let Some(dir) = &settings.checkpoint_dir else { return Ok(None) };
         let storage = open_storage(dir)?;
         let found = restoring::taken_over(settings, graph, &storage, open_storage)?;
-        Checkpoints::found(settings, graph, epoch, (open_storage, now_us), storage, found).map(Some)
+        let mut checkpoints =
+            Checkpoints::found(settings, graph, epoch, (open_storage, now_us), storage, found)?;
+        // What the job was being stopped with when its leader was lost: whoever wanted that looks for it here.
+        if let Some(stop) = checkpoints.origin.as_ref().filter(|origin| origin.is_stop_of(settings))
+        {
+            checkpoints.history.found(&stop.restore.manifest, &stop.target);
+        }
+        Ok(Some(checkpoints))
     }
 
     /// The checkpoints of a job that begins there, and what it has passed over for that.

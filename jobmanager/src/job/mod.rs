@@ -19,7 +19,8 @@ pub use master::{Attempt, Event, Events, Master, Tasks};
 pub use restoring::check_fit;
 pub use savepoints::{Request, stopped};
 
-use millstream_model::{Error, Result};
+use millstream_model::settings::{JobSettings, RestoreFrom};
+use millstream_model::{Error, Result, SnapshotKind};
 use millstream_proto::message::TargetFolder;
 use millstream_state::snapshot::{CheckpointStorage, LocalStorage, Restore};
 use std::path::Path;
@@ -67,6 +68,12 @@ impl Restored {
     /// Whether a path names it.
     fn is_at(&self, path: &Path) -> bool {
         target(path).is_some_and(|target| target == self.target)
+    }
+
+    /// Whether the job was stopped with it: it is what its settings would have it restore from otherwise.
+    fn is_stop_of(&self, settings: &JobSettings) -> bool {
+        let is_stop = matches!(self.restore.manifest.kind, SnapshotKind::Stop { .. });
+        is_stop && !matches!(&settings.restore, Some(RestoreFrom::Path(path)) if self.is_at(path))
     }
 }
 

@@ -3,10 +3,10 @@
 use super::*;
 use crate::samples;
 use crate::scheduler::{JobState, Scheduler};
-use millstream_model::settings::{RestartStrategy, RestoreFrom};
+use millstream_model::settings::RestartStrategy;
 use millstream_model::{CheckpointId, Command, Error, LeaderEpoch, Notice};
 use millstream_proto::message::{ProgramId, SnapshotEvent, TaskEvent, TaskState};
-use millstream_state::snapshot::MemoryStorage;
+use millstream_state::snapshot::{Manifest, MemoryStorage, mark, write_manifest};
 use std::sync::Mutex;
 
 /// With the attempts that were told to go on.
@@ -175,16 +175,50 @@ fn another_leader_lets_nothing_go_on_before_what_has_failed_is_closed() {
     }
 }
 
+fn settings(restore: RestoreFrom) -> JobSettings {
+    JobSettings {
+        checkpoint_dir: Some("checkpoints".into()),
+        restore: Some(restore),
+        ..samples::submission(1, ProgramId([1; 32]), 1).settings
+    }
+}
+
 /// Checkpoints of a job of two tasks, in memory, that another leader has begun.
 fn checkpoints() -> Checkpoints {
     let storage: Arc<dyn CheckpointStorage> = Arc::new(MemoryStorage::new());
     let open: OpenStorage = Arc::new(move |_| Ok(Arc::clone(&storage)));
-    let mut settings = samples::submission(1, ProgramId([1; 32]), 1).settings;
-    settings.checkpoint_dir = Some("checkpoints".into());
-    settings.restore = Some(RestoreFrom::Latest);
     let now_us: NowUs = Arc::new(|| 0);
     let (graph, epoch) = (samples::graph(), LeaderEpoch(2));
+    let settings = settings(RestoreFrom::Latest);
     Checkpoints::take_over(&settings, &graph, epoch, &open, &now_us).unwrap().unwrap()
+}
+
+#[test]
+fn what_a_job_was_being_stopped_with_is_among_its_checkpoints_under_another_leader() {
+    let storages = ["checkpoints", "saved"].map(|dir| (dir, MemoryStorage::new()));
+    let [(_, own), (_, saved)] = storages.clone();
+    let id = CheckpointId(5);
+    let empty = MemoryStorage::empty_checkpoint(id).manifest;
+    let manifest = Manifest { kind: SnapshotKind::Stop { drain: false }, ..(*empty).clone() };
+    write_manifest(&saved, "savepoint-5", &manifest).unwrap();
+    mark::stopped(&own, id, Path::new("saved/savepoint-5")).unwrap();
+    let open: OpenStorage = Arc::new(move |dir| {
+        let (_, storage) = storages.iter().find(|(of, _)| dir == Path::new(of)).unwrap();
+        Ok(Arc::new(storage.clone()))
+    });
+    let taken_over = |restore| {
+        let settings = settings(restore);
+        let (graph, now_us): (_, NowUs) = (samples::graph(), Arc::new(|| 0));
+        let epoch = LeaderEpoch(2);
+        let found = Checkpoints::take_over(&settings, &graph, epoch, &open, &now_us);
+        let rows = found.unwrap().unwrap().history();
+        rows.into_iter().map(|row| row.path).collect::<Vec<_>>()
+    };
+    let savepoint = Some("saved/savepoint-5".into());
+    assert_eq!(taken_over(RestoreFrom::Latest), [savepoint]);
+    // What it was started from is none of its own.
+    let none: [Option<_>; 0] = [];
+    assert_eq!(taken_over(RestoreFrom::Path("saved/savepoint-5".into())), none);
 }
 
 struct Told(Arc<Mutex<Vec<String>>>);

@@ -184,7 +184,7 @@ impl Desk {
         };
         let Some(outcome) = outcome else {
             return Err(Error::external(format!(
-                "the job has ended with the savepoint `{}`, but that is not stored yet: a job manager that takes over now may \
+                "the savepoint `{}` is complete and the job has ended, but that is not stored yet: a job manager that takes over now may \
                  find it running. See whether it does",
                 path.display()
             )));

@@ -158,14 +158,15 @@ impl CheckpointStorage for LocalStorage {
         if paths.is_empty() {
             return Ok(());
         }
-        // Each is synced once, however much it has lost.
+        // Each is synced once, however much it has lost; also if not all of it can be deleted.
         let mut changed = BTreeSet::new();
-        for path in paths {
+        let deleted = paths.iter().try_for_each(|path| {
             let place = self.place(path)?;
             failpoint::hit("storage.before-delete");
             let left = self.remove(&place).map_err(|e| failed("delete", &self.locate(path), e))?;
             changed.extend(left);
-        }
+            Ok(())
+        });
         for folder in &changed {
             match sync_folder(folder) {
                 // It went with a later one, and that of its own name is among these.
@@ -175,7 +176,7 @@ impl CheckpointStorage for LocalStorage {
             }
         }
         failpoint::hit("storage.after-delete");
-        Ok(())
+        deleted
     }
 
     fn settle(&self, path: &str) -> Result<()> {

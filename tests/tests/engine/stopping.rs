@@ -114,7 +114,7 @@ fn a_job_that_fails_while_it_is_stopped_runs_on_and_whoever_stops_it_hears_that(
     let savepoints = dir.path().join("savepoints");
     let error = running.stop_with_savepoint(&savepoints, false).unwrap_err();
     assert!(told(&error).contains("runs again from there"), "{}", told(&error));
-    // What belongs before it is committed by then, and what comes after it will be.
+    // What belongs before it is committed when it runs again, and what comes after it by the second stop.
     let mut stopped = None;
     until("it stops", || {
         stopped = running.stop_with_savepoint(&savepoints, false).ok();

@@ -353,16 +353,19 @@ impl Run {
             if let Some(outcome) = stop.as_ref().and_then(Savepoint::outcome) {
                 self.tell(|_| format!("stopping with a savepoint gave {outcome:?}"));
                 stop = None;
+                let is_complete = |error: &Error| error.to_string().contains("is complete");
+                let has_run_on = outcome.as_ref().is_err_and(is_complete);
                 if let Ok(path) = outcome {
                     if process.ended().is_none() {
                         self.violate("who stops the job heard of it before the job had ended");
                     }
                     is_stopped = true;
                     self.savepoint = Some((number_of(&path), path, self.dir.clone()));
-                } else if let Some((number, path)) = newest_stop(&self.storages.truth(&self.dir))
+                } else if has_run_on
+                    && let Some((number, path)) = newest_stop(&self.storages.truth(&self.dir))
                     && self.savepoint.as_ref().is_none_or(|(known, ..)| *known < number)
                 {
-                    // It is complete, and the job failed before it had ended.
+                    // The job failed before it had ended.
                     self.savepoint = Some((number, path, self.dir.clone()));
                 }
             }

@@ -86,12 +86,11 @@ pub(crate) fn take_savepoint(
         None => "taking a savepoint",
         Some(_) => "stopping the job with a savepoint",
     });
+    let runs = stop.is_some() && !is_over(connection, job);
     let reply = ask(connection, ClientRequest::Savepoint { job, dir, stop });
     spinner.finish_and_clear();
     let reply = match reply {
-        Err(Failure::Error(Kind::Refused, error))
-            if stop.is_some() && has_failed(connection, job) =>
-        {
+        Err(Failure::Error(Kind::Refused, error)) if runs && is_over(connection, job) => {
             return Err(Failure::Error(Kind::JobFailed, error));
         }
         Err(Failure::Error(Kind::Unreachable, error)) if stop.is_some() => {
@@ -106,9 +105,9 @@ pub(crate) fn take_savepoint(
     }
 }
 
-fn has_failed(connection: &Connection, job: JobId) -> bool {
+fn is_over(connection: &Connection, job: JobId) -> bool {
     let reply = ask(connection, ClientRequest::Job(job));
-    matches!(reply, Ok(ClientReply::Job(detail)) if detail.overview.state == JobPhase::Failed)
+    matches!(reply, Ok(ClientReply::Job(detail)) if detail.overview.state.is_terminal())
 }
 
 /// Waits until a job has ended, and shows how it is meanwhile.
