@@ -5,6 +5,7 @@
 //! test that hangs.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
@@ -12,7 +13,7 @@ use std::sync::{OnceLock, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use cargo_metadata::Message;
+use cargo_metadata::{Artifact, Message};
 
 use crate::data::workspace_root;
 
@@ -148,9 +149,27 @@ fn read_aside(mut pipe: impl Read + Send + 'static) -> mpsc::Receiver<String> {
     receiver
 }
 
-fn build() -> BTreeMap<String, PathBuf> {
+/// What cargo tells the processes that it starts about the package they are of.
+const OF_A_PACKAGE: [&str; 6] =
+    ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_", "CARGO_PRIMARY_", "OUT_DIR"];
+
+/// What cargo builds of the workspace with these arguments, in the profile of the running test or program. Nothing is built a second
+/// time that was built with it; least of all itself: an executable that is replaced while it runs cannot be started any more.
+///
+/// # Panics
+/// When it cannot be built.
+pub fn cargo_build(targets: &[&str]) -> Vec<Artifact> {
     let mut cargo = Command::new(env!("CARGO"));
     cargo.current_dir(workspace_root());
+    // Some build scripts ask for these (ring's does): they, and all that depends on them, would be built anew for each package
+    // that asks.
+    let is_of_a_package = |name: &OsString| {
+        let name = name.to_string_lossy();
+        OF_A_PACKAGE.iter().any(|start| name.starts_with(start))
+    };
+    for name in std::env::vars_os().map(|(name, _)| name).filter(is_of_a_package) {
+        cargo.env_remove(name);
+    }
     // `--workspace` makes cargo unify features as the running build did; with `-p` it would build the engine again.
     cargo.args(["build", "--workspace", "--message-format=json-render-diagnostics", "--profile"]);
     let (profile, is_test) = profile();
@@ -159,8 +178,7 @@ fn build() -> BTreeMap<String, PathBuf> {
     let with_tests = is_test || profile == "soak";
     cargo.arg(profile);
     cargo.args(["--test", "all"].iter().filter(|_| with_tests));
-    cargo.args(PROGRAMS.iter().flat_map(|name| ["--bin", name]));
-    cargo.args(LIBRARIES.iter().flat_map(|name| ["--example", name]));
+    cargo.args(targets);
     cargo.args([
         "--features",
         if cfg!(feature = "rocksdb") { "rocksdb,cluster" } else { "cluster" },
@@ -168,18 +186,24 @@ fn build() -> BTreeMap<String, PathBuf> {
     let output = cargo.output().unwrap_or_else(|error| panic!("{cargo:?}: {error}"));
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{cargo:?} failed:\n{said}");
-    let artifacts = Message::parse_stream(output.stdout.as_slice()).filter_map(|message| {
-        match message.expect("cargo writes JSON messages") {
-            Message::CompilerArtifact(artifact) => {
-                let library =
-                    || artifact.filenames.iter().find(|file| file.extension() == Some("so"));
-                let file = artifact.executable.as_ref().or_else(library)?;
-                Some((artifact.target.name, file.clone().into_std_path_buf()))
-            }
-            _ => None,
-        }
+    let messages = Message::parse_stream(output.stdout.as_slice());
+    let artifact = |message| match message {
+        Message::CompilerArtifact(artifact) => Some(artifact),
+        _ => None,
+    };
+    messages.filter_map(|m| artifact(m.expect("cargo writes JSON messages"))).collect()
+}
+
+fn build() -> BTreeMap<String, PathBuf> {
+    let programs = PROGRAMS.iter().flat_map(|name| ["--bin", name]);
+    let libraries = LIBRARIES.iter().flat_map(|name| ["--example", name]);
+    let built = cargo_build(&programs.chain(libraries).collect::<Vec<_>>());
+    let files = built.into_iter().filter_map(|artifact| {
+        let library = || artifact.filenames.iter().find(|file| file.extension() == Some("so"));
+        let file = artifact.executable.as_ref().or_else(library)?;
+        Some((artifact.target.name, file.clone().into_std_path_buf()))
     });
-    artifacts.collect()
+    files.collect()
 }
 
 /// The profile of the running test or program, by the folder its executable lies in (`<profile>/deps/` or

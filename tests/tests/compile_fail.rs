@@ -4,8 +4,8 @@
 //! this order, among others. Not all it says: most of that is the compiler's own and changes with every release. The
 //! programs are compiled against the engine as it was built for this very test, so nothing is built twice.
 
-use cargo_metadata::Message;
 use millstream_tests::data::workspace_root;
+use millstream_tests::program::cargo_build;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -21,24 +21,10 @@ fn unsaid<'a>(promised: &'a str, said: &str) -> Option<&'a str> {
 
 /// The library a program is compiled against.
 fn engine() -> PathBuf {
-    // `<target>/<profile>/deps/all-<hash>`
-    let test = std::env::current_exe().expect("a test knows its executable");
-    let profile = test.ancestors().nth(2).and_then(Path::file_name).and_then(|dir| dir.to_str());
-    let profile = profile.map_or("dev", |dir| if dir == "debug" { "dev" } else { dir });
-    let mut cargo = Command::new(env!("CARGO"));
-    cargo.current_dir(workspace_root());
-    // `--workspace` makes cargo unify features as the running build did; with `-p` it would build the engine again.
-    cargo.args(["build", "--workspace", "--lib", "--message-format=json-render-diagnostics"]);
-    let output = cargo.args(["--profile", profile]).output();
-    let output = output.unwrap_or_else(|error| panic!("{cargo:?}: {error}"));
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{cargo:?} failed:\n{said}");
-    let mut messages = Message::parse_stream(output.stdout.as_slice());
-    let library = messages.find_map(|message| match message.expect("cargo writes JSON messages") {
-        Message::CompilerArtifact(artifact) if artifact.target.name == "millstream" => {
-            artifact.filenames.into_iter().find(|file| file.extension() == Some("rlib"))
-        }
-        _ => None,
+    let library = cargo_build(&["--lib"]).into_iter().find_map(|artifact| {
+        let mut files =
+            artifact.filenames.into_iter().filter(|_| artifact.target.name == "millstream");
+        files.find(|file| file.extension() == Some("rlib"))
     });
     library.expect("the engine is a member of the workspace").into_std_path_buf()
 }

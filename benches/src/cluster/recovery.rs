@@ -12,8 +12,9 @@ use crate::jobs::rewritten;
 use crate::measure::now_us;
 use crate::workload::BenchError;
 use millstream::prelude::*;
+use nix::sys::signal::{self, Signal};
+use nix::unistd::Pid;
 use std::path::Path;
-use std::process::Command;
 
 const N_KEYS: u64 = 200_000;
 const RATE: u64 = 100_000;
@@ -54,10 +55,8 @@ fn kill() -> Result<f64, BenchError> {
         BenchError::Job(format!("no task manager has the process {}", before.pid))
     })?;
     let killed_us = now_us();
-    let status = Command::new("kill").args(["-KILL", &victim.to_string()]).status()?;
-    if !status.success() {
-        return Err(BenchError::Job(format!("process {victim} could not be killed: {status}")));
-    }
+    signal::kill(Pid::from_raw(victim.cast_signed()), Signal::SIGKILL)
+        .map_err(|e| BenchError::Job(format!("process {victim} could not be killed: {e}")))?;
     let after = first(&seen, killed_us, &mut job)?;
     Ok(after.at_us.saturating_sub(killed_us) as f64 / 1e3)
 }

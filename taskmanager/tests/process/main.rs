@@ -10,6 +10,8 @@ use millstream_proto::message::{
     Begin, FromHost, FromTaskManager, HostRun, HostSpec, HostStart, JobId, LogStream, ProgramId,
     ToHost, ToTaskManager,
 };
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use sha2::{Digest, Sha256};
 use std::io::{Read, Write};
 use std::path::Path;
@@ -111,9 +113,9 @@ impl World {
         soon("the task manager ends", waits).await.unwrap()
     }
 
-    fn signal(&self, signal: &str) {
-        let pid = self.task_manager.as_ref().unwrap().id().to_string();
-        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
+    fn signal(&self, signal: Signal) {
+        let pid = self.task_manager.as_ref().unwrap().id();
+        kill(Pid::from_raw(pid.cast_signed()), signal).unwrap();
     }
 }
 
@@ -255,7 +257,7 @@ async fn a_task_manager_that_is_killed_takes_its_hosts_along() {
     close(&peer, 6).await;
     close(&peer, 4).await;
     let text = printed(&mut peer, "child ").await;
-    world.signal("-KILL");
+    world.signal(Signal::SIGKILL);
     world.end().await;
     for what in ["pid ", "child "] {
         until("all of it is gone", || is_gone(after(&text, what))).await;
@@ -268,11 +270,12 @@ async fn a_task_manager_that_is_killed_takes_a_deaf_program_along() {
     let mut peer = world.welcome().await;
     peer.say(world.spec(&["deaf"])).await;
     let text = printed(&mut peer, "child ").await;
-    world.signal("-KILL");
+    world.signal(Signal::SIGKILL);
     world.end().await;
     until("it is gone", || is_gone(after(&text, "pid "))).await;
     // Its child is nobody's then: only a host that knows it is one ends its group.
-    Command::new("kill").args(["-KILL", after(&text, "child ")]).status().unwrap();
+    let child = after(&text, "child ").parse().unwrap();
+    kill(Pid::from_raw(child), Signal::SIGKILL).unwrap();
 }
 
 #[tokio::test]
@@ -423,7 +426,7 @@ async fn a_task_manager_that_is_told_to_end_says_so() {
     world.host(&mut peer).await;
     peer.say(ToTaskManager::Confirm { number: 1 }).await;
     let text = printed(&mut peer, "name a job").await;
-    world.signal("-TERM");
+    world.signal(Signal::SIGTERM);
     let error = host_ended(&mut peer).await;
     assert_eq!(error.message(), "the task manager was asked to end");
     peer.say(ToTaskManager::Confirm { number: 2 }).await;

@@ -3,6 +3,7 @@
 
 use millstream_proto::message::{FromHost, MetricSample, MetricValue, ToHost};
 use millstream_taskmanager::channel::HostChannel;
+use nix::sys::signal::{Signal, raise};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -52,10 +53,7 @@ fn misfortune(number: u32) {
             eprintln!("about to exit");
             std::process::exit(3)
         }
-        3 => {
-            let me = std::process::id().to_string();
-            Command::new("kill").args(["-KILL", &me]).status().unwrap();
-        }
+        3 => raise(Signal::SIGKILL).unwrap(),
         4 => endless(),
         5 => {
             let mut hog = Vec::new();

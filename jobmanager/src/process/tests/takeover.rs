@@ -169,8 +169,7 @@ fn a_signal_ends_the_process_and_leaves_its_jobs_alone() {
     let running = std::thread::spawn(move || super::super::run(config, start));
     let master = cluster.next_master();
     assert_eq!(master.spec.epoch, LeaderEpoch(2));
-    let pid = std::process::id().to_string();
-    assert!(std::process::Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    nix::sys::signal::raise(nix::sys::signal::Signal::SIGTERM).unwrap();
     is_told_to_abandon(master);
     running.join().unwrap().unwrap();
 }
