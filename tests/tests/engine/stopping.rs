@@ -90,12 +90,17 @@ fn job(dir: &Path, target: &Target, rate: u64, savepoint: Option<&Path>) -> JobH
     env.execute_async("stopped").unwrap()
 }
 
+/// One that has read some records, and will not end by itself.
+fn under_way(dir: &Path, target: &Target) -> JobHandle {
+    let running = job(dir, target, UNHURRIED, None);
+    until("some records were read", || running.status().records > 20);
+    running
+}
+
 #[test]
 fn who_stops_a_job_hears_of_it_when_the_job_has_ended() {
-    let dir = tempfile::tempdir().unwrap();
-    let target = Target::default();
-    let running = job(dir.path(), &target, UNHURRIED, None);
-    until("some records were read", || running.status().records > 20);
+    let (dir, target) = (tempfile::tempdir().unwrap(), Target::default());
+    let running = under_way(dir.path(), &target);
     let savepoint = running.stop_with_savepoint(dir.path().join("savepoints"), false).unwrap();
     assert_eq!(running.status().state, JobState::Finished);
     let n = target.numbers().len() as u64;
@@ -106,10 +111,8 @@ fn who_stops_a_job_hears_of_it_when_the_job_has_ended() {
 
 #[test]
 fn a_job_that_fails_while_it_is_stopped_runs_on_and_whoever_stops_it_hears_that() {
-    let dir = tempfile::tempdir().unwrap();
-    let target = Target::default();
-    let running = job(dir.path(), &target, UNHURRIED, None);
-    until("some records were read", || running.status().records > 20);
+    let (dir, target) = (tempfile::tempdir().unwrap(), Target::default());
+    let running = under_way(dir.path(), &target);
     target.n_failures.store(1, Ordering::SeqCst);
     let savepoints = dir.path().join("savepoints");
     let error = running.stop_with_savepoint(&savepoints, false).unwrap_err();
