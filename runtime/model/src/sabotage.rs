@@ -37,11 +37,13 @@ pub enum Bug {
     GoBeforeRestored,
     /// What became dirty after a barrier is written to the tree before its files are cut.
     WriteAfterBarrier,
+    /// A commit that fails does not fail its task.
+    ExcuseCommit,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 13] = [
+    pub const ALL: [Bug; 14] = [
         Bug::SkipAlignment,
         Bug::AckBeforeDurable,
         Bug::NotifyBeforeStored,
@@ -55,6 +57,7 @@ impl Bug {
         Bug::DeleteShared,
         Bug::GoBeforeRestored,
         Bug::WriteAfterBarrier,
+        Bug::ExcuseCommit,
     ];
 }
 

@@ -1,5 +1,5 @@
-//! A job that is stopped with a savepoint has ended when whoever stops it hears so, with all that belongs before the
-//! savepoint committed: he may start another from there.
+//! A job that has ended has committed all that it has made. One that is stopped with a savepoint has ended when whoever stops
+//! it hears so: he may start another from there.
 
 use super::exactly_once::assert_each_once;
 use super::recovery::{N, UNHURRIED};
@@ -95,6 +95,16 @@ fn under_way(dir: &Path, target: &Target) -> JobHandle {
     let running = job(dir, target, UNHURRIED, None);
     until("some records were read", || running.status().records > 20);
     running
+}
+
+#[test]
+fn a_job_whose_last_output_is_refused_has_not_ended() {
+    let (dir, target) = (tempfile::tempdir().unwrap(), Target::default());
+    target.n_failures.store(1, Ordering::SeqCst);
+    let running = job(dir.path(), &target, 1_000_000, None);
+    until("it has ended", || running.status().state == JobState::Finished);
+    assert_eq!(running.status().n_restarts, 1);
+    assert_each_once(target.numbers(), N, "the last commit failed once");
 }
 
 #[test]

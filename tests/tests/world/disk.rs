@@ -2,9 +2,11 @@
 //!
 //! A writer keeps what it is given in memory, where a crash takes it; staging puts it on the disk, where nobody sees it;
 //! committing makes it visible. The disk itself watches what no later look could tell: that nothing becomes visible before
-//! its checkpoint is complete.
+//! its checkpoint is complete. Its own weather decides which commits fail.
 
+use super::prng::Prng;
 use super::sabotage;
+use super::weather::{Weather, struck};
 use millstream::model::sabotage::Bug;
 use millstream::model::{Batch, CheckpointId};
 use millstream::prelude::*;
@@ -22,6 +24,7 @@ pub(super) type Newest = Arc<dyn Fn() -> u64 + Send + Sync>;
 #[derive(Clone)]
 pub(super) struct Disk {
     files: Arc<Mutex<Files>>,
+    weather: Arc<Mutex<Weather>>,
     newest: Newest,
 }
 
@@ -34,8 +37,13 @@ struct Files {
 }
 
 impl Disk {
-    pub(super) fn new(newest: Newest) -> Self {
-        Disk { files: Arc::default(), newest }
+    pub(super) fn new(prng: Prng, newest: Newest) -> Self {
+        Disk { files: Arc::default(), weather: Weather::calm(prng), newest }
+    }
+
+    /// How commits go.
+    pub(super) fn weather(&self) -> MutexGuard<'_, Weather> {
+        self.weather.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn files(&self) -> MutexGuard<'_, Files> {
@@ -61,6 +69,11 @@ impl Disk {
     }
 
     fn commit(&self, staged: &[Staged]) -> Result<()> {
+        struck(&self.weather, "a commit", || self.take(staged))
+    }
+
+    /// Makes output visible.
+    fn take(&self, staged: &[Staged]) -> Result<()> {
         let newest = (self.newest)();
         let mut files = self.files();
         for name in staged {

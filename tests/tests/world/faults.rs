@@ -39,10 +39,14 @@ pub(super) enum Fault {
     Stop,
     /// The job is stopped with a savepoint after event time was brought to its end: it does not go on.
     Drain,
+    /// Output is staged, but what it is for does not take it.
+    CommitRefused,
+    /// Output is taken, but whoever commits it hears that it was not.
+    CommitAnswerLost,
 }
 
 impl Fault {
-    const ALL: [Fault; 16] = [
+    const ALL: [Fault; 18] = [
         Fault::Crash,
         Fault::TaskError,
         Fault::TaskPanic,
@@ -59,6 +63,8 @@ impl Fault {
         Fault::Savepoint,
         Fault::Stop,
         Fault::Drain,
+        Fault::CommitRefused,
+        Fault::CommitAnswerLost,
     ];
 
     /// Draws some of them: in most histories a few, because each hides what others would show.

@@ -15,6 +15,7 @@ mod regressions;
 mod run;
 mod source;
 mod storage;
+mod weather;
 
 use run::{Outcome, Setting, run};
 use std::sync::Mutex;

@@ -12,7 +12,8 @@ use super::fail::{Fuse, PLANNED};
 use super::faults::Fault;
 use super::job::Job;
 use super::prng::Prng;
-use super::storage::{SIMULATED, Storages, mark_of, newest_manifest, newest_stop};
+use super::storage::{Storages, mark_of, newest_manifest, newest_stop};
+use super::weather::SIMULATED;
 use millstream::model::SnapshotKind;
 use millstream::prelude::*;
 use millstream::state::snapshot::CheckpointStorage;
@@ -133,7 +134,7 @@ pub(super) fn run(setting: &Setting) -> Outcome {
     let storages = Storages::new(Prng::new(seed, "storage"));
     let disk = {
         let storages = storages.clone();
-        Disk::new(Arc::new(move || storages.newest()))
+        Disk::new(Prng::new(seed, "target"), Arc::new(move || storages.newest()))
     };
     let world = {
         let storages = storages.clone();
@@ -247,15 +248,27 @@ impl Run {
         }
     }
 
-    /// What the storage is like in the next process.
+    /// What the storage and the target of the output are like in the next process.
     fn make_weather(&mut self) {
-        let n_refused =
-            if self.has(Fault::StorageRefuses) { self.chance.pick(&[3, 10, 40]) } else { 0 };
-        let n_lost =
-            if self.has(Fault::StorageAnswerLost) { self.chance.pick(&[3, 10, 40]) } else { 0 };
+        let rate = |run: &mut Self, fault, rates: &[usize]| {
+            if run.has(fault) { run.chance.pick(rates) } else { 0 }
+        };
+        let storage = [Fault::StorageRefuses, Fault::StorageAnswerLost];
+        let [n_refused, n_answers_lost] = storage.map(|fault| rate(self, fault, &[3, 10, 40]));
+        // There are few commits.
+        let target = [Fault::CommitRefused, Fault::CommitAnswerLost];
+        let [n_commits_refused, n_commits_lost] =
+            target.map(|fault| rate(self, fault, &[20, 100, 300]));
         let mut weather = self.storages.weather();
-        (weather.n_refused, weather.n_answers_lost) = (n_refused, n_lost);
+        (weather.n_refused, weather.n_answers_lost) = (n_refused, n_answers_lost);
         weather.has_outages = self.faults.contains(&Fault::StorageOutages);
+        let mut weather = self.disk.weather();
+        (weather.n_refused, weather.n_answers_lost) = (n_commits_refused, n_commits_lost);
+    }
+
+    fn clear_weather(&self) {
+        self.storages.weather().clear();
+        self.disk.weather().clear();
     }
 
     /// Inverts a bit, most often one that the next restore must read, or loses a file that it must.
@@ -386,7 +399,7 @@ impl Run {
                 return End::Gone;
             }
             if self.n_actions >= N_FAULTY {
-                self.storages.weather().clear();
+                self.clear_weather();
             }
             let is_damaged = self.flipped.as_ref().is_some_and(|f| f.is_needed);
             if is_damaged && self.fuse.n_records() > n_records {
@@ -500,7 +513,7 @@ impl Run {
     /// What must be true in the end.
     fn judge(&mut self) {
         self.is_calm = true;
-        self.storages.weather().clear();
+        self.clear_weather();
         let exactly_once = self.mode != "at-least-once";
         let before = check::output(&self.job, &self.disk, exactly_once);
         self.violations.extend(before);

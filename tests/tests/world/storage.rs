@@ -1,8 +1,9 @@
 //! Storages that fail: an operation does nothing and says so, or does its work and the answer is lost.
 //!
-//! Failures come alone or as outages of a few operations. They stand around the storage in memory, which holds the truth.
+//! Failures stand around the storage in memory, which holds the truth.
 
 use super::prng::Prng;
+use super::weather::{Weather, struck};
 use millstream::prelude::*;
 use millstream::state::snapshot::{
     CheckpointStorage, FileRef, Manifest, MemoryStorage, ObjectWriter, completed, read_manifest,
@@ -11,49 +12,6 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
-/// Every error of a failing storage says this.
-pub(super) const SIMULATED: &str = "the simulated storage failed";
-
-/// How often operations fail.
-pub(super) struct Weather {
-    prng: Prng,
-    /// Of 1000 operations.
-    pub(super) n_refused: usize,
-    pub(super) n_answers_lost: usize,
-    /// Whether failures come in rows.
-    pub(super) has_outages: bool,
-    n_more: usize,
-}
-
-enum Strike {
-    Refused,
-    AnswerLost,
-}
-
-impl Weather {
-    fn strike(&mut self) -> Option<Strike> {
-        let strike = if self.n_more > 0 {
-            self.n_more -= 1;
-            self.prng.pick(&[true, true, false])
-        } else if self.prng.permille(self.n_refused) {
-            true
-        } else if self.prng.permille(self.n_answers_lost) {
-            false
-        } else {
-            return None;
-        };
-        if self.has_outages && self.n_more == 0 && self.prng.permille(300) {
-            self.n_more = 1 + self.prng.below(12);
-        }
-        Some(if strike { Strike::Refused } else { Strike::AnswerLost })
-    }
-
-    /// Nothing fails from now on.
-    pub(super) fn clear(&mut self) {
-        (self.n_refused, self.n_answers_lost, self.n_more) = (0, 0, 0);
-    }
-}
 
 /// All storages of a world, by folder. Clones are the same.
 #[derive(Clone)]
@@ -64,9 +22,7 @@ pub(super) struct Storages {
 
 impl Storages {
     pub(super) fn new(prng: Prng) -> Self {
-        let weather =
-            Weather { prng, n_refused: 0, n_answers_lost: 0, has_outages: false, n_more: 0 };
-        Storages { by_dir: Arc::default(), weather: Arc::new(Mutex::new(weather)) }
+        Storages { by_dir: Arc::default(), weather: Weather::calm(prng) }
     }
 
     pub(super) fn weather(&self) -> MutexGuard<'_, Weather> {
@@ -127,23 +83,6 @@ pub(super) fn mark_of(number: u64) -> String {
 struct Flaky {
     truth: MemoryStorage,
     weather: Arc<Mutex<Weather>>,
-}
-
-fn struck<T>(
-    weather: &Mutex<Weather>,
-    path: &str,
-    action: impl FnOnce() -> Result<T>,
-) -> Result<T> {
-    let strike = weather.lock().unwrap_or_else(PoisonError::into_inner).strike();
-    let lost = match strike {
-        None => return action(),
-        Some(Strike::Refused) => "before it did anything",
-        Some(Strike::AnswerLost) => {
-            action()?;
-            "after it was done"
-        }
-    };
-    Err(Error::external(format!("{SIMULATED} at `{path}`, {lost}")))
 }
 
 impl CheckpointStorage for Flaky {
