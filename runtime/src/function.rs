@@ -168,7 +168,7 @@ pub trait ProcessFunction<I>: Clone + Send + 'static {
         let _ = (ctx, out);
         Ok(())
     }
-    /// Called once after the last record; may still emit.
+    /// Called once after the last record, of the input or before a savepoint that ends event time; may still emit.
     ///
     /// # Errors
     /// Whatever prevents a clean end.

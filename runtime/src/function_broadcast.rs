@@ -248,7 +248,7 @@ pub trait BroadcastProcessFunction<I, B>: Clone + Send + 'static {
         ctx: &mut BroadcastUpdateContext<'_>,
         out: &mut Collector<'_, Self::Out>,
     ) -> Result<()>;
-    /// Called once after the last record; may still emit.
+    /// Called once after the last record, of the input or before a savepoint that ends event time; may still emit.
     ///
     /// # Errors
     /// Whatever prevents a clean end.

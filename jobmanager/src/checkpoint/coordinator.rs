@@ -211,7 +211,7 @@ impl<A> Coordinator<A> {
             }
             self.discard(pending.id(), effects);
             refuse(pending.request, "the job failed or ended before it was complete", effects);
-            if !is_down && pending.barrier.kind == (SnapshotKind::Stop { drain: true }) {
+            if !is_down && pending.barrier.kind.drains() {
                 self.fail_drained(pending.id(), effects);
             }
         }
@@ -318,7 +318,7 @@ impl<A> Coordinator<A> {
         self.discard(checkpoint, effects);
         if let Some(request) = pending.request {
             effects.push(Effect::SavepointFailed { request, error });
-            if self.is_running() && pending.barrier.kind == (SnapshotKind::Stop { drain: true }) {
+            if self.is_running() && pending.barrier.kind.drains() {
                 self.fail_drained(checkpoint, effects);
             }
             return;

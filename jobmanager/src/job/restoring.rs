@@ -263,7 +263,14 @@ fn fitting(
     storage.settle(&manifest_path(&target.folder))?;
     let allow_non_restored = settings.allow_non_restored;
     let restore = Restore { storage, manifest, allow_non_restored };
-    check_fit(graph, &restore, &restore.storage.locate(&target.folder))?;
+    let place = restore.storage.locate(&target.folder);
+    check_fit(graph, &restore, &place)?;
+    if restore.manifest.kind.drains() {
+        tracing::warn!(
+            savepoint = %place,
+            "event time was brought to its end for this savepoint: the job ends when it has committed what belongs before it"
+        );
+    }
     Ok(Restored { restore, target })
 }
 

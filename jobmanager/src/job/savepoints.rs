@@ -39,8 +39,15 @@ pub(super) struct Savepoints {
     requests: BTreeMap<u64, Requested>,
     next_request: u64,
     failed: BTreeMap<CheckpointId, Target>,
-    /// What the job is stopped with, and who waits for its end.
-    stopping: Option<(PathBuf, Reply<Result<PathBuf>>)>,
+    stopping: Option<Stopping>,
+}
+
+/// What a job is stopped with, and who waits for its end.
+struct Stopping {
+    savepoint: PathBuf,
+    /// Whether the job ends with it also if it fails before.
+    is_final: bool,
+    reply: Reply<Result<PathBuf>>,
 }
 
 struct Requested {
@@ -111,7 +118,10 @@ impl Savepoints {
             let _ = storage.delete(&format!("{}/{RESERVED}", folder.folder));
             let path = folder.dir.join(folder.folder);
             match request.kind {
-                SnapshotKind::Stop { .. } => self.stopping = Some((path, request.reply)),
+                SnapshotKind::Stop { drain } => {
+                    self.stopping =
+                        Some(Stopping { savepoint: path, is_final: drain, reply: request.reply });
+                }
                 SnapshotKind::Savepoint | SnapshotKind::Checkpoint => {
                     request.reply.answer(Ok(path));
                 }
@@ -119,15 +129,17 @@ impl Savepoints {
         }
     }
 
-    /// The job has ended like this, or has failed and will run again. Of an end the asker hears [`stopped`], when whoever else must
-    /// know of it does.
+    /// The job has ended like this, or has failed and will run again: after a stop that is final only to commit what belongs
+    /// before it. Of an end the asker hears [`stopped`], when whoever else must know of it does.
     pub(super) fn settle(&mut self, state: JobState) {
-        let Some((path, reply)) = self.stopping.take() else { return };
-        reply.answer(if state.is_terminal() {
-            Ok(path)
+        let has_ended = state.is_terminal();
+        let stopping = self.stopping.take_if(|stopping| has_ended || !stopping.is_final);
+        let Some(Stopping { savepoint, reply, .. }) = stopping else { return };
+        reply.answer(if has_ended {
+            Ok(savepoint)
         } else {
             let then = "The job runs again from there: stop it again";
-            Err(Error::external(format!("the job failed {}. {then}", while_stopping(&path))))
+            Err(Error::external(format!("the job failed {}. {then}", while_stopping(&savepoint))))
         });
     }
 
@@ -291,26 +303,30 @@ mod tests {
 
     #[test]
     fn who_stops_a_job_is_answered_when_it_has_ended() {
-        let answer_at = |state: JobState| {
+        let settled = |drain: bool, states: &[JobState]| {
             let shared: Arc<dyn CheckpointStorage> = Arc::new(MemoryStorage::default());
             let open: OpenStorage = Arc::new(move |_| Ok(Arc::clone(&shared)));
             let mut savepoints = Savepoints::default();
             let (reply, answer) = std::sync::mpsc::channel();
             let reply = Reply::new(move |path| reply.send(path).unwrap());
-            let kind = SnapshotKind::Stop { drain: false };
+            let kind = SnapshotKind::Stop { drain };
             let number = savepoints.request(Request { kind, dir: "dir".into(), reply });
             savepoints.aim(CheckpointId(3), kind, &open).unwrap();
             savepoints.done(number);
             assert!(answer.try_recv().is_err(), "it has not ended yet");
-            savepoints.settle(state);
-            savepoints.settle(state);
-            answer.try_recv().unwrap().map_err(|error| error.to_string())
+            states.iter().for_each(|state| savepoints.settle(*state));
+            answer.try_recv().ok().map(|told| told.map_err(|error| error.to_string()))
         };
         for end in [JobState::Finished, JobState::Cancelled, JobState::Failed] {
-            assert_eq!(answer_at(end), Ok("dir/savepoint-3".into()));
+            assert_eq!(settled(false, &[end, end]), Some(Ok("dir/savepoint-3".into())));
         }
-        let again = answer_at(JobState::Restarting).unwrap_err();
+        let again = settled(false, &[JobState::Restarting, JobState::Finished]);
+        let again = again.unwrap().unwrap_err();
         assert!(again.contains("`dir/savepoint-3`") && again.contains("stop it again"), "{again}");
+        // One that drains is the end of the job.
+        assert_eq!(settled(true, &[JobState::Restarting]), None);
+        let ended = settled(true, &[JobState::Restarting, JobState::Finished]);
+        assert_eq!(ended, Some(Ok("dir/savepoint-3".into())));
 
         let told = |end| stopped("dir/savepoint-3".into(), end).map_err(|error| error.to_string());
         assert_eq!(told(JobState::Finished), Ok("dir/savepoint-3".into()));

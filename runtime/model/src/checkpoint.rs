@@ -27,7 +27,8 @@ pub enum SnapshotKind {
     /// For the user: belongs to them, stands on its own, always aligned.
     Savepoint,
     /// A savepoint after which the job stops; with `drain`, event time is brought to its end first, so that
-    /// windows and timers fire.
+    /// windows and timers fire, and operators do what they do at the end. That is the end of the job: whatever is restored from it
+    /// ends when it has committed what belongs before it.
     Stop {
         /// Whether event time ends.
         drain: bool,
@@ -38,6 +39,11 @@ impl SnapshotKind {
     /// Whether the user owns it.
     pub fn is_savepoint(self) -> bool {
         !matches!(self, SnapshotKind::Checkpoint)
+    }
+
+    /// Whether event time is brought to its end before it, so that nothing comes after it.
+    pub fn drains(self) -> bool {
+        matches!(self, SnapshotKind::Stop { drain: true })
     }
 }
 

@@ -228,7 +228,7 @@ pub struct OneInput<I, O, Op> {
     /// A signal being dealt with, and whether the operator is through with it.
     pending: Option<(Signal, bool)>,
     clock: EventClock,
-    /// Whether what is done at the end has been done, before a restore.
+    /// Whether what is done at the end has been done, perhaps before a restore.
     has_ended: bool,
     site: Site,
 }
@@ -285,14 +285,23 @@ impl<I, O: 'static, Op: Operator<I, O>> OneInput<I, O, Op> {
         Ok(if yielded { Flow::Blocked } else { flow })
     }
 
+    fn end(&mut self) -> Result<Step> {
+        let step = if self.has_ended { Step::Done } else { self.operator.end(&mut self.out)? };
+        self.has_ended |= step == Step::Done;
+        Ok(step)
+    }
+
     fn deliver(&mut self) -> Result<Flow> {
         let Some((signal, done)) = self.pending else { return Ok(Flow::Ready) };
         if !done {
             self.site.enter();
             let step = match signal {
                 Signal::Tick(now) => self.operator.tick(now, &mut self.out)?,
-                Signal::End if self.has_ended => Step::Done,
-                Signal::End => self.operator.end(&mut self.out)?,
+                Signal::End => self.end()?,
+                // Nothing comes after it.
+                Signal::Barrier(barrier) if barrier.kind.drains() && self.end()? == Step::Yield => {
+                    Step::Yield
+                }
                 Signal::Barrier(barrier) => self.operator.before_barrier(barrier, &mut self.out)?,
                 Signal::Flush | Signal::Idle | Signal::Active => Step::Done,
             };

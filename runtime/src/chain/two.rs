@@ -145,7 +145,7 @@ pub struct TwoInput<L, R, O, Op> {
     watermark: Option<EventTime>,
     pending: Option<(Signal, bool)>,
     clock: EventClock,
-    /// Whether what is done at the end has been done, before a restore.
+    /// Whether what is done at the end has been done, perhaps before a restore.
     has_ended: bool,
     site: Site,
 }
@@ -259,6 +259,12 @@ impl<L, R, O: 'static, Op: TwoInputOperator<L, R, O>> TwoInput<L, R, O, Op> {
         Ok(if yielded { Flow::Blocked } else { flow })
     }
 
+    fn end(&mut self) -> Result<Step> {
+        let step = if self.has_ended { Step::Done } else { self.operator.end(&mut self.out)? };
+        self.has_ended |= step == Step::Done;
+        Ok(step)
+    }
+
     fn deliver(&mut self) -> Result<Flow> {
         let Some((signal, done)) = self.pending else { return Ok(Flow::Ready) };
         if !done {
@@ -267,8 +273,9 @@ impl<L, R, O: 'static, Op: TwoInputOperator<L, R, O>> TwoInput<L, R, O, Op> {
             if step == Step::Done {
                 step = match signal {
                     Signal::Tick(now) => self.operator.tick(now, &mut self.out)?,
-                    Signal::End if self.has_ended => Step::Done,
-                    Signal::End => self.operator.end(&mut self.out)?,
+                    Signal::End => self.end()?,
+                    // Nothing comes after it.
+                    Signal::Barrier(barrier) if barrier.kind.drains() => self.end()?,
                     Signal::Flush | Signal::Idle | Signal::Active | Signal::Barrier(_) => {
                         Step::Done
                     }

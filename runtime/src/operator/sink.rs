@@ -145,7 +145,7 @@ pub struct SinkLink<T> {
     writer: Box<dyn SinkWriter<T>>,
     /// Only with checkpoints.
     committer: Option<Box<dyn Committer>>,
-    /// Whether the output was made final before a restore.
+    /// Whether the output was made final, perhaps before a restore.
     has_ended: bool,
     /// What is staged and not committed, with the checkpoint it was staged for.
     staged: Items<(CheckpointId, Staged)>,
@@ -172,6 +172,14 @@ impl<T> SinkLink<T> {
         if self.committer.is_some() {
             self.staged.values.extend(staged.into_iter().map(|staged| (checkpoint, staged)));
             millstream_state::Part::freeze(&mut self.staged, barrier.kind);
+        }
+        Ok(())
+    }
+
+    /// With a committer, what is left is staged for the last checkpoint, which comes after the end.
+    fn end(&mut self) -> Result<()> {
+        if self.committer.is_none() && !std::mem::replace(&mut self.has_ended, true) {
+            self.writer.finish()?;
         }
         Ok(())
     }
@@ -238,10 +246,12 @@ impl<T: Send> Push<T> for SinkLink<T> {
         self.site.enter();
         let done = match signal {
             Signal::Flush => self.writer.flush(),
+            // Nothing comes after it.
+            Signal::Barrier(barrier) if barrier.kind.drains() => {
+                self.end().and_then(|()| self.stage(barrier))
+            }
             Signal::Barrier(barrier) => self.stage(barrier),
-            // What is left is staged for the last checkpoint, which comes after the end.
-            Signal::End if self.committer.is_some() || self.has_ended => Ok(()),
-            Signal::End => self.writer.finish(),
+            Signal::End => self.end(),
             Signal::Tick(_) | Signal::Idle | Signal::Active => Ok(()),
         };
         self.site.locate(done)?;

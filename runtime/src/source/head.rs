@@ -19,7 +19,6 @@ use crate::watermark::{Change, Marker, Member, Stamp, Valve, Watermarks};
 use millstream_model::sabotage::{Bug, is_planted};
 use millstream_model::{
     Barrier, Batch, CheckpointId, Data, Error, EventTime, MAX_TIME, MIN_TIME, Result, Signal,
-    SnapshotKind,
 };
 use millstream_state::{Items, Part, Visitor};
 
@@ -198,8 +197,7 @@ impl<T: Send + 'static, S: Data> SourceHead<T, S> {
                 self.leave_time_to_splits();
             }
             Given::Barrier(barrier) => {
-                let is_last = barrier.kind == SnapshotKind::Stop { drain: true };
-                if !is_last || self.said_end_of_time {
+                if !barrier.kind.drains() || self.said_end_of_time {
                     return Ok(Some(Polled::Barrier(barrier)));
                 }
                 intake.hold(barrier);
@@ -437,6 +435,11 @@ impl<T, S: Data> Stateful for SourceHead<T, S> {
     fn restoring(&mut self) {
         self.saved.values.clear();
         self.is_restoring = true;
+    }
+
+    /// There may be more to read, if event time was brought to its end before.
+    fn ended(&mut self) {
+        self.saved.values.clear();
     }
 
     fn restored(&mut self) -> Result<()> {

@@ -371,7 +371,7 @@ impl Task {
             && self.head.is_source()
             && !self.head.has_unsent()
         {
-            if barrier.kind == (SnapshotKind::Stop { drain: true }) && !self.has_drained {
+            if barrier.kind.drains() && !self.has_drained {
                 self.has_drained = true;
                 let flow = self.head.drain()?;
                 return Ok(self.after(flow));

@@ -37,8 +37,8 @@ impl Subtask<'_> {
     }
 }
 
-/// Fills the operators behind `head`; whether the task had ended.
-pub(super) fn fill(restore: &Restore, head: &mut dyn Head, task: &Subtask<'_>) -> Result<bool> {
+/// Fills the operators behind `head`. Those of a task that had ended, or after whose snapshot nothing comes, hear of that.
+pub(super) fn fill(restore: &Restore, head: &mut dyn Head, task: &Subtask<'_>) -> Result<()> {
     // Number of writers by operator.
     let mut n_writers: HashMap<OperatorId, usize> = HashMap::new();
     let mut vertices = Vec::new();
@@ -89,9 +89,8 @@ pub(super) fn fill(restore: &Restore, head: &mut dyn Head, task: &Subtask<'_>) -
             }
         }
     }
-    let ended = !vertices.is_empty() && writers().all(|writer| writer.ended);
-    head.visit(&mut Finish { ended })?;
-    Ok(ended)
+    let is_over = restore.manifest.kind.drains() || writers().all(|writer| writer.ended);
+    head.visit(&mut Finish { ended: is_over && !vertices.is_empty() })
 }
 
 /// A checkpoint holds what nobody takes.

@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 /// A target that takes what is committed, by name, unless it is out of order.
 #[derive(Clone, Default)]
@@ -90,6 +91,29 @@ fn job(dir: &Path, target: &Target, rate: u64, savepoint: Option<&Path>) -> JobH
     env.execute_async("stopped").unwrap()
 }
 
+/// Tells at the end how many there were.
+#[derive(Clone, Default)]
+struct CountToTheEnd(u64);
+
+impl ProcessFunction<u64> for CountToTheEnd {
+    type Out = u64;
+
+    fn process(
+        &mut self,
+        _: u64,
+        _: &mut ProcessContext<'_>,
+        _: &mut Collector<'_, u64>,
+    ) -> Result<()> {
+        self.0 += 1;
+        Ok(())
+    }
+
+    fn end(&mut self, _: &mut ProcessContext<'_>, out: &mut Collector<'_, u64>) -> Result<()> {
+        out.emit(self.0);
+        Ok(())
+    }
+}
+
 /// One that has read some records, and will not end by itself.
 fn under_way(dir: &Path, target: &Target) -> JobHandle {
     let running = job(dir, target, UNHURRIED, None);
@@ -136,4 +160,41 @@ fn a_job_that_fails_while_it_is_stopped_runs_on_and_whoever_stops_it_hears_that(
     assert_eq!((running.status().state, running.status().n_restarts), (JobState::Finished, 1));
     job(dir.path(), &target, 1_000_000, stopped.as_deref()).wait().unwrap();
     assert_each_once(target.numbers(), N, "the job was stopped twice");
+}
+
+#[test]
+fn a_job_that_is_drained_ends_with_its_savepoint_also_if_it_fails_before() {
+    let (dir, target) = (tempfile::tempdir().unwrap(), Target::default());
+    let running = under_way(dir.path(), &target);
+    target.n_failures.store(1, Ordering::SeqCst);
+    let savepoint = running.stop_with_savepoint(dir.path().join("savepoints"), true).unwrap();
+    let status = running.status();
+    assert_eq!((status.state, status.n_restarts), (JobState::Finished, 1));
+    let n = target.numbers().len() as u64;
+    assert!(n > 0 && n < N, "{n}");
+    assert_each_once(target.numbers(), n, "what was read before the savepoint");
+    // Whoever goes on from there finds nothing to do.
+    let restored = job(&dir.path().join("again"), &target, 1_000_000, Some(&savepoint));
+    until("it has ended", || restored.status().state == JobState::Finished);
+    assert_eq!((restored.status().records, target.numbers().len() as u64), (0, n));
+}
+
+#[test]
+fn what_is_done_at_the_end_is_done_before_a_savepoint_that_drains() {
+    let dir = tempfile::tempdir().unwrap();
+    let way = Way { driver: "cooperative", batch_size: 7, parallelism: 1, chaining: true };
+    let checkpoints = dir.path().join("checkpoints").display().to_string();
+    let env = way.environment_with(&[("checkpoint-dir", &checkpoints)]);
+    let numbers = env.source(Generator::new(N, |i| i).rate(UNHURRIED), Watermarks::none());
+    let counts = numbers.clone().process(CountToTheEnd::default()).collect();
+    let day = Tumbling::of(Duration::from_secs(24 * 3600)).processing_time();
+    let windows = numbers.key_by(|_| ()).window(day).count().collect();
+    let running = env.execute_async("drained").unwrap();
+    until("some records were read", || running.status().records > 20);
+    running.stop_with_savepoint(dir.path().join("savepoints"), true).unwrap();
+    let n = running.status().records;
+    assert!(n < N);
+    assert_eq!(counts.take(), [n]);
+    // Two, if a day has ended meanwhile.
+    assert_eq!(windows.take().into_iter().map(|(.., count)| count).sum::<u64>(), n);
 }

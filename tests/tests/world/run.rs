@@ -16,7 +16,7 @@ use super::storage::{Storages, mark_of, newest_manifest, newest_stop};
 use super::weather::SIMULATED;
 use millstream::model::SnapshotKind;
 use millstream::prelude::*;
-use millstream::state::snapshot::CheckpointStorage;
+use millstream::state::snapshot::{CheckpointStorage, mark};
 use millstream::testing::world::{Action, Process, Savepoint, World};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -294,10 +294,13 @@ impl Run {
             return;
         }
         let Some(whole) = truth.bytes(&path) else { return };
-        let is_needed = needed.contains(&path);
+        let mut is_needed = needed.contains(&path);
         // Without its mark, a stop never was.
         if is_needed && path.contains('/') && self.chance.below(3) == 0 {
             truth.delete(&path).expect("it tells the truth");
+            // Whoever stored the manifest gave the checkpoint up if it could not be marked: nothing was committed for it.
+            let is_marked = all.contains(&mark::name_of(&folder));
+            is_needed = is_marked || !path.ends_with("/manifest");
             self.tell(|_| format!("{path} is lost"));
         } else {
             let bit = self.chance.below(n_bits);
@@ -363,6 +366,13 @@ impl Run {
                 }
             }
             n_failures = process.failures().len();
+            if !self.is_drained
+                && let Some((dir, restore)) = process.began_at()
+                && let Err(error) = self.note_drain(dir, &restore.manifest)
+            {
+                self.violate(format!("the drained savepoint cannot be read: {error}"));
+                return End::Violated;
+            }
             if let Some(outcome) = stop.as_ref().and_then(Savepoint::outcome) {
                 self.tell(|_| format!("stopping with a savepoint gave {outcome:?}"));
                 stop = None;

@@ -203,7 +203,7 @@ pub(crate) struct Stop {
     /// Folder that the savepoint is put into
     #[arg(long, value_name = "DIR")]
     pub(crate) savepoint: PathBuf,
-    /// Lets event time end with the job: windows that are open fire
+    /// Lets event time end with the job: windows that are open fire, and what is restored from there reads nothing more
     #[arg(long)]
     pub(crate) drain: bool,
 }

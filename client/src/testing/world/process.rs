@@ -15,14 +15,14 @@ use millstream_jobmanager::scheduler::{JobState, Scheduler};
 use millstream_model::{Error, EventTime, LeaderEpoch, MAX_TIME, Result, SnapshotKind};
 use millstream_runtime::context::{Clock, JobContext};
 use millstream_runtime::exchange::MemoryPool;
-use millstream_runtime::task::{Control, Progress, Snapshots, Task, Wake, Waker};
+use millstream_runtime::task::{Control, Progress, Restore, Snapshots, Task, Wake, Waker};
 use millstream_state::store::Backend;
 use millstream_taskmanager::host::{HostEvent, TaskEvent};
 use millstream_taskmanager::uploads::{SnapshotEvent, Uploads, Writer};
 use std::any::Any;
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -86,6 +86,8 @@ struct Places {
     places: BTreeMap<usize, Place>,
     /// What was found with the last attempt of all tasks.
     prepared: Prepared,
+    /// What the last attempt began at.
+    began_at: Option<(PathBuf, Restore)>,
     /// Of all attempts: what an attempt has begun to write goes on when it is over.
     writers: Vec<Writer>,
     snapshots: (Sender<(u32, SnapshotEvent)>, Receiver<(u32, SnapshotEvent)>),
@@ -140,6 +142,7 @@ impl Process {
             backend,
             places: BTreeMap::new(),
             prepared: Prepared::new(),
+            began_at: None,
             writers: Vec::new(),
             snapshots: unbounded(),
             events: VecDeque::new(),
@@ -162,6 +165,11 @@ impl Process {
     /// Why the job was restarted or ended, in this process.
     pub fn failures(&self) -> &[String] {
         &self.failures
+    }
+
+    /// The checkpoint or savepoint that the last attempt began at, if it did, and the folder it is one of.
+    pub fn began_at(&self) -> Option<(&Path, &Restore)> {
+        self.master.tasks.began_at.as_ref().map(|(dir, restore)| (&**dir, restore))
     }
 
     /// How often the job was restarted in this process.
@@ -307,6 +315,12 @@ impl Tasks for Places {
 impl Places {
     fn run(&mut self, attempt: job::Attempt) -> Result<LocalTasks> {
         let job::Attempt { number, tasks, begin, own } = attempt;
+        self.began_at = match &begin {
+            job::Begin::At(restored) => {
+                Some((restored.target.dir.clone(), restored.restore.clone()))
+            }
+            job::Begin::Fresh | job::Begin::Anew => None,
+        };
         let begin = Begin::from(begin);
         let n_tasks = self.program.compiled.graph.n_tasks();
         let bells: Vec<Arc<Bell>> =

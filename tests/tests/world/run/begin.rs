@@ -4,14 +4,14 @@ use super::super::faults::Fault;
 use super::super::prng::Prng;
 use super::super::storage::{newest_manifest, newest_stop};
 use super::{From, Run, retained};
-use millstream::model::SnapshotKind;
 use millstream::prelude::*;
 use millstream::runtime::task::Restore;
 use millstream::state::lsm::MemoryBudget;
 use millstream::state::lsm::model::ModelEngine;
-use millstream::state::snapshot::read_manifest;
+use millstream::state::snapshot::{Manifest, read_manifest};
 use millstream::state::store::Backend;
 use millstream::testing::world::Process;
+use std::path::Path;
 use std::sync::Arc;
 
 impl Run {
@@ -58,12 +58,17 @@ impl Run {
         let storage = self.storages.truth(root);
         let folder = folder.unwrap_or_default().to_string_lossy();
         let manifest = read_manifest(&storage, &folder)?;
-        if manifest.kind == (SnapshotKind::Stop { drain: true }) {
-            let (storage, manifest) = (Arc::new(storage), Arc::new(manifest));
+        self.note_drain(root, &Arc::new(manifest))
+    }
+
+    /// Somebody goes on from there: if it is a savepoint that was drained, nothing comes after it.
+    pub(super) fn note_drain(&mut self, dir: &Path, manifest: &Arc<Manifest>) -> Result<()> {
+        if manifest.kind.drains() {
+            let (storage, manifest) = (Arc::new(self.storages.truth(dir)), Arc::clone(manifest));
             let savepoint = Restore { storage, manifest, allow_non_restored: false };
             self.job = self.job.before(&savepoint)?;
             self.is_drained = true;
-            self.tell(|_| format!("nothing comes after {}", path.display()));
+            self.tell(|_| format!("nothing comes after checkpoint {}", savepoint.manifest.id));
         }
         Ok(())
     }
