@@ -1,7 +1,7 @@
 //! Barriers that overtake: what they leave behind is in the snapshot, each record once, wherever it lay.
 
 use super::*;
-use crate::chain::{Push, Site};
+use crate::chain::{Push, Site, Stateful};
 use crate::task::{NoWake, Waker};
 use millstream_model::{
     Barrier, Batch, CheckpointId, CheckpointMode, Signal, SnapshotKind, hash_key,
@@ -160,16 +160,54 @@ fn with_another_parallelism_everybody_replays_what_they_own() {
     assert_eq!(all, (0..15).collect::<Vec<_>>());
 }
 
+/// A writer to so many subtasks that sends each record by itself, to the first of them.
+fn writer(n: usize) -> (Writer<u64>, Gate<u64>) {
+    let (senders, gate) = channels(n);
+    let site = (Site::detached("test"), "0".into());
+    let limits = Limits { batch_records: 1, ..Limits::default() };
+    let partition = Box::new(Single(0));
+    (Writer::new(partition, senders, limits, site, CheckpointMode::Unaligned), gate)
+}
+
+/// Takes what was parked as the only one that is dealt it.
+fn parked_in(other: &mut Writer<u64>, parked: &Written, assignment: &Assignment) {
+    let shape = other.shape().unwrap();
+    let entries = Entries { bytes: &parked.bytes, assignment, shape: &shape, version: 0, first: 0 };
+    other.restore(&entries).unwrap();
+    other.restored().unwrap();
+    let _ = other.resume().unwrap();
+}
+
+#[test]
+fn what_was_parked_brings_its_watermark_only_to_who_parked_it() {
+    let (mut full, _gate) = writer(1);
+    while full.push(&mut Batch::of(vec![1])).unwrap() == crate::chain::Flow::Ready {}
+    let mut behind = Batch::default();
+    behind.mark(70);
+    behind.push(2, 60);
+    let _ = full.push(&mut behind).unwrap();
+    let _ = full.signal(Signal::Barrier(BARRIER)).unwrap();
+    let (parked, _) = written(&mut full);
+    let marks_of = |n_lanes: usize, assignment: Assignment| {
+        let (mut other, mut gate) = writer(n_lanes);
+        parked_in(&mut other, &parked, &assignment);
+        let mut marks = Vec::new();
+        while let Arrival::Batch(batch) = gate.poll().unwrap() {
+            marks.extend(batch.marks.into_iter().map(|mark| mark.watermark));
+        }
+        marks
+    };
+    let same =
+        Assignment { subtask: 2, parallelism: 3, max_parallelism: 128, writer: 2, n_writers: 3 };
+    assert_eq!(marks_of(1, same.clone()), [70]);
+    assert_eq!(marks_of(2, same.clone()), [70]);
+    // Who is dealt it now may read what is far behind that.
+    assert!(marks_of(2, Assignment { subtask: 0, parallelism: 2, ..same }).is_empty());
+}
+
 #[test]
 fn what_could_not_be_sent_is_the_senders_to_save() {
-    let writer = || {
-        let (senders, gate) = channels(1);
-        let site = (Site::detached("test"), "0".into());
-        let limits = Limits { batch_records: 1, ..Limits::default() };
-        let partition = Box::new(Single(0));
-        (Writer::new(partition, senders, limits, site, CheckpointMode::Unaligned), gate)
-    };
-    let (mut full, mut gate) = writer();
+    let (mut full, mut gate) = writer(1);
     let mut n_given = 0;
     // Until there is no credit left.
     while full.push(&mut Batch::of(vec![n_given])).unwrap() == crate::chain::Flow::Ready {
@@ -186,19 +224,10 @@ fn what_could_not_be_sent_is_the_senders_to_save() {
     assert!(done);
     let (parked, done) = written(&mut full);
     assert!(done && parked.n_entries == 1);
-    let (mut other, mut other_gate) = writer();
+    let (mut other, mut other_gate) = writer(1);
     restored(&mut other_gate, &queued, (0, 1));
     let assignment =
         Assignment { subtask: 0, parallelism: 1, max_parallelism: 128, writer: 0, n_writers: 1 };
-    let shape = other.shape().unwrap();
-    let entries = Entries {
-        bytes: &parked.bytes,
-        assignment: &assignment,
-        shape: &shape,
-        version: 0,
-        first: 0,
-    };
-    other.restore(&entries).unwrap();
-    let _ = other.resume().unwrap();
+    parked_in(&mut other, &parked, &assignment);
     assert_eq!(drain(&mut other_gate).0, (0..n_given).collect::<Vec<_>>());
 }

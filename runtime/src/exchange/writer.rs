@@ -301,8 +301,8 @@ pub struct Writer<T> {
     parked: Option<Result<Written>>,
     /// What lay in other lanes than there are now, cut at its watermarks: the watermark before each piece.
     to_split: Vec<(EventTime, Batch<T>)>,
-    /// The subtasks that wrote it.
-    writers: SmallVec<[usize; 1]>,
+    /// Whether all of that is of the subtask that this one was.
+    is_own: bool,
 }
 
 impl<T: Data> Writer<T> {
@@ -348,7 +348,7 @@ impl<T: Data> Writer<T> {
             part: format!("{CHANNEL_PART}{output}"),
             parked: None,
             to_split: Vec::new(),
-            writers: SmallVec::new(),
+            is_own: false,
         }
     }
 
@@ -519,14 +519,14 @@ impl<T: Data> Stateful for Writer<T> {
     }
 
     /// Lanes that are no more are put into those there are. A watermark must not come before a record that was ahead
-    /// of it in another lane: so what lay behind a lower one goes first. Of several writers none knows the watermark
-    /// of the others; so it waits until it is told again.
+    /// of it in another lane: so what lay behind a lower one goes first. With another parallelism whoever wrote it knew
+    /// nothing of what else is read here now; so the watermark waits until it is told again.
     fn restored(&mut self) -> Result<()> {
         self.is_restoring = false;
         let mut pieces = std::mem::take(&mut self.to_split);
         pieces.sort_by_key(|(watermark, _)| *watermark);
         for (watermark, mut piece) in pieces {
-            if self.writers.len() == 1 && watermark != MIN_TIME {
+            if self.is_own && watermark != MIN_TIME {
                 piece.marks.push(Mark { at: 0, watermark });
             }
             self.partition.split(&mut piece, &mut self.lanes)?;
@@ -574,9 +574,7 @@ impl<T: Data> Part for Writer<T> {
                     lane.marked = last.watermark;
                 }
             } else {
-                if !self.writers.contains(&assignment.writer) {
-                    self.writers.push(assignment.writer);
-                }
+                self.is_own = is_same;
                 self.to_split.extend(pieces(batch));
             }
             self.owes_flush = true;

@@ -2,7 +2,7 @@
 //!
 //! A writer keeps what it is given in memory, where a crash takes it; staging puts it on the disk, where nobody sees it;
 //! committing makes it visible. The disk itself watches what no later look could tell: that nothing becomes visible before
-//! its checkpoint is complete. Its own weather decides which commits fail.
+//! its checkpoint is complete. Its own weather decides what fails.
 
 use super::prng::Prng;
 use super::sabotage;
@@ -41,7 +41,7 @@ impl Disk {
         Disk { files: Arc::default(), weather: Weather::calm(prng), newest }
     }
 
-    /// How commits go.
+    /// How staging and committing goes.
     pub(super) fn weather(&self) -> MutexGuard<'_, Weather> {
         self.weather.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -170,11 +170,14 @@ impl SinkWriter<Row> for Writer {
         if self.rows.is_empty() {
             return Ok(Vec::new());
         }
-        let mut files = self.disk.files();
-        files.n_made += 1;
-        let name = format!("{}/{checkpoint}/{}-{}", self.name, self.subtask, files.n_made);
-        files.staged.insert(name.clone(), std::mem::take(&mut self.rows));
-        Ok(vec![name.into_bytes()])
+        let rows = std::mem::take(&mut self.rows);
+        struck(&self.disk.weather, "staged output", || {
+            let mut files = self.disk.files();
+            files.n_made += 1;
+            let name = format!("{}/{checkpoint}/{}-{}", self.name, self.subtask, files.n_made);
+            files.staged.insert(name.clone(), rows);
+            Ok(vec![name.into_bytes()])
+        })
     }
 }
 

@@ -39,14 +39,16 @@ pub(super) enum Fault {
     Stop,
     /// The job is stopped with a savepoint after event time was brought to its end: it does not go on.
     Drain,
-    /// Output is staged, but what it is for does not take it.
-    CommitRefused,
-    /// Output is taken, but whoever commits it hears that it was not.
-    CommitAnswerLost,
+    /// What output is for does not take it, staged or committed.
+    OutputRefused,
+    /// Output is staged or committed, but whoever does that hears that it was not.
+    OutputAnswerLost,
+    /// User code fails where it processes no record.
+    CodeFails,
 }
 
 impl Fault {
-    const ALL: [Fault; 18] = [
+    const ALL: [Fault; 19] = [
         Fault::Crash,
         Fault::TaskError,
         Fault::TaskPanic,
@@ -63,8 +65,9 @@ impl Fault {
         Fault::Savepoint,
         Fault::Stop,
         Fault::Drain,
-        Fault::CommitRefused,
-        Fault::CommitAnswerLost,
+        Fault::OutputRefused,
+        Fault::OutputAnswerLost,
+        Fault::CodeFails,
     ];
 
     /// Draws some of them: in most histories a few, because each hides what others would show.

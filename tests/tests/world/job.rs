@@ -5,7 +5,7 @@
 //! straight to the operator that judges them.
 
 use super::disk::{Disk, Row, Transactional};
-use super::fail::Fuse;
+use super::fail::{Frail, Fuse};
 use super::operators::{Bills, Buckets, LATE};
 use super::prng::Prng;
 use super::source::{BOUND_MS, Event, Events};
@@ -126,7 +126,7 @@ impl Job {
 
     /// The stream of a source behind the steps.
     fn stream(&self, env: &Environment, source: usize, fuse: &Fuse) -> DataStream<Event> {
-        let events = self.sources[source].clone();
+        let events = Frail { inner: self.sources[source].clone(), fuse: fuse.clone() };
         let watermarks = Watermarks::bounded(millis(BOUND_MS as u64)).on(|e: &Event| e.time);
         let name = name_of(source);
         let mut stream = env.source(events, watermarks).uid(name.clone()).name(name);

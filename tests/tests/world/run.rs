@@ -156,7 +156,7 @@ pub(super) fn run(setting: &Setting) -> Outcome {
         storages,
         disk,
         world,
-        fuse: Fuse::default(),
+        fuse: Fuse::new(Prng::new(seed, "code")),
         schedule: Prng::new(seed, "schedule"),
         rate: chance.pick(&[2, 5, 10, 20]),
         chance,
@@ -255,20 +255,22 @@ impl Run {
         };
         let storage = [Fault::StorageRefuses, Fault::StorageAnswerLost];
         let [n_refused, n_answers_lost] = storage.map(|fault| rate(self, fault, &[3, 10, 40]));
-        // There are few commits.
-        let target = [Fault::CommitRefused, Fault::CommitAnswerLost];
-        let [n_commits_refused, n_commits_lost] =
-            target.map(|fault| rate(self, fault, &[20, 100, 300]));
+        // There is little of that.
+        let output = [Fault::OutputRefused, Fault::OutputAnswerLost];
+        let output = output.map(|fault| rate(self, fault, &[20, 100, 300]));
+        let n_failing = rate(self, Fault::CodeFails, &[3, 10, 40]);
         let mut weather = self.storages.weather();
         (weather.n_refused, weather.n_answers_lost) = (n_refused, n_answers_lost);
         weather.has_outages = self.faults.contains(&Fault::StorageOutages);
         let mut weather = self.disk.weather();
-        (weather.n_refused, weather.n_answers_lost) = (n_commits_refused, n_commits_lost);
+        [weather.n_refused, weather.n_answers_lost] = output;
+        self.fuse.weather().n_refused = n_failing;
     }
 
     fn clear_weather(&self) {
         self.storages.weather().clear();
         self.disk.weather().clear();
+        self.fuse.weather().clear();
     }
 
     /// Inverts a bit, most often one that the next restore must read, or loses a file that it must.
