@@ -189,9 +189,10 @@ impl Participants for LocalTasks {
 
     fn tell(&mut self, command: Command) {
         match (command, &self.uploads) {
-            (Command::Notice(Notice::Complete(checkpoint)), Some(uploads)) => {
-                uploads.complete(checkpoint);
-            }
+            (
+                Command::Notice(Notice::Complete(checkpoint)) | Command::Release(checkpoint),
+                Some(uploads),
+            ) => uploads.complete(checkpoint),
             (Command::Notice(Notice::Aborted(checkpoint)), Some(uploads)) => {
                 uploads.aborted(checkpoint);
             }

@@ -131,7 +131,7 @@ impl Pipeline {
         if !self.is_pending && !self.is_finished() && self.shelf.n_ended() == self.tasks.len() {
             self.begin_snapshot()?;
             self.last = Some(self.complete_snapshot()?);
-            self.tell(Command::Release);
+            self.tell(Command::Release(self.newest));
             self.step_all()?;
         }
         Ok(())

@@ -211,21 +211,8 @@ impl<A> Coordinator<A> {
             }
             self.discard(pending.id(), effects);
             refuse(pending.request, "the job failed or ended before it was complete", effects);
-            if !is_down && pending.barrier.kind.drains() {
-                self.fail_drained(pending.id(), effects);
-            }
         }
         self.refuse_requests("the job failed or ended before it began", effects);
-    }
-
-    /// Tasks may have seen the end of event time, and nobody can take that back but a restart.
-    fn fail_drained(&mut self, checkpoint: CheckpointId, effects: &mut Vec<Effect<A>>) {
-        let error = Error::external(format!(
-            "event time was brought to its end for savepoint {checkpoint}, which failed: the job goes back to its \
-             newest checkpoint"
-        ));
-        effects.push(Effect::FailJob { error });
-        self.retire("the job fails", effects);
     }
 
     /// Nothing begins any more.
@@ -286,10 +273,10 @@ impl<A> Coordinator<A> {
             effects.push(Effect::SavepointDone { request, checkpoint: id });
         }
         if is_running && stops {
-            effects.push(Effect::StopJob);
+            effects.push(Effect::StopJob(id));
             self.retire("the job has stopped", effects);
         } else if is_running && pending.covers_ends() && kind == SnapshotKind::Checkpoint {
-            effects.push(Effect::Release);
+            effects.push(Effect::Release(id));
             self.retire("the job has finished", effects);
         }
     }
@@ -318,9 +305,6 @@ impl<A> Coordinator<A> {
         self.discard(checkpoint, effects);
         if let Some(request) = pending.request {
             effects.push(Effect::SavepointFailed { request, error });
-            if self.is_running() && pending.barrier.kind.drains() {
-                self.fail_drained(checkpoint, effects);
-            }
             return;
         }
         if self.is_running() {

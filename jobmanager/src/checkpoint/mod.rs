@@ -147,10 +147,10 @@ pub enum Effect<A> {
         /// What to fail it with.
         error: Error,
     },
-    /// Let the tasks go: all have ended, and a completed checkpoint covers all the ends.
-    Release,
+    /// Let the tasks go: all have ended, and this checkpoint is complete and covers all the ends.
+    Release(CheckpointId),
     /// End the job: the savepoint it was to stop with is complete, and the tasks were told.
-    StopJob,
+    StopJob(CheckpointId),
     /// Send a `Tick` at this time, instead of at any named before.
     WakeAt(u64),
 }

@@ -105,8 +105,8 @@ fn describe(effect: &Effect<usize>) -> String {
         Effect::SavepointFailed { request, error } => format!("request {request}: {error}"),
         Effect::Failed { checkpoint, error } => format!("failed {checkpoint}: {error}"),
         Effect::FailJob { error } => format!("fail job: {error}"),
-        Effect::Release => "release".into(),
-        Effect::StopJob => "stop job".into(),
+        Effect::Release(id) => format!("release {id}"),
+        Effect::StopJob(id) => format!("stop job {id}"),
         Effect::WakeAt(at_ms) => format!("wake at {at_ms}"),
     }
 }

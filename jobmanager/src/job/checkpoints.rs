@@ -292,14 +292,19 @@ impl Checkpoints {
         for Adopted { attempt, tasks, participants } in attempts {
             self.running.insert(attempt, (tasks.into_iter().collect(), participants));
         }
-        let latest = self.coordinator.latest();
+        // The savepoint of a stop, if the former leader had stored it, and these tasks have not begun again since.
+        let origin = self.origin.as_ref().map(|origin| &origin.restore.manifest);
+        let stop = origin.filter(|m| matches!(m.kind, SnapshotKind::Stop { .. }));
+        let stop = stop.map(|m| m.id).filter(|stop| newest == Some(*stop));
+        let latest = stop.max(self.coordinator.latest());
+        let is_released = is_released || stop.is_some();
         let given_up = newest.filter(|newest| Some(*newest) > latest);
         self.first_id = self.first_id.max(given_up.map_or(0, |newest| newest.0 + 1));
         let commands: Vec<Command> = latest
             .map(|latest| Command::Notice(Notice::Complete(latest)))
             .into_iter()
             .chain(given_up.map(|newest| Command::Notice(Notice::Aborted(newest))))
-            .chain(is_released.then_some(Command::Release))
+            .chain(latest.filter(|_| is_released).map(Command::Release))
             .collect();
         commands.iter().for_each(|command| self.tell(*command));
         for participants in restoring {
@@ -334,7 +339,7 @@ impl Checkpoints {
     /// A savepoint is wanted.
     pub fn request(&mut self, now_ms: u64, request: Request) -> Vec<scheduler::Input> {
         let kind = request.kind;
-        let request = self.savepoints.request(request);
+        let Some(request) = self.savepoints.request(request) else { return Vec::new() };
         self.step(now_ms, Input::TriggerSavepoint { request, kind })
     }
 
@@ -465,8 +470,8 @@ impl Checkpoints {
             Effect::FailJob { error } => {
                 for_job.push(scheduler::Input::Fail { error, retry: true });
             }
-            Effect::Release | Effect::StopJob => {
-                self.tell(Command::Release);
+            Effect::Release(last) | Effect::StopJob(last) => {
+                self.tell(Command::Release(last));
                 for_job.push(scheduler::Input::Couple);
             }
             Effect::WakeAt(at_ms) => self.wake_at_ms = Some(at_ms),

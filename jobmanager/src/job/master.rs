@@ -3,88 +3,15 @@
 //! Both machines are stepped here, on one thread, so neither ever sees half of what happened. What the master hears
 //! is handed to it, with the time; so it serves a thread, a cluster and a simulation alike.
 
+use super::Begin;
 use super::checkpoints::{Adopted, Checkpoints, Participants};
 use super::savepoints::Request;
-use super::{Begin, Restored};
+use super::tasks::{Attempt, Event, Events, Tasks};
 use crate::scheduler::{Effect, Input, JobState, Scheduler};
 use millstream_model::sabotage::{Bug, is_planted};
-use millstream_model::{CheckpointId, Error, Machine};
-use millstream_proto::message::{HostEvent, SnapshotEvent, TaskEvent, TaskState};
+use millstream_model::{Error, Machine};
+use millstream_proto::message::{SnapshotEvent, TaskEvent, TaskState};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-
-/// What becomes of a job's tasks. Of an attempt that they do not run in any more nothing is heard.
-pub enum Event {
-    /// All tasks of the attempt run.
-    Deployed {
-        /// How to reach them.
-        participants: Box<dyn Participants>,
-    },
-    /// A task has restored its state, and waits.
-    Restored {
-        /// Its number.
-        task: usize,
-    },
-    /// They cannot be run: as [`Input::DeployFailed`](crate::scheduler::Input), the job is not restarted.
-    DeployFailed(Error),
-    /// These tasks have failed together, by no fault of one of them; they have yet to answer.
-    Failed {
-        /// Their numbers.
-        tasks: Vec<usize>,
-        /// Why.
-        error: Error,
-    },
-    /// What became of a task.
-    Task(TaskEvent),
-    /// What became of a task's part in a checkpoint.
-    Snapshot(SnapshotEvent),
-    /// The tasks that another leader has deployed were found.
-    Adopted {
-        /// By attempt.
-        attempts: Vec<Adopted>,
-        /// How things are with each.
-        tasks: Vec<(usize, TaskState)>,
-        /// The newest checkpoint that one has heard of.
-        newest_checkpoint: Option<CheckpointId>,
-    },
-}
-
-impl From<HostEvent> for Event {
-    fn from(event: HostEvent) -> Self {
-        match event {
-            HostEvent::Restored { task } => Event::Restored { task },
-            HostEvent::Over(event) => Event::Task(event),
-        }
-    }
-}
-
-/// What became of an attempt's tasks, with its number.
-pub type Events = Vec<(u32, Event)>;
-
-/// What is to be run: an attempt, of all tasks of a job or of those that failed.
-pub struct Attempt {
-    /// Its number.
-    pub number: u32,
-    /// The numbers of its tasks, in order.
-    pub tasks: Vec<usize>,
-    /// Where it begins.
-    pub begin: Begin,
-    /// The same, if that is the job's own, so that its files may be named again.
-    pub own: Option<Restored>,
-}
-
-/// Where the tasks of a job run.
-pub trait Tasks {
-    /// Runs the tasks of an attempt. Each answers with one event, also when it could not be run. None of them runs. If they
-    /// begin at a checkpoint they restore their state and wait.
-    fn deploy(&mut self, now_ms: u64, attempt: Attempt) -> Events;
-    /// All tasks of an attempt have restored their state: they go on.
-    fn go(&mut self, now_ms: u64, attempt: u32) -> Events;
-    /// Ends tasks; each answers with its event.
-    fn cancel(&mut self, now_ms: u64, tasks: &[usize]) -> Events;
-    /// Tasks have answered: ends what is left of them. What comes of that is the last that is heard of them. If they are to
-    /// run `again`, what they have accumulated is forgotten.
-    fn close(&mut self, now_ms: u64, tasks: &[usize], again: bool) -> Events;
-}
 
 /// An attempt whose tasks restore their state.
 struct Restoring {
@@ -120,6 +47,8 @@ pub struct Master<T> {
     undeployed: BTreeSet<usize>,
     /// Attempts of which no task goes on before all have restored their state.
     restoring: BTreeMap<u32, Restoring>,
+    /// Tasks that said that they have come to their end before all of their attempt were known to run, by attempt.
+    ended_early: BTreeSet<(u32, usize)>,
     /// Savepoints that are wanted when tasks have restored their state.
     requests: Vec<Request>,
     /// When the job is to run again, if it waits for that.
@@ -144,6 +73,7 @@ impl<T: Tasks> Master<T> {
             open: BTreeSet::new(),
             undeployed: BTreeSet::new(),
             restoring: BTreeMap::new(),
+            ended_early: BTreeSet::new(),
             requests: Vec::new(),
             restart_at_ms: None,
             failures: Vec::new(),
@@ -317,8 +247,8 @@ impl<T: Tasks> Master<T> {
         let mut inputs = VecDeque::new();
         let events = self.tasks.go(now_ms, attempt);
         self.translate_all(now_ms, events, &mut inputs);
-        if let (Some(participants), Some(checkpoints)) = (participants, &mut self.checkpoints) {
-            inputs.extend(checkpoints.started(now_ms, attempt, tasks, participants));
+        if let Some(participants) = participants {
+            inputs.extend(self.started(now_ms, attempt, tasks, participants));
         }
         inputs.into()
     }
@@ -357,6 +287,27 @@ impl<T: Tasks> Master<T> {
         others
     }
 
+    /// The tasks of an attempt go on: checkpoints are of them, too.
+    fn started(
+        &mut self,
+        now_ms: u64,
+        attempt: u32,
+        tasks: Vec<usize>,
+        participants: Box<dyn Participants>,
+    ) -> Vec<Input> {
+        let early = std::mem::take(&mut self.ended_early);
+        let (early, others) = early.into_iter().partition(|(of, _)| *of == attempt);
+        self.ended_early = others;
+        let Some(checkpoints) = &mut self.checkpoints else { return Vec::new() };
+        let mut inputs = checkpoints.started(now_ms, attempt, tasks.clone(), participants);
+        let early: BTreeSet<(u32, usize)> = early;
+        for (_, task) in early.into_iter().filter(|(_, task)| tasks.contains(task)) {
+            let ended = SnapshotEvent::Ended { task };
+            inputs.extend(checkpoints.answered(now_ms, attempt, ended));
+        }
+        inputs
+    }
+
     /// What an event means for the scheduler.
     fn translate(&mut self, now_ms: u64, attempt: u32, event: Event) -> Vec<Input> {
         match event {
@@ -368,10 +319,7 @@ impl<T: Tasks> Master<T> {
                     restoring.patient_until_ms = now_ms.saturating_add(PATIENCE_MS);
                     return self.go_if_restored(now_ms, attempt);
                 }
-                match &mut self.checkpoints {
-                    Some(checkpoints) => checkpoints.started(now_ms, attempt, tasks, participants),
-                    None => Vec::new(),
-                }
+                self.started(now_ms, attempt, tasks, participants)
             }
             Event::Restored { task } => {
                 if let Some(restoring) = self.restoring.get_mut(&attempt) {
@@ -399,6 +347,12 @@ impl<T: Tasks> Master<T> {
             }
             Event::Task(event) if self.is_current(attempt, event.task()) => vec![as_input(event)],
             Event::Task(_) => Vec::new(),
+            Event::Snapshot(SnapshotEvent::Ended { task })
+                if self.undeployed.contains(&task) && self.is_current(attempt, task) =>
+            {
+                self.ended_early.insert((attempt, task));
+                Vec::new()
+            }
             // What comes too late is deleted.
             Event::Snapshot(event) => match &mut self.checkpoints {
                 Some(checkpoints) => checkpoints.answered(now_ms, attempt, event),

@@ -13,11 +13,13 @@ mod marks;
 mod master;
 mod restoring;
 mod savepoints;
+mod tasks;
 
 pub use checkpoints::{Adopted, Checkpoints, NowUs, Participants, Target, vertices};
-pub use master::{Attempt, Event, Events, Master, Tasks};
+pub use master::Master;
 pub use restoring::check_fit;
 pub use savepoints::{Request, stopped};
+pub use tasks::{Attempt, Event, Events, Tasks};
 
 use millstream_model::settings::{JobSettings, RestoreFrom};
 use millstream_model::{Error, Result, SnapshotKind};

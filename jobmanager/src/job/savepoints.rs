@@ -71,12 +71,20 @@ impl Default for Savepoints {
 }
 
 impl Savepoints {
-    /// Takes a request; its number.
-    pub(super) fn request(&mut self, request: Request) -> u64 {
+    /// Takes a request; its number, unless it comes too late.
+    pub(super) fn request(&mut self, request: Request) -> Option<u64> {
+        if let (SnapshotKind::Stop { .. }, Some(stopping)) = (request.kind, &self.stopping) {
+            let error = format!(
+                "the job is being stopped with the savepoint `{}`, which is complete: wait for its end",
+                stopping.savepoint.display()
+            );
+            request.reply.answer(Err(Error::user(error)));
+            return None;
+        }
         let number = self.next_request;
         self.next_request += 1;
         self.requests.insert(number, Requested { request, target: None });
-        number
+        Some(number)
     }
 
     /// Where a checkpoint goes that is now begun, if it is a savepoint that somebody wants.
@@ -251,7 +259,8 @@ mod tests {
             let answered = Arc::clone(&answered);
             let reply =
                 Reply::new(move |answer: Result<PathBuf>| answered.lock().unwrap().push(answer));
-            savepoints.request(Request { kind: SnapshotKind::Savepoint, dir: "dir".into(), reply })
+            let kind = SnapshotKind::Savepoint;
+            savepoints.request(Request { kind, dir: "dir".into(), reply }).unwrap()
         };
         let first = ask(&mut savepoints);
         let none = savepoints.aim(CheckpointId(5), SnapshotKind::Checkpoint, &open).unwrap();
@@ -310,10 +319,16 @@ mod tests {
             let (reply, answer) = std::sync::mpsc::channel();
             let reply = Reply::new(move |path| reply.send(path).unwrap());
             let kind = SnapshotKind::Stop { drain };
-            let number = savepoints.request(Request { kind, dir: "dir".into(), reply });
+            let number = savepoints.request(Request { kind, dir: "dir".into(), reply }).unwrap();
             savepoints.aim(CheckpointId(3), kind, &open).unwrap();
             savepoints.done(number);
             assert!(answer.try_recv().is_err(), "it has not ended yet");
+            // One is enough.
+            let (reply, second) = std::sync::mpsc::channel();
+            let reply = Reply::new(move |path: Result<PathBuf>| reply.send(path).unwrap());
+            assert_eq!(savepoints.request(Request { kind, dir: "dir".into(), reply }), None);
+            let told = second.try_recv().unwrap().unwrap_err().to_string();
+            assert!(told.contains("with the savepoint `dir/savepoint-3`"), "{told}");
             states.iter().for_each(|state| savepoints.settle(*state));
             answer.try_recv().ok().map(|told| told.map_err(|error| error.to_string()))
         };

@@ -230,10 +230,66 @@ impl Participants for Told {
             Command::Barrier(barrier) => format!("barrier {}", barrier.checkpoint),
             Command::Notice(Notice::Complete(id)) => format!("complete {id}"),
             Command::Notice(Notice::Aborted(id)) => format!("aborted {id}"),
-            Command::Release => "release".into(),
+            Command::Release(id) => format!("release {id}"),
         };
         self.0.lock().unwrap().push(command);
     }
+}
+
+/// The former leader was gone when it had told some, or nobody, that the savepoint of a stop is complete.
+#[test]
+fn a_stop_whose_savepoint_is_complete_is_gone_through_with_by_another_leader() {
+    let stopped_with = |kind| {
+        let storages = ["checkpoints", "saved"].map(|dir| (dir, MemoryStorage::new()));
+        let [(_, own), (_, saved)] = storages.clone();
+        let empty = MemoryStorage::empty_checkpoint(CheckpointId(5)).manifest;
+        write_manifest(&saved, "savepoint-5", &Manifest { kind, ..(*empty).clone() }).unwrap();
+        mark::stopped(&own, CheckpointId(5), Path::new("saved/savepoint-5")).unwrap();
+        let open: OpenStorage = Arc::new(move |dir| {
+            let (_, storage) = storages.iter().find(|(of, _)| dir == Path::new(of)).unwrap();
+            Ok(Arc::new(storage.clone()))
+        });
+        let (graph, now_us): (_, NowUs) = (samples::graph(), Arc::new(|| 0));
+        let settings = settings(RestoreFrom::Latest);
+        Checkpoints::take_over(&settings, &graph, LeaderEpoch(2), &open, &now_us).unwrap()
+    };
+    let told_to = |newest: u64, first: TaskState| {
+        let told: Arc<Mutex<Vec<String>>> = Arc::default();
+        let checkpoints = stopped_with(SnapshotKind::Stop { drain: false });
+        let scheduler = Scheduler::new(&samples::graph());
+        let mut master = Master::new(scheduler, checkpoints, Begin::Anew, Silent::default());
+        master.resume(0, 4, vec![4, 4]);
+        let participants = Box::new(Told(Arc::clone(&told)));
+        let attempts = vec![Adopted { attempt: 4, tasks: vec![0, 1], participants }];
+        let tasks = vec![(0, first), (1, TaskState::Running)];
+        let newest_checkpoint = Some(CheckpointId(newest));
+        master.take(1, 4, Event::Adopted { attempts, tasks, newest_checkpoint });
+        let told = told.lock().unwrap().clone();
+        (told, master)
+    };
+    let finished = || TaskState::Over(TaskEvent::Finished { task: 0 });
+    for first in [finished(), TaskState::Running] {
+        let (told, mut master) = told_to(5, first);
+        assert_eq!(told, ["complete 5", "release 5"]);
+        master.take(2, 4, Event::Task(TaskEvent::Finished { task: 0 }));
+        master.take(2, 4, Event::Task(TaskEvent::Finished { task: 1 }));
+        assert!(matches!(master.ended(), Some((JobState::Finished, None))));
+    }
+    // They have begun again from there, and taken part in another since: they go on.
+    assert_eq!(told_to(6, TaskState::Running).0, ["aborted 6"]);
+}
+
+#[test]
+fn an_end_that_is_heard_of_before_all_tasks_run_counts() {
+    let told: Arc<Mutex<Vec<String>>> = Arc::default();
+    let scheduler = Scheduler::new(&samples::graph());
+    let mut master = Master::new(scheduler, Some(checkpoints()), Begin::Fresh, Silent::default());
+    master.start(0);
+    master.take(1, 0, Event::Snapshot(SnapshotEvent::Ended { task: 0 }));
+    let participants = Box::new(Told(Arc::clone(&told)));
+    master.take(2, 0, Event::Deployed { participants });
+    master.take(3, 0, Event::Snapshot(SnapshotEvent::Ended { task: 1 }));
+    assert_eq!(*told.lock().unwrap(), ["barrier 1"], "the last checkpoint, of all ends");
 }
 
 /// The former leader was gone when it had told only some that they may go on.

@@ -64,7 +64,7 @@ pub enum Input {
     },
     /// It is to end, its output so far kept.
     Cancel,
-    /// The host cannot run these tasks. The job is not restarted.
+    /// The host cannot run these tasks. The job is not restarted if they have never run.
     DeployFailed {
         /// By number.
         tasks: Vec<usize>,
@@ -364,9 +364,10 @@ impl Machine for Scheduler {
                     self.open.remove(&task);
                     self.down.insert(task);
                 }
+                let retry = self.attempt > 0 && !error.is_final();
                 match self.state {
                     JobState::Failing => {}
-                    _ => self.fail(now_ms, self.all(), error, false, effects),
+                    _ => self.fail(now_ms, self.all(), error, retry, effects),
                 }
                 self.go_on(effects);
             }

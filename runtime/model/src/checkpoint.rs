@@ -94,6 +94,7 @@ pub enum Command {
     Barrier(Barrier),
     /// A checkpoint was completed or given up.
     Notice(Notice),
-    /// End, whatever is left of the input: everything that matters is in a checkpoint.
-    Release,
+    /// This checkpoint is complete, and it holds everything that matters: commit what belongs before it, unless that was
+    /// done when its completion was told, and end, whatever is left of the input.
+    Release(CheckpointId),
 }

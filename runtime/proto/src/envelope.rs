@@ -17,7 +17,7 @@ use serde::de::DeserializeOwned;
 use std::io::{Read, Write};
 
 /// The version of the messages. Grows whenever one changes.
-pub const VERSION: u16 = 4;
+pub const VERSION: u16 = 5;
 
 /// The longest envelope, in bytes. Graphs and manifests of thousands of tasks are far below it.
 pub const MAX_BYTES: usize = 64 << 20;

@@ -196,13 +196,7 @@ impl<T: Send + 'static, S: Data> SourceHead<T, S> {
                 }
                 self.leave_time_to_splits();
             }
-            Given::Barrier(barrier) => {
-                if !barrier.kind.drains() || self.said_end_of_time {
-                    return Ok(Some(Polled::Barrier(barrier)));
-                }
-                intake.hold(barrier);
-                return Ok(Some(Polled::Took(self.drain()?)));
-            }
+            Given::Barrier(barrier) => return Ok(Some(Polled::Barrier(barrier))),
             Given::End => {
                 let change = self.valve.end(GATE);
                 self.apply(change);

@@ -52,8 +52,6 @@ impl Quiet {
 pub(super) struct Intake<S> {
     gate: Gate<Assignment<S>>,
     has_ended: bool,
-    /// A barrier that came, and that something has to be told before.
-    held: Option<Barrier>,
     /// While no split is open.
     pub(super) quiet: Quiet,
 }
@@ -72,7 +70,7 @@ pub(super) enum Taken<S> {
 
 impl<S: Data> Intake<S> {
     pub(super) fn new(gate: Gate<Assignment<S>>) -> Self {
-        Intake { gate, has_ended: false, held: None, quiet: Quiet::default() }
+        Intake { gate, has_ended: false, quiet: Quiet::default() }
     }
 
     /// Whether the enumerator has ended.
@@ -82,9 +80,6 @@ impl<S: Data> Intake<S> {
 
     /// Takes the next thing, if there is one.
     pub(super) fn take(&mut self) -> Result<Option<Taken<S>>> {
-        if let Some(barrier) = self.held.take() {
-            return Ok(Some(Taken::Barrier(barrier)));
-        }
         if self.has_ended {
             return Ok(None);
         }
@@ -104,14 +99,8 @@ impl<S: Data> Intake<S> {
         }))
     }
 
-    /// Comes with this barrier again the next time.
-    pub(super) fn hold(&mut self, barrier: Barrier) {
-        self.held = Some(barrier);
-    }
-
     /// A checkpoint was given up.
     pub(super) fn cancel(&mut self, checkpoint: CheckpointId) {
-        self.held.take_if(|barrier| barrier.checkpoint <= checkpoint);
         self.gate.cancel(checkpoint);
     }
 }

@@ -127,7 +127,10 @@ pub struct Task {
     newest: Option<CheckpointId>,
     /// The stop this source has come to: it reads nothing more unless that is given up.
     stop: Option<Barrier>,
-    has_drained: bool,
+    /// The savepoint that it has brought event time to its end for.
+    drained: Option<CheckpointId>,
+    /// Whether it has done all that it will ever do, but for the end: before a restore, or before a savepoint that drains.
+    is_over: bool,
     measures: Measures,
     /// The barrier that some inputs have brought, and since when (µs).
     aligning: Option<(CheckpointId, EventTime)>,
@@ -162,7 +165,8 @@ impl Task {
             trigger: None,
             newest: None,
             stop: None,
-            has_drained: false,
+            drained: None,
+            is_over: false,
             measures,
             aligning: None,
             waiting: None,
@@ -241,7 +245,7 @@ impl Task {
         }
         self.advance().or_else(|error| {
             // Who sends to it may have been released, and gone, after it last looked for its own release.
-            if self.obey()? { Ok(Progress::Done) } else { Err(error) }
+            if matches!(self.obey(), Ok(true)) { Ok(Progress::Done) } else { Err(error) }
         })
     }
 
@@ -334,7 +338,7 @@ impl Task {
             None => store::refuse_trees(restore.as_ref(), &subtask)?,
         }
         if let Some(restore) = restore {
-            restore::fill(&restore, &mut *self.head, &subtask)?;
+            self.is_over = restore::fill(&restore, &mut *self.head, &subtask)?;
         }
         Ok(())
     }
@@ -358,7 +362,7 @@ impl Task {
             }
             _ => {}
         }
-        if self.context.next_tick() != MAX_TIME {
+        if self.next_tick_us() != MAX_TIME {
             let now = self.context.now_ms();
             if self.context.next_tick() <= now {
                 self.context.clear_ticks();
@@ -368,15 +372,10 @@ impl Task {
             }
         }
         if let Some(barrier) = self.trigger
-            && self.head.is_source()
+            && (self.head.is_source() || self.drained == Some(barrier.checkpoint))
             && !self.head.has_unsent()
         {
-            if barrier.kind.drains() && !self.has_drained {
-                self.has_drained = true;
-                let flow = self.head.drain()?;
-                return Ok(self.after(flow));
-            }
-            return self.begin(barrier);
+            return self.begin_or_drain(barrier);
         }
         if self.stop.is_some() {
             return self.rest(MAX_TIME);
@@ -391,7 +390,7 @@ impl Task {
                 let waited = self.aligning.take().filter(|(c, _)| *c == barrier.checkpoint);
                 let us = waited.map_or(0, |(_, since_us)| self.now_us().saturating_sub(since_us));
                 self.measures.aligned(us);
-                self.begin(barrier)
+                self.begin_or_drain(barrier)
             }
             Polled::Nothing { until_us } => self.rest(until_us),
             Polled::End => {
@@ -426,6 +425,7 @@ impl Task {
                 Command::Barrier(barrier) => self.trigger = Some(barrier),
                 Command::Notice(notice) => {
                     if let Notice::Aborted(checkpoint) = notice {
+                        self.check_drained(checkpoint)?;
                         let is_given_up = |b: &Barrier| b.checkpoint <= checkpoint;
                         self.trigger.take_if(|b| is_given_up(b));
                         self.stop.take_if(|b| is_given_up(b));
@@ -437,7 +437,8 @@ impl Task {
                     }
                     self.head.visit(&mut Tell(notice))?;
                 }
-                Command::Release => {
+                Command::Release(checkpoint) => {
+                    self.head.visit(&mut Tell(Notice::Complete(checkpoint)))?;
                     self.close()?;
                     return Ok(true);
                 }
@@ -465,6 +466,28 @@ impl Task {
         self.context.job().clock.now_us()
     }
 
+    /// Before some barriers whoever reads brings event time to its end: then it is asked again.
+    fn begin_or_drain(&mut self, barrier: Barrier) -> Result<Progress> {
+        if barrier.kind.drains() && self.head.is_reader() && self.drained.is_none() {
+            self.drained = Some(barrier.checkpoint);
+            self.trigger = Some(barrier);
+            let flow = self.head.drain()?;
+            return Ok(self.after(flow));
+        }
+        self.begin(barrier)
+    }
+
+    /// What has seen the end of event time cannot go on as if it had not.
+    fn check_drained(&self, given_up: CheckpointId) -> Result<()> {
+        match self.drained {
+            Some(savepoint) if savepoint <= given_up => Err(Error::external(format!(
+                "event time was brought to its end for savepoint {savepoint}, which failed: the job goes back to its newest \
+                 checkpoint"
+            ))),
+            _ => Ok(()),
+        }
+    }
+
     fn begin(&mut self, barrier: Barrier) -> Result<Progress> {
         let since_us = self.now_us();
         let progress = self.take_checkpoint(barrier);
@@ -478,6 +501,10 @@ impl Task {
         self.newest = self.newest.max(Some(barrier.checkpoint));
         if self.head.is_reader() && matches!(barrier.kind, SnapshotKind::Stop { .. }) {
             self.stop = Some(barrier);
+        }
+        if barrier.kind.drains() && self.phase != Phase::Ended {
+            self.drained = Some(barrier.checkpoint);
+            self.is_over = true;
         }
         // One that is still being written was given up by whoever sent the next one.
         if self.snapshot.take().is_some() {
@@ -493,7 +520,7 @@ impl Task {
         match described {
             Ok(described) => {
                 self.described = Some(described.clone());
-                let ended = self.phase == Phase::Ended;
+                let ended = self.is_over || self.phase == Phase::Ended;
                 let mut snapshot = Snapshot::new(barrier, ended, stream, described);
                 snapshot.has_passed = flow == Flow::Ready;
                 self.snapshot = Some(snapshot);
@@ -555,8 +582,9 @@ impl Task {
         let _ = self.head.visit(&mut Thaw);
     }
 
+    /// When its operators want to hear of time. When they are over they do not.
     fn next_tick_us(&self) -> EventTime {
-        self.context.next_tick().saturating_mul(1000)
+        if self.is_over { MAX_TIME } else { self.context.next_tick().saturating_mul(1000) }
     }
 
     fn after(&self, flow: Flow) -> Progress {

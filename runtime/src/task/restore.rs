@@ -37,8 +37,8 @@ impl Subtask<'_> {
     }
 }
 
-/// Fills the operators behind `head`. Those of a task that had ended, or after whose snapshot nothing comes, hear of that.
-pub(super) fn fill(restore: &Restore, head: &mut dyn Head, task: &Subtask<'_>) -> Result<()> {
+/// Fills the operators behind `head`; whether all of them had come to their end.
+pub(super) fn fill(restore: &Restore, head: &mut dyn Head, task: &Subtask<'_>) -> Result<bool> {
     // Number of writers by operator.
     let mut n_writers: HashMap<OperatorId, usize> = HashMap::new();
     let mut vertices = Vec::new();
@@ -89,8 +89,9 @@ pub(super) fn fill(restore: &Restore, head: &mut dyn Head, task: &Subtask<'_>) -
             }
         }
     }
-    let is_over = restore.manifest.kind.drains() || writers().all(|writer| writer.ended);
-    head.visit(&mut Finish { ended: is_over && !vertices.is_empty() })
+    let ended = !vertices.is_empty() && writers().all(|writer| writer.ended);
+    head.visit(&mut Finish { ids: task.ids, known: &n_writers, ended })?;
+    Ok(ended && task.ids.iter().all(|id| n_writers.contains_key(id)))
 }
 
 /// A checkpoint holds what nobody takes.
@@ -159,13 +160,16 @@ impl Visitor for Fill<'_> {
 }
 
 /// Lets every operator make up the rest.
-struct Finish {
+struct Finish<'a> {
+    ids: &'a [OperatorId],
+    known: &'a HashMap<OperatorId, usize>,
     ended: bool,
 }
 
-impl ChainVisitor for Finish {
+impl ChainVisitor for Finish<'_> {
     fn operator(&mut self, site: &Site, operator: &mut dyn Stateful) -> Result<()> {
-        if self.ended {
+        let is_known = self.ids.get(site.index()).is_some_and(|id| self.known.contains_key(id));
+        if self.ended && is_known {
             operator.ended();
         }
         operator.restored().map_err(|e| e.at(site.place()))

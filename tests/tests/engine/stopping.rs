@@ -9,6 +9,7 @@ use millstream::JobHandle;
 use millstream::model::{Batch, CheckpointId};
 use millstream::prelude::*;
 use millstream::runtime::operator::{Committer, Sink, SinkStart, SinkWriter, Staged};
+use millstream::stream::Collected;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -81,7 +82,7 @@ fn job(dir: &Path, target: &Target, rate: u64, savepoint: Option<&Path>) -> JobH
     let dir = dir.join("checkpoints").display().to_string();
     let savepoint = savepoint.map(|path| path.display().to_string());
     let mut settings = vec![("checkpoint-dir", &*dir), ("checkpoint-interval", "1h")];
-    settings.push(("restart-strategy", "fixed-delay 1 0ms"));
+    settings.push(("restart-strategy", "fixed-delay 9 0ms"));
     settings.extend(savepoint.iter().map(|path| ("restore", &**path)));
     let env = way.environment_with(&settings);
     env.source(Generator::new(N, |i| i).rate(rate), Watermarks::none())
@@ -124,11 +125,12 @@ fn under_way(dir: &Path, target: &Target) -> JobHandle {
 #[test]
 fn a_job_whose_last_output_is_refused_has_not_ended() {
     let (dir, target) = (tempfile::tempdir().unwrap(), Target::default());
-    target.n_failures.store(1, Ordering::SeqCst);
+    // Also when it begins again, which commits it.
+    target.n_failures.store(3, Ordering::SeqCst);
     let running = job(dir.path(), &target, 1_000_000, None);
     until("it has ended", || running.status().state == JobState::Finished);
-    assert_eq!(running.status().n_restarts, 1);
-    assert_each_once(target.numbers(), N, "the last commit failed once");
+    assert_eq!(running.status().n_restarts, 3);
+    assert_each_once(target.numbers(), N, "the last commit failed three times");
 }
 
 #[test]
@@ -179,22 +181,50 @@ fn a_job_that_is_drained_ends_with_its_savepoint_also_if_it_fails_before() {
     assert_eq!((restored.status().records, target.numbers().len() as u64), (0, n));
 }
 
+/// What a function and windows of a day say at the end, unless the day ends before.
+fn counted(env: &Environment) -> (Collected<u64>, Collected<((), TimeWindow, u64)>) {
+    let numbers = env.source(Generator::new(N, |i| i).rate(UNHURRIED), Watermarks::none());
+    let counts = numbers.clone().process(CountToTheEnd::default()).collect();
+    let day = Tumbling::of(Duration::from_secs(24 * 3600)).processing_time();
+    (counts, numbers.key_by(|_| ()).window(day).count().collect())
+}
+
 #[test]
 fn what_is_done_at_the_end_is_done_before_a_savepoint_that_drains() {
     let dir = tempfile::tempdir().unwrap();
     let way = Way { driver: "cooperative", batch_size: 7, parallelism: 1, chaining: true };
     let checkpoints = dir.path().join("checkpoints").display().to_string();
     let env = way.environment_with(&[("checkpoint-dir", &checkpoints)]);
-    let numbers = env.source(Generator::new(N, |i| i).rate(UNHURRIED), Watermarks::none());
-    let counts = numbers.clone().process(CountToTheEnd::default()).collect();
-    let day = Tumbling::of(Duration::from_secs(24 * 3600)).processing_time();
-    let windows = numbers.key_by(|_| ()).window(day).count().collect();
+    let (counts, windows) = counted(&env);
     let running = env.execute_async("drained").unwrap();
     until("some records were read", || running.status().records > 20);
-    running.stop_with_savepoint(dir.path().join("savepoints"), true).unwrap();
+    let savepoint = running.stop_with_savepoint(dir.path().join("savepoints"), true).unwrap();
     let n = running.status().records;
     assert!(n < N);
     assert_eq!(counts.take(), [n]);
     // Two, if a day has ended meanwhile.
     assert_eq!(windows.take().into_iter().map(|(.., count)| count).sum::<u64>(), n);
+    // It is not done again by whoever goes on from there.
+    let env = way.environment_with(&[("restore", &savepoint.display().to_string())]);
+    let (counts, _) = counted(&env);
+    assert_eq!(env.execute("drained").unwrap().records(), 0);
+    assert!(counts.take().is_empty());
+}
+
+/// Reads what a source under another name gives, in the place of one that had come to its end.
+#[test]
+fn a_new_source_in_front_of_what_has_ended_is_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let way = Way { driver: "cooperative", batch_size: 7, parallelism: 1, chaining: true };
+    let checkpoints = dir.path().join("checkpoints").display().to_string();
+    let target = Target::default();
+    for (name, restore) in [("january", None), ("february", Some(("restore", "latest")))] {
+        let mut settings = vec![("checkpoint-dir", &*checkpoints)];
+        settings.extend(restore);
+        let env = way.environment_with(&settings);
+        let numbers = Generator::new(100, move |i| i + 100 * u64::from(name == "february"));
+        env.source(numbers, Watermarks::none()).uid(name).sink(target.clone()).uid("target");
+        env.execute("months").unwrap();
+    }
+    assert_each_once(target.numbers(), 200, "both months");
 }

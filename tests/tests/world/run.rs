@@ -69,6 +69,8 @@ enum From {
 struct Run {
     setting: Setting,
     job: Job,
+    /// The same, or what is left of it for whoever stopped it for good.
+    expected: Job,
     faults: BTreeSet<Fault>,
     mode: &'static str,
     storages: Storages,
@@ -143,6 +145,7 @@ pub(super) fn run(setting: &Setting) -> Outcome {
     let mut chance = Prng::new(seed, "chance");
     let mut run = Run {
         setting: setting.clone(),
+        expected: job.clone(),
         job,
         faults,
         mode: Prng::new(seed, "mode").pick(&[
@@ -353,7 +356,7 @@ impl Run {
         self.tell(|_| "the process starts".into());
         let mut n_failures = 0;
         let mut actions = Vec::new();
-        let mut stop: Option<Savepoint> = None;
+        let mut stops: Vec<Savepoint> = Vec::new();
         let patience = if self.flipped.is_some() { self.n_actions + 1500 } else { u64::MAX };
         let n_tasks = 24;
         self.slow = (0..n_tasks).filter(|_| self.schedule.below(4) == 0).collect();
@@ -375,9 +378,10 @@ impl Run {
                 self.violate(format!("the drained savepoint cannot be read: {error}"));
                 return End::Violated;
             }
-            if let Some(outcome) = stop.as_ref().and_then(Savepoint::outcome) {
+            let mut outcomes = Vec::new();
+            stops.retain(|stop| stop.outcome().map(|outcome| outcomes.push(outcome)).is_none());
+            for outcome in outcomes {
                 self.tell(|_| format!("stopping with a savepoint gave {outcome:?}"));
-                stop = None;
                 let is_complete = |error: &Error| error.to_string().contains("is complete");
                 let has_run_on = outcome.as_ref().is_err_and(is_complete);
                 if let Ok(path) = outcome {
@@ -396,6 +400,10 @@ impl Run {
             }
             if let Some((state, _)) = process.ended() {
                 self.tell(|_| format!("the job has ended: {state:?}"));
+                if !stops.is_empty() {
+                    self.violate("who stops the job was not told what came of it");
+                    return End::Violated;
+                }
                 return self.conclude(state, is_stopped, n_failures);
             }
             if self.n_actions >= N_FAULTY + N_MOST {
@@ -423,7 +431,7 @@ impl Run {
                 self.unflip();
                 return End::Gone;
             }
-            self.meddle(&mut process, &mut stop);
+            self.meddle(&mut process, &mut stops);
             self.act(&mut process, &mut actions);
             if !self.violations.is_empty() {
                 return End::Violated;
@@ -451,7 +459,7 @@ impl Run {
     }
 
     /// Lets something go wrong, perhaps.
-    fn meddle(&mut self, process: &mut Process, stop: &mut Option<Savepoint>) {
+    fn meddle(&mut self, process: &mut Process, asked: &mut Vec<Savepoint>) {
         for (fault, panics) in [(Fault::TaskError, false), (Fault::TaskPanic, true)] {
             if self.strikes(fault, self.rate) {
                 self.tell(|_| format!("the next record fails its task (panics: {panics})"));
@@ -470,7 +478,8 @@ impl Run {
             (Fault::Drain, SnapshotKind::Stop { drain: true }),
         ] {
             let stops = fault != Fault::Savepoint;
-            let is_past = stops && stop.is_some() || fault == Fault::Drain && self.is_drained;
+            // Who has not been answered may ask again.
+            let is_past = stops && asked.len() > 1 || fault == Fault::Drain && self.is_drained;
             // At least once, state may hold records that the sources have yet to read (again). If they never do, nobody can
             // tell what it should be.
             let is_unclear = fault == Fault::Drain && self.mode == "at-least-once";
@@ -479,7 +488,7 @@ impl Run {
                 self.n_savepoints += 1;
                 let wanted = process.savepoint(format!("savepoints-{}", self.n_savepoints), kind);
                 if stops {
-                    *stop = Some(wanted);
+                    asked.push(wanted);
                 }
             }
         }
@@ -527,7 +536,7 @@ impl Run {
         self.is_calm = true;
         self.clear_weather();
         let exactly_once = self.mode != "at-least-once";
-        let before = check::output(&self.job, &self.disk, exactly_once);
+        let before = check::output(&self.expected, &self.disk, exactly_once);
         self.violations.extend(before);
         // What has finished stays finished, and whoever starts next clears up.
         let then = (self.disk.visible("main"), self.disk.visible("late"));

@@ -182,16 +182,16 @@ impl World {
             Effect::SavepointFailed { request, .. } => {
                 assert!(self.answered.insert(request), "answered twice");
             }
-            Effect::Release => {
-                let last = self.notified.expect("the last checkpoint is told");
+            Effect::Release(last) => {
+                assert_eq!(self.notified, Some(last), "the last checkpoint is told");
                 assert_eq!(self.begun[&last].0, SnapshotKind::Checkpoint);
                 assert!(self.goes_on_from(last));
                 assert_eq!(self.ends[&last], self.n_tasks, "covers all ends");
                 self.n_released += 1;
                 self.is_over = true;
             }
-            Effect::StopJob => {
-                let last = self.notified.expect("the savepoint is told");
+            Effect::StopJob(last) => {
+                assert_eq!(self.notified, Some(last), "the savepoint is told");
                 assert!(matches!(self.begun[&last].0, SnapshotKind::Stop { .. }));
                 self.is_over = true;
             }

@@ -325,6 +325,11 @@ impl Rollout {
             return;
         }
         let is_cancelled = attempt.cancelled.contains_key(&task);
+        if let (TaskEvent::Finished { .. }, Some(adopting)) = (&event, &mut self.adopting) {
+            // It may be the only one that shows that tasks were released.
+            adopting.heard(task, TaskState::Over(event));
+            return;
+        }
         match &event {
             TaskEvent::Failed { error, .. } if error.is_consequence() && !is_cancelled => {
                 let (with_it, error) = (self.regions_of(&[task]), error.clone());

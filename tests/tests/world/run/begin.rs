@@ -66,7 +66,7 @@ impl Run {
         if manifest.kind.drains() {
             let (storage, manifest) = (Arc::new(self.storages.truth(dir)), Arc::clone(manifest));
             let savepoint = Restore { storage, manifest, allow_non_restored: false };
-            self.job = self.job.before(&savepoint)?;
+            self.expected = self.job.before(&savepoint)?;
             self.is_drained = true;
             self.tell(|_| format!("nothing comes after checkpoint {}", savepoint.manifest.id));
         }
