@@ -300,15 +300,30 @@ impl Assembly<'_> {
     }
 
     /// How barriers travel into a vertex. They overtake only what can be dealt out anew: not what every subtask
-    /// gets, nor what goes where the program or the number of the subtask says.
+    /// gets, nor what goes where the program or the number of the subtask says; and nothing that comes before watermarks
+    /// are made, because with another parallelism it would come in another order.
     fn mode_into(&self, v: usize) -> CheckpointMode {
-        let can_overtake =
-            |ship| matches!(ship, Ship::Hash | Ship::Rebalance | Ship::Shuffle | Ship::Global);
+        let can_overtake = |ship| matches!(ship, Ship::Hash | Ship::Rebalance | Ship::Shuffle);
         let all = self.program.compiled.graph.inputs_of(v).all(|(_, e)| can_overtake(e.ship));
         match self.mode {
-            mode if mode.may_overtake() && !all => CheckpointMode::ExactlyOnce,
+            mode if mode.may_overtake() && (!all || self.makes_time_behind(v)) => {
+                CheckpointMode::ExactlyOnce
+            }
             mode => mode,
         }
+    }
+
+    /// Whether watermarks are made in a vertex, or in one behind it.
+    fn makes_time_behind(&self, v: usize) -> bool {
+        let graph = &self.program.compiled.graph;
+        let makes_time = |v: usize| {
+            graph.vertices[v].operators.iter().any(|operator| {
+                let node = self.node(operator.node);
+                node.watermarks.is_some() && node.source.is_none()
+            })
+        };
+        // Streams do not come back.
+        makes_time(v) || graph.outputs_of(v).any(|(_, edge)| self.makes_time_behind(edge.to))
     }
 
     fn operator_context(&self, v: usize, id: NodeId, task: &TaskContext) -> OpContext {

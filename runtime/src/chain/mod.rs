@@ -148,3 +148,6 @@ impl<T> Push<T> for Discard {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod restored_tests;

@@ -219,8 +219,12 @@ impl<L, R, O: 'static, Op: TwoInputOperator<L, R, O>> TwoInput<L, R, O, Op> {
     /// Finishes the watermark being dealt with; `Yield` if the operator must wait.
     fn advance(&mut self) -> Result<Step> {
         if let Some(w) = self.watermark {
-            if self.operator.advance(w, &mut self.out)? == Step::Yield {
-                return Ok(Step::Yield);
+            // After a restore the inputs may take a while to get to where they were.
+            if w >= self.clock.watermark {
+                self.clock.watermark = w;
+                if self.operator.advance(w, &mut self.out)? == Step::Yield {
+                    return Ok(Step::Yield);
+                }
             }
             self.out.mark(w);
             self.watermark = None;
@@ -286,7 +290,6 @@ impl<L, R, O: 'static, Op: TwoInputOperator<L, R, O>> TwoInput<L, R, O, Op> {
                 return Ok(Flow::Blocked);
             }
             if let Signal::Barrier(barrier) = signal {
-                self.clock.watermark = self.valve.watermark();
                 self.clock.save();
                 self.parts(&mut Freeze(barrier.kind))?;
             }
@@ -334,7 +337,6 @@ impl<L, R, O: 'static, Op: TwoInputOperator<L, R, O>> Stateful for TwoInput<L, R
     }
     fn restored(&mut self) -> Result<()> {
         let (watermark, ahead) = self.clock.restored();
-        self.valve.resume_at(watermark);
         self.operator.restored(watermark, ahead)
     }
     fn notify(&mut self, notice: Notice) -> Result<()> {
@@ -363,7 +365,7 @@ impl<L: Send, R: Send, O: Send + 'static, Op: TwoInputOperator<L, R, O>> TwoInpu
     }
 
     fn watermark(&self) -> EventTime {
-        self.valve.watermark()
+        self.valve.watermark().max(self.clock.watermark)
     }
 
     fn signal_input(&mut self, input: usize, signal: Signal) -> Result<Flow> {

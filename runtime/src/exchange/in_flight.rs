@@ -8,7 +8,8 @@
 //!
 //! After a restore, channel state is replayed before anything else, through a valve of its own that stands where
 //! the old one stood: so every record is judged by the watermark it would have been judged by. With another
-//! parallelism every subtask replays what it owns now of what each old one had.
+//! parallelism every subtask replays what it owns now of what each old one had. Then a channel that was idle holds event
+//! time all the same: it was left out of account by one old subtask, and says nothing of where the others were.
 
 use crate::watermark::{Status, Valve};
 use millstream_model::{Batch, CheckpointId, Data, Error, EventTime, Result, Signal};
@@ -253,7 +254,10 @@ impl<T: Data> InFlight<T> {
         entries.each(|index, (channel, entry): (u32, Entry<T>)| {
             let input = replay.input(assignment.writer, channel);
             match entry {
-                Entry::Stand(watermark, is_idle) => replay.stands.push((input, watermark, is_idle)),
+                Entry::Stand(watermark, is_idle) => {
+                    replay.stands.push((input, watermark, is_idle && is_same));
+                }
+                Entry::Status(Signal::Idle | Signal::Active) if !is_same => {}
                 Entry::Status(signal) => {
                     replay.messages.push_back((input, Replayed::Status(signal)))
                 }

@@ -231,3 +231,60 @@ fn what_could_not_be_sent_is_the_senders_to_save() {
     parked_in(&mut other, &parked, &assignment);
     assert_eq!(drain(&mut other_gate).0, (0..n_given).collect::<Vec<_>>());
 }
+
+#[test]
+fn what_was_parked_goes_to_who_would_have_received_it() {
+    let (mut full, _gate) = writer(2);
+    while full.push(&mut Batch::of(vec![1])).unwrap() == crate::chain::Flow::Ready {}
+    let _ = full.signal(Signal::Barrier(BARRIER)).unwrap();
+    let (parked, _) = written(&mut full);
+    // The writer has another parallelism now, and would send records elsewhere.
+    let gates = [channels(1), channels(1)];
+    let (senders, mut gates): (Vec<_>, Vec<_>) = gates.into_iter().unzip();
+    let senders = senders.into_iter().flatten().collect();
+    let site = (Site::detached("test"), "0".into());
+    let (partition, mode) = (Box::new(Single(1)), CheckpointMode::Unaligned);
+    let mut other = Writer::new(partition, senders, Limits::default(), site, mode);
+    let assignment =
+        Assignment { subtask: 0, parallelism: 2, max_parallelism: 128, writer: 0, n_writers: 1 };
+    parked_in(&mut other, &parked, &assignment);
+    assert_eq!(drain(&mut gates[0]).0, [1]);
+    assert!(drain(&mut gates[1]).0.is_empty());
+}
+
+/// Both old subtasks were idle for long, and records have come for both: the first must not go by its own ones alone.
+#[test]
+fn who_takes_over_from_several_waits_also_for_those_that_were_idle() {
+    let old = |value| {
+        let (senders, mut gate) = channels(1);
+        send(&senders[0], 99);
+        assert!(senders[0].try_signal(Signal::Idle).unwrap());
+        drain(&mut gate);
+        assert!(senders[0].try_signal(Signal::Active).unwrap());
+        send(&senders[0], value);
+        senders[0].overtake(BARRIER);
+        until_barrier(&mut gate);
+        written(&mut gate).0
+    };
+    let (_senders, mut gate) = channels(1);
+    let shape = gate.shape().unwrap();
+    for (writer, snapshot) in [old(900), old(850)].iter().enumerate() {
+        let assignment =
+            Assignment { subtask: 0, parallelism: 1, max_parallelism: 128, writer, n_writers: 2 };
+        let (bytes, assignment) = (&snapshot.bytes, &assignment);
+        let entries = Entries { bytes, assignment, shape: &shape, version: 0, first: 0 };
+        gate.restore(&entries).unwrap();
+    }
+    let mut watermark = i64::MIN;
+    let mut values = Vec::new();
+    while let Arrival::Batch(batch) = gate.poll().unwrap() {
+        for (at, value) in batch.values.iter().enumerate() {
+            let before = batch.marks.iter().filter(|mark| mark.at as usize <= at);
+            watermark = before.map(|mark| mark.watermark).fold(watermark, i64::max);
+            assert!(watermark < *value as i64, "{value} would be late at {watermark}");
+            values.push(*value);
+        }
+        watermark = batch.marks.iter().map(|mark| mark.watermark).fold(watermark, i64::max);
+    }
+    assert_eq!((values, watermark), (vec![900, 850], 850));
+}

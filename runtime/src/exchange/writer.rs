@@ -567,8 +567,12 @@ impl<T: Data> Part for Writer<T> {
                 return Ok(());
             }
             let Parked { lane, n_lanes, mut batch } = parked;
-            if is_same && n_lanes as usize == self.lanes.lanes.len() {
+            if n_lanes as usize == self.lanes.lanes.len() {
+                // Whoever receives it may have been restored as it was, so it has to go there.
                 let lane = &mut self.lanes.lanes[lane as usize];
+                if !is_same {
+                    batch.marks.clear();
+                }
                 lane.batch.append(&mut batch);
                 if let Some(last) = lane.batch.marks.last() {
                     lane.marked = last.watermark;

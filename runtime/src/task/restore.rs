@@ -12,7 +12,9 @@ use millstream_model::job_graph::OperatorId;
 use millstream_model::{Error, Result};
 use millstream_state::part::Entries;
 pub use millstream_state::snapshot::Restore;
-use millstream_state::snapshot::{Assignment, Block, PartKind, PartSnapshot, StateFileReader};
+use millstream_state::snapshot::{
+    Assignment, Block, PartKind, PartSnapshot, StateFileReader, TaskSnapshot,
+};
 use millstream_state::{Part, Visitor};
 use std::collections::HashMap;
 
@@ -89,7 +91,13 @@ pub(super) fn fill(restore: &Restore, head: &mut dyn Head, task: &Subtask<'_>) -
             }
         }
     }
-    let ended = !vertices.is_empty() && writers().all(|writer| writer.ended);
+    // With the same parallelism each goes on where it was.
+    let is_own = |writer: &&TaskSnapshot| {
+        let vertex = restore.manifest.vertices.get(writer.vertex);
+        let is_same = vertex.is_some_and(|vertex| vertex.parallelism == task.parallelism);
+        !is_same || writer.subtask == task.subtask
+    };
+    let ended = !vertices.is_empty() && writers().filter(is_own).all(|writer| writer.ended);
     head.visit(&mut Finish { ids: task.ids, known: &n_writers, ended })?;
     Ok(ended && task.ids.iter().all(|id| n_writers.contains_key(id)))
 }

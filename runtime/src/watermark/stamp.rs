@@ -8,7 +8,7 @@
 use super::generator::{BEFORE_ALL, WatermarkGenerator, Watermarks};
 use crate::chain::{ChainVisitor, Flow, Push, Site, Stateful};
 use crate::context::{Clock, TaskContext};
-use millstream_model::{Batch, Error, EventTime, MAX_TIME, Mark, Result, Signal};
+use millstream_model::{Batch, Error, EventTime, MAX_TIME, MIN_TIME, Mark, Result, Signal};
 use millstream_state::{Items, Part, Visitor};
 use serde::{Deserialize, Serialize};
 
@@ -265,6 +265,8 @@ pub struct StampOperator<T> {
     site: Site,
     ended: bool,
     saved: Items<Marker>,
+    /// The watermark before a restore: those behind it have to hear of it again, which its generator will not say.
+    told_before: Option<EventTime>,
 }
 
 impl<T> StampOperator<T> {
@@ -276,7 +278,8 @@ impl<T> StampOperator<T> {
         site: Site,
     ) -> Self {
         let stamp = watermarks.stamp();
-        StampOperator { stamp, next, context, site, ended: false, saved: Items::union() }
+        let (ended, saved, told_before) = (false, Items::union(), None);
+        StampOperator { stamp, next, context, site, ended, saved, told_before }
     }
 }
 
@@ -293,6 +296,7 @@ impl<T> Stateful for StampOperator<T> {
         let earliest = self.saved.values.drain(..).min();
         if let (Some(earliest), Some(stamp)) = (earliest, &mut self.stamp) {
             *stamp.marker() = earliest;
+            self.told_before = Some(earliest.marked()).filter(|marked| *marked > MIN_TIME);
         }
         Ok(())
     }
@@ -314,6 +318,11 @@ impl<T: Send> Push<T> for StampOperator<T> {
                 self.site.locate(stamped)?;
             }
             None => batch.times.clear(),
+        }
+        if let Some(watermark) = self.told_before.take()
+            && batch.marks.first().is_none_or(|mark| mark.at > 0)
+        {
+            batch.marks.insert(0, Mark { at: 0, watermark });
         }
         if ended && !self.ended {
             self.ended = true;

@@ -11,6 +11,7 @@ use super::prng::Prng;
 use super::source::{BOUND_MS, Event, Events};
 use millstream::prelude::*;
 use millstream::runtime::task::Restore;
+use std::sync::Arc;
 
 /// What a job does with its records in the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +57,8 @@ pub(super) enum StepKind {
     Rebalance,
     Shuffle,
     Cut,
+    /// By so many subtasks, whatever the others have.
+    Pinned(usize),
 }
 
 impl Job {
@@ -107,6 +110,22 @@ impl Job {
         self.steps.retain(|step| !matches!(step, StepKind::Rebalance | StepKind::Shuffle));
     }
 
+    /// Puts a step between others that keeps its parallelism when they change theirs.
+    pub(super) fn pin(&mut self, prng: &mut Prng) {
+        if !self.has_late {
+            let at = prng.below(self.steps.len() + 1);
+            self.steps.insert(at, StepKind::Pinned(1 + prng.below(3)));
+        }
+    }
+
+    /// Gives it a source without end that is idle now and then, if that is to change no result: there is one split.
+    pub(super) fn rest(&mut self) {
+        if let [events] = &mut *self.sources {
+            events.splits = Arc::new(events.splits.iter().take(1).cloned().collect());
+            events.is_idle = true;
+        }
+    }
+
     /// The same job, with sources that find their splits while it runs, where that may change no result: of a split that
     /// comes when event time has moved records may be late.
     pub(super) fn enumerated(mut self) -> Self {
@@ -127,7 +146,9 @@ impl Job {
     /// The stream of a source behind the steps.
     fn stream(&self, env: &Environment, source: usize, fuse: &Fuse) -> DataStream<Event> {
         let events = Frail { inner: self.sources[source].clone(), fuse: fuse.clone() };
-        let watermarks = Watermarks::bounded(millis(BOUND_MS as u64)).on(|e: &Event| e.time);
+        let idle_after = millis(if self.sources[source].is_idle { 1 } else { 60_000 });
+        let watermarks = Watermarks::bounded(millis(BOUND_MS as u64));
+        let watermarks = watermarks.idle_after(idle_after).on(|e: &Event| e.time);
         let name = name_of(source);
         let mut stream = env.source(events, watermarks).uid(name.clone()).name(name);
         // Subtasks that have no split would hold the watermark back for a while.
@@ -234,6 +255,11 @@ impl StepKind {
             StepKind::Rebalance => stream.rebalance().map(|e| e),
             StepKind::Shuffle => stream.shuffle().map(|e| e),
             StepKind::Cut => stream.map(|e| e).disable_chaining(),
+            StepKind::Pinned(n) => {
+                // Edges on either side, whatever is fused.
+                let pinned = stream.rebalance().map(|e| e).parallelism(n);
+                pinned.disable_chaining().rebalance()
+            }
         }
     }
 

@@ -129,6 +129,11 @@ pub(super) fn run(setting: &Setting) -> Outcome {
     let mut job = Job::draw(&mut Prng::new(seed, "job"), setting.n_records);
     if Prng::new(seed, "apart").below(10) == 0 {
         job.part();
+    } else if Prng::new(seed, "pinned").below(4) == 0 {
+        job.pin(&mut Prng::new(seed, "pins"));
+    }
+    if Prng::new(seed, "idle").below(8) == 0 {
+        job.rest();
     }
     let job = if seed.is_multiple_of(3) { job.enumerated() } else { job };
     let drawn = Fault::draw(&mut Prng::new(seed, "faults"));

@@ -27,6 +27,8 @@ pub(super) struct Events {
     pub(super) splits: Arc<Vec<Vec<Event>>>,
     /// Whether its splits are found while the job runs.
     pub(super) is_enumerated: bool,
+    /// Whether it has no end to speak of, and is idle when it has nothing.
+    pub(super) is_idle: bool,
 }
 
 /// How far behind the latest record of its split one may be, in ms: the bound of the watermarks.
@@ -52,7 +54,7 @@ impl Events {
             (0..n_events).map(event).collect()
         };
         let splits = Arc::new((0..n_splits).map(split).collect());
-        Events { splits, is_enumerated: false }
+        Events { splits, is_enumerated: false, is_idle: false }
     }
 }
 
@@ -89,7 +91,7 @@ impl Source for Events {
     type Split = (u32, u32);
 
     fn is_bounded(&self) -> bool {
-        true
+        !self.is_idle
     }
 
     fn discover(&self, _: usize) -> Result<Vec<(u32, u32)>> {
@@ -161,7 +163,11 @@ impl SplitReader<Event, (u32, u32)> for Reader {
         if self.at % 7 == self.split % 7 && !std::mem::replace(&mut self.has_rested, true) {
             let until_us =
                 self.context.now_ms() * 1000 + EventTime::from(500 + self.at * 97 % 3000);
-            return Ok(ReadStatus::Paused { until_us });
+            return Ok(if self.events.is_idle {
+                ReadStatus::CaughtUp { until_us }
+            } else {
+                ReadStatus::Paused { until_us }
+            });
         }
         self.has_rested = false;
         // Batches of one to four.
