@@ -199,7 +199,7 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
         key: "checkpoint-mode",
         values: "`exactly-once`, `unaligned` or `at-least-once`",
         default: "`exactly-once`",
-        doc: "How barriers travel. `exactly-once`: channels wait for each other at a barrier. `unaligned`: a barrier overtakes what is queued, which becomes part of the checkpoint, so that checkpoints do not wait under backpressure. With both, every record counts once after a recovery. `at-least-once`: nobody waits; some records may count twice.",
+        doc: "How barriers travel. `exactly-once`: channels wait for each other at a barrier. `unaligned`: a barrier overtakes what is queued, which becomes part of the checkpoint, so that checkpoints do not wait under backpressure; not what every subtask gets, what the program or `global` says where to send, or what comes before watermarks that are made in mid-stream. With both, every record counts once after a recovery. `at-least-once`: nobody waits; some records may count twice.",
         set: |c, v| {
             c.checkpoint_mode = match v {
                 "exactly-once" => CheckpointMode::ExactlyOnce,

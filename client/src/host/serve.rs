@@ -179,7 +179,15 @@ impl<'a> Serving<'a> {
             }
             ToHost::Go { attempt } => self.go(attempt),
             ToHost::Report => self.report(),
-            ToHost::Finish => self.say(&FromHost::Results(self.results())),
+            ToHost::Finish => {
+                // The last samples go first, so that counters are whole.
+                self.say(&FromHost::Metrics(self.samples()));
+                let results = FromHost::Results(self.results());
+                if let Err(error) = self.host.channel.send(&results) {
+                    // Most likely they are too long.
+                    self.say(&FromHost::Results(Err(error)));
+                }
+            }
         }
     }
 
@@ -332,20 +340,12 @@ impl<'a> Serving<'a> {
             .collect()
     }
 
-    fn results(&self) -> Vec<(String, Vec<Vec<u8>>)> {
-        // The last samples go first, so that counters are whole.
-        self.say(&FromHost::Metrics(self.samples()));
-        let mut results = self.runner.job.registry.encode_accumulators().unwrap_or_else(|error| {
-            tracing::error!(%error, "what accumulated cannot be told");
-            Vec::new()
-        });
+    fn results(&self) -> Result<Vec<(String, Vec<Vec<u8>>)>> {
+        let mut results = self.runner.job.registry.encode_accumulators()?;
         for collected in &self.runner.program.graph.collected {
-            match (collected.gather)() {
-                Ok(bytes) => results.push((collected.name.clone(), vec![bytes])),
-                Err(error) => tracing::error!(%error, "what was collected cannot be told"),
-            }
+            results.push((collected.name.clone(), vec![(collected.gather)()?]));
         }
-        results
+        Ok(results)
     }
 }
 

@@ -117,8 +117,8 @@ impl JobHandle {
 
     /// Takes a savepoint and stops the job with it: what was emitted before is committed, nothing is emitted
     /// after. When this returns the job has ended, and another may begin there. With `drain`, event time is brought to its
-    /// end first, so that windows and timers fire, and functions do what they do at the end. That is for jobs that will not go on: one that is restored from there ends
-    /// when it has committed what belongs before, and reads nothing.
+    /// end first, so that windows and timers fire, and functions do what they do at the end. That is for jobs that will not go
+    /// on: one that is restored from there ends when it has committed what belongs before, and reads nothing.
     ///
     /// It waits for the job's end, so nothing that the job waits for may call it.
     ///
@@ -126,7 +126,7 @@ impl JobHandle {
     /// As [`savepoint`](Self::savepoint); if it fails the job runs on, or, with `drain`, goes back to its newest
     /// checkpoint, because what event time has led to must not be seen. If the job fails or is cancelled when the savepoint is
     /// complete, and before it has ended: the error names the savepoint, and says whether the job runs again from there. (With
-    /// `drain` it does, to end as if it had not failed; that is waited for.)
+    /// `drain` it does if its restart strategy lets it, to end as if it had not failed; that is waited for.)
     ///
     /// ```
     /// # use millstream::prelude::*;

@@ -121,6 +121,17 @@ fn is_pattern(path: &Path) -> bool {
     path.as_os_str().as_encoded_bytes().iter().any(|b| matches!(b, b'*' | b'?'))
 }
 
+/// What there is at a path, if there is something: what cannot be looked at is not left out as if it were not there.
+fn what_is_at(path: &Path) -> io::Result<Option<fs::Metadata>> {
+    match fs::metadata(path) {
+        Ok(meta) => Ok(Some(meta)),
+        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            Ok(None)
+        }
+        Err(e) => Err(io::Error::new(e.kind(), format!("`{}`: {e}", path.display()))),
+    }
+}
+
 /// All paths that match a pattern, component by component.
 fn expand(pattern: &Path, matches: &mut Vec<PathBuf>) -> io::Result<()> {
     let mut bases = vec![PathBuf::new()];
@@ -131,12 +142,21 @@ fn expand(pattern: &Path, matches: &mut Vec<PathBuf>) -> io::Result<()> {
         };
         if !is_pattern(Path::new(name)) {
             bases.iter_mut().for_each(|base| base.push(name));
-            bases.retain(|base| base.exists());
+            let mut there = Vec::new();
+            for base in bases {
+                if what_is_at(&base)?.is_some() {
+                    there.push(base);
+                }
+            }
+            bases = there;
             continue;
         }
         let mut next = Vec::new();
-        for base in bases.iter().filter(|base| base.as_os_str().is_empty() || base.is_dir()) {
+        for base in &bases {
             let dir = if base.as_os_str().is_empty() { Path::new(".") } else { base };
+            if !what_is_at(dir)?.is_some_and(|meta| meta.is_dir()) {
+                continue;
+            }
             let paths = match entries(dir) {
                 Err(_) if is_gone(dir) => continue,
                 paths => paths?,
@@ -390,5 +410,19 @@ mod tests {
         assert_eq!(found("?/x*"), ["a/x.txt"]);
         assert_eq!(found("*"), ["a/x.txt", "b/part-0", "b/part-1"]);
         assert_eq!(found("b/.part-2.inprogress"), ["b/.part-2.inprogress"]);
+    }
+    #[test]
+    fn what_cannot_be_looked_at_is_not_left_out() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("a")).unwrap();
+        fs::write(dir.path().join("a/log"), "").unwrap();
+        fs::write(dir.path().join("b"), "").unwrap();
+        std::os::unix::fs::symlink("nowhere", dir.path().join("c")).unwrap();
+        let pattern = dir.path().join("*/log");
+        assert_eq!(find(&pattern).unwrap(), [dir.path().join("a/log")]);
+        // It leads to itself.
+        std::os::unix::fs::symlink("d", dir.path().join("d")).unwrap();
+        let error = find(&pattern).unwrap_err();
+        assert!(error.to_string().contains("cannot be listed"), "{error}");
     }
 }

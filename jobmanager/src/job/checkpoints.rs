@@ -7,6 +7,7 @@ use super::claimed::Claimed;
 use super::marks::Marks;
 use super::restoring::Own;
 use super::savepoints::{Request, Savepoints};
+use super::told::Told;
 use super::{Begin, OpenStorage, Restored, restoring};
 use crate::checkpoint::{Coordinator, Effect, Input};
 use crate::scheduler;
@@ -71,6 +72,7 @@ pub struct Checkpoints {
     completed: BTreeMap<CheckpointId, Restored>,
     /// The attempts that run, by number, with their tasks.
     running: BTreeMap<u32, (BTreeSet<usize>, Box<dyn Participants>)>,
+    told: Told,
     savepoints: Savepoints,
     wake_at_ms: Option<u64>,
     history: History,
@@ -218,6 +220,7 @@ impl Checkpoints {
             claimed: None,
             completed: own.into_iter().map(|own| (own.restore.manifest.id, own)).collect(),
             running: BTreeMap::new(),
+            told: Told::default(),
             savepoints: Savepoints::default(),
             wake_at_ms: None,
             history,
@@ -275,6 +278,7 @@ impl Checkpoints {
         participants: Box<dyn Participants>,
     ) -> Vec<scheduler::Input> {
         self.running.insert(attempt, (tasks.iter().copied().collect(), participants));
+        self.told.begin();
         self.step(now_ms, Input::Started { first_id: self.first_id, attempt, tasks })
     }
 
@@ -393,7 +397,15 @@ impl Checkpoints {
         for_job
     }
 
+    /// Who runs in this attempt may have missed what was told.
+    pub fn tell_again(&mut self, attempt: u32) {
+        if let Some((_, participants)) = self.running.get_mut(&attempt) {
+            self.told.again().for_each(|command| participants.tell(command));
+        }
+    }
+
     fn tell(&mut self, command: Command) {
+        self.told.note(command);
         for (_, participants) in self.running.values_mut() {
             participants.tell(command);
         }

@@ -345,6 +345,12 @@ impl<T: Tasks> Master<T> {
                 let retry = !error.is_final();
                 vec![Input::FailTasks { tasks, error, retry }]
             }
+            Event::Reachable => {
+                if let Some(checkpoints) = &mut self.checkpoints {
+                    checkpoints.tell_again(attempt);
+                }
+                Vec::new()
+            }
             Event::Task(event) if self.is_current(attempt, event.task()) => vec![as_input(event)],
             Event::Task(_) => Vec::new(),
             Event::Snapshot(SnapshotEvent::Ended { task })

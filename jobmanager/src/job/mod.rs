@@ -14,6 +14,7 @@ mod master;
 mod restoring;
 mod savepoints;
 mod tasks;
+mod told;
 
 pub use checkpoints::{Adopted, Checkpoints, NowUs, Participants, Target, vertices};
 pub use master::Master;

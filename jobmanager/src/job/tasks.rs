@@ -26,6 +26,8 @@ pub enum Event {
         /// Why.
         error: Error,
     },
+    /// Some of them can be reached again, and may have missed what they were told.
+    Reachable,
     /// What became of a task.
     Task(TaskEvent),
     /// What became of a task's part in a checkpoint.

@@ -292,6 +292,32 @@ fn an_end_that_is_heard_of_before_all_tasks_run_counts() {
     assert_eq!(*told.lock().unwrap(), ["barrier 1"], "the last checkpoint, of all ends");
 }
 
+#[test]
+fn who_could_not_be_reached_is_told_again() {
+    let told: Arc<Mutex<Vec<String>>> = Arc::default();
+    let scheduler = Scheduler::new(&samples::graph());
+    let mut master = Master::new(scheduler, Some(checkpoints()), Begin::Fresh, Silent::default());
+    master.start(0);
+    let participants = Box::new(Told(Arc::clone(&told)));
+    master.take(1, 0, Event::Deployed { participants });
+    master.take(2, 0, Event::Reachable);
+    assert_eq!(*told.lock().unwrap(), [""; 0], "there is nothing to be told");
+    for task in [0, 1] {
+        master.take(3, 0, Event::Snapshot(SnapshotEvent::Ended { task }));
+    }
+    let declined = SnapshotEvent::Declined {
+        task: 0,
+        checkpoint: CheckpointId(1),
+        error: Error::external(""),
+    };
+    master.take(4, 0, Event::Snapshot(declined));
+    assert_eq!(*told.lock().unwrap(), ["barrier 1", "aborted 1"]);
+    master.take(5, 0, Event::Reachable);
+    assert_eq!(*told.lock().unwrap(), ["barrier 1", "aborted 1", "aborted 1"]);
+    master.take(6, 3, Event::Reachable);
+    assert_eq!(told.lock().unwrap().len(), 3, "nobody runs in that attempt");
+}
+
 /// The former leader was gone when it had told only some that they may go on.
 #[test]
 fn tasks_that_ran_when_others_waited_hear_what_was_given_up_and_their_ends_count() {

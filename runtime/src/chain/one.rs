@@ -167,7 +167,7 @@ pub trait Operator<I, O>: Send {
         let _ = out;
         Ok(Step::Done)
     }
-    /// No record will follow: emits what is left.
+    /// No record will follow, because the input has ended or event time was brought to its end: emits what is left.
     ///
     /// # Errors
     /// Whatever must end the job.

@@ -45,7 +45,7 @@ pub trait TwoInputOperator<L, R, O>: Send {
         let _ = (now, out);
         Ok(Step::Done)
     }
-    /// Both inputs have ended.
+    /// Both inputs have ended, or event time was brought to its end.
     ///
     /// # Errors
     /// Whatever must end the job.

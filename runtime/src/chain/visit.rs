@@ -25,7 +25,7 @@ pub trait Stateful {
     fn parts(&mut self, visitor: &mut dyn Visitor) -> Result<()>;
     /// Its parts are about to be restored: what it has by itself is not wanted.
     fn restoring(&mut self) {}
-    /// It had come to the end of its input: what it does then it has done.
+    /// It had come to the end of its input, or of event time: what it does then it has done.
     fn ended(&mut self) {}
     /// Its parts have been restored: makes up the rest. Called once, before it is opened.
     ///

@@ -22,7 +22,8 @@
 //! Committers of one attempt share no order; an attempt that is taken for dead may still call its own, and a
 //! sink that several processes can write refuses it (a fence taken in `prepare` and checked in `commit`).
 //!
-//! Without checkpoints, and for sinks without a committer, `finish` at the end of the input is all there is.
+//! Without checkpoints, and for sinks without a committer, `finish` at the end of the input is all there is, or before a savepoint
+//! that ends event time; then `stage` follows.
 
 use crate::chain::{ChainVisitor, Flow, Notice, Push, Site, Stateful};
 use crate::context::OperatorContext;
@@ -64,7 +65,7 @@ pub trait SinkWriter<T>: Send {
         self.flush()?;
         Ok(Vec::new())
     }
-    /// Called once after the last record, if there are no checkpoints or no committer: makes the output
+    /// Called once after the last record (see the module's text), if there are no checkpoints or no committer: makes the output
     /// final. Not called when the job fails.
     ///
     /// # Errors

@@ -10,6 +10,7 @@
 mod control;
 mod head;
 mod measures;
+mod progress;
 mod restore;
 mod snapshot;
 mod store;
@@ -21,6 +22,7 @@ pub use measures::{
     RECORDS_OUT, STATE_BYTES, Sent, Taken, WATERMARK,
 };
 pub use millstream_model::Command;
+pub use progress::{NoWake, Progress, Wake, Waker};
 pub use restore::Restore;
 pub use snapshot::{SnapshotStream, Snapshots};
 
@@ -42,39 +44,6 @@ use std::sync::atomic::Ordering;
 /// The metric of a task, under its first operator: how long a checkpoint holds it up at a time, in microseconds. Each
 /// barrier (everything is frozen and the barrier sent on) and each slice that is written counts once.
 pub const CHECKPOINT_HOLD: &str = "checkpoint_hold_us";
-
-/// Wakes a task that answered `Idle` or `Blocked`.
-pub trait Wake: Send + Sync {
-    /// Makes sure the task is stepped again, soon.
-    fn wake(&self);
-}
-
-/// See [`Wake`].
-pub type Waker = Arc<dyn Wake>;
-
-/// A waker for tasks that somebody steps anyway: tests and harnesses.
-#[derive(Debug, Default)]
-pub struct NoWake;
-
-impl Wake for NoWake {
-    fn wake(&self) {}
-}
-
-/// What a step came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Progress {
-    /// Step again at once.
-    Busy,
-    /// Nothing to do until woken, or until this processing time (µs).
-    Idle(EventTime),
-    /// Waits for room downstream; it will be woken (or stepped at this processing time, µs).
-    Blocked(EventTime),
-    /// Its state is restored from a checkpoint, and nothing was sent yet. The next step goes on: it is for whoever steps it to
-    /// wait until all tasks have come so far, so that a checkpoint that cannot be read does no harm.
-    Restored,
-    /// Finished: all input taken, all output sent, operators closed.
-    Done,
-}
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Phase {

@@ -129,7 +129,7 @@ fn a_host_that_takes_no_messages_is_stuck() {
 #[test]
 fn a_full_outbox_holds_back_words_but_not_metrics() {
     let (channel, mut near, _end) = pair();
-    let large = FromHost::Results(vec![("r".to_owned(), vec![vec![0; 1 << 11]])]);
+    let large = FromHost::Results(Ok(vec![("r".to_owned(), vec![vec![0; 1 << 11]])]));
     let sender = channel.clone();
     // More than the socket and the outbox take: it waits until somebody reads.
     let n_messages = MAX_UNWRITTEN + 512;

@@ -128,7 +128,16 @@ impl TaskHost {
             };
             let may_evict = matches!(self.driver, Driver::Cooperative { .. });
             let worker = Worker::new(Arc::clone(&shared), tasks, may_evict);
-            threads.push(worker.spawn(&format!("millstream-{index}"))?);
+            match worker.spawn(&format!("millstream-{index}")) {
+                Ok(thread) => threads.push(thread),
+                Err(error) => {
+                    // Nobody else could end those that run already.
+                    let running = Running { shared, threads };
+                    running.cancel(numbers);
+                    running.join();
+                    return Err(error);
+                }
+            }
         }
         Ok(Running { shared, threads })
     }

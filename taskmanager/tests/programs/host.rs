@@ -32,7 +32,9 @@ fn main() {
                 channel.send(&FromHost::Metrics(vec![sample])).unwrap();
             }
             ToHost::Finish => {
-                channel.send(&FromHost::Results(vec![("n".to_owned(), vec![vec![1]])])).unwrap();
+                channel
+                    .send(&FromHost::Results(Ok(vec![("n".to_owned(), vec![vec![1]])])))
+                    .unwrap();
                 assert!(channel.flush(Duration::from_secs(10)));
                 return;
             }

@@ -226,7 +226,8 @@ fn from_host() -> Vec<FromHost> {
         FromHost::PeerLost { attempt: 1, host: 1, error: error.clone() },
         FromHost::Report(report),
         FromHost::Metrics(vec![metric()]),
-        FromHost::Results(vec![("lengths".into(), vec![vec![1], vec![2, 3]])]),
+        FromHost::Results(Ok(vec![("lengths".into(), vec![vec![1], vec![2, 3]])])),
+        FromHost::Results(Err(error.clone())),
         FromHost::Unfit { error },
     ]
 }

@@ -104,8 +104,8 @@ pub(super) struct ClusterTasks {
     link: Arc<dyn Link>,
     rollout: Rollout,
     clock: Clock,
-    /// What accumulated, once the hosts are gone.
-    finished: Option<Vec<(String, Vec<Vec<u8>>)>>,
+    /// What accumulated, once the hosts are gone, and why some of that is not known.
+    finished: Option<(Vec<(String, Vec<Vec<u8>>)>, Option<Error>)>,
 }
 
 impl ClusterTasks {
@@ -139,6 +139,7 @@ impl ClusterTasks {
                     Effect::Failed(attempt, tasks, error) => {
                         events.push((attempt, Event::Failed { tasks, error }));
                     }
+                    Effect::Reachable(attempt) => events.push((attempt, Event::Reachable)),
                     Effect::Task(attempt, event) => events.push((attempt, Event::Task(event))),
                     Effect::Snapshot(attempt, event) => {
                         events.push((attempt, Event::Snapshot(event)));
@@ -154,7 +155,7 @@ impl ClusterTasks {
                         events
                             .push((newest, Event::Adopted { attempts, tasks, newest_checkpoint }));
                     }
-                    Effect::Finished(results) => self.finished = Some(results),
+                    Effect::Finished(results, error) => self.finished = Some((results, error)),
                 }
             }
         }
@@ -289,8 +290,8 @@ impl Shell {
                 return;
             }
         }
-        let results = self.master.tasks.finished.take().unwrap_or_default();
-        let error = self.master.ended().and_then(|(_, error)| error.cloned());
+        let (results, unknown) = self.master.tasks.finished.take().unwrap_or_default();
+        let error = self.master.ended().and_then(|(_, error)| error.cloned()).or(unknown);
         let outcome: Outcome = self.watch.outcome(&self.master, error, results);
         self.link.leave(self.watch.detail(&self.master));
         self.link.ended(outcome);

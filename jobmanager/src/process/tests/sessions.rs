@@ -171,7 +171,7 @@ fn results_are_confirmed_when_the_end_of_the_job_is_stored() {
     let master = cluster.run(1);
     let session = cluster.attach(5, 1, &[]);
     session.says_from_host(1, JobId(1), report(1));
-    session.says_from_host(2, JobId(1), FromHost::Results(Vec::new()));
+    session.says_from_host(2, JobId(1), FromHost::Results(Ok(Vec::new())));
     master.hears(|input| {
         matches!(input, JobInput::FromHost { message: FromHost::Results(_), .. }).then_some(())
     });

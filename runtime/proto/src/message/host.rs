@@ -243,6 +243,6 @@ pub enum FromHost {
     Report(HostReport),
     /// How its metrics stand.
     Metrics(Vec<MetricSample>),
-    /// What accumulated: name, and the value of each task as bytes. The last word of a host.
-    Results(Vec<(String, Vec<Vec<u8>>)>),
+    /// What accumulated: name, and the value of each task as bytes; or why that cannot be told. The last word of a host.
+    Results(Result<Vec<(String, Vec<Vec<u8>>)>, Error>),
 }

@@ -108,7 +108,8 @@ impl Rollout {
         self.adopt_if_found(effects);
     }
 
-    /// What a host was told while it had no connection, it has not heard: says again what is to end there, and what is over.
+    /// What a host was told while it had no connection, it has not heard: says again what is to end there, and what is over. What
+    /// is told of checkpoints is for whoever tells it.
     fn heal(&self, id: TaskManagerId, report: HostReport, effects: &mut Vec<Effect>) {
         for AttemptReport { attempt, tasks, .. } in report.attempts {
             let known = self.attempts.iter().find(|known| known.number == attempt);
@@ -128,6 +129,9 @@ impl Rollout {
             let waits = |(_, state): &(usize, TaskState)| matches!(state, TaskState::Restored);
             if known.is_some_and(|known| known.goes_on) && tasks.iter().any(waits) {
                 effects.push(Effect::Tell(id, ToHost::Go { attempt }));
+            }
+            if known.is_some() {
+                effects.push(Effect::Reachable(attempt));
             }
         }
     }

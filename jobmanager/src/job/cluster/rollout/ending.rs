@@ -3,7 +3,7 @@
 use super::Rollout;
 use super::attempt::Stage;
 use super::words::{Effect, FINISH_MS};
-use millstream_model::Error;
+use millstream_model::{Error, Result};
 use millstream_proto::message::{NOWHERE, TaskManagerId, ToHost};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,6 +13,8 @@ pub(super) struct Finishing {
     pub(super) until_ms: u64,
     waiting: BTreeSet<TaskManagerId>,
     results: BTreeMap<String, Vec<Vec<u8>>>,
+    /// Why some of that is not known.
+    error: Option<Error>,
 }
 
 impl Rollout {
@@ -86,7 +88,10 @@ impl Rollout {
         for attempt in &mut self.attempts {
             attempt.give_up_cause(now_ms, &self.region_of_task, effects);
         }
-        if let Some(finishing) = self.finishing.take_if(|f| f.until_ms <= now_ms) {
+        if let Some(mut finishing) = self.finishing.take_if(|f| f.until_ms <= now_ms) {
+            let silent: Vec<String> = finishing.waiting.iter().map(ToString::to_string).collect();
+            let error = format!("nothing was heard from {} for {FINISH_MS} ms", silent.join(", "));
+            finishing.error.get_or_insert(Error::external(error));
             self.end(finishing, effects);
         }
     }
@@ -143,7 +148,7 @@ impl Rollout {
         let waiting: BTreeSet<TaskManagerId> = ready.map(|(id, _)| *id).collect();
         effects.extend(waiting.iter().map(|id| Effect::Tell(*id, ToHost::Finish)));
         let (until_ms, results) = (now_ms.saturating_add(FINISH_MS), BTreeMap::new());
-        let finishing = Finishing { until_ms, waiting, results };
+        let finishing = Finishing { until_ms, waiting, results, error: None };
         if finishing.waiting.is_empty() {
             self.end(finishing, effects);
         } else {
@@ -155,13 +160,19 @@ impl Rollout {
     pub(super) fn results(
         &mut self,
         id: TaskManagerId,
-        results: Vec<(String, Vec<Vec<u8>>)>,
+        results: Result<Vec<(String, Vec<Vec<u8>>)>>,
         effects: &mut Vec<Effect>,
     ) {
-        if let Some(finishing) = &mut self.finishing {
-            for (name, mut values) in results {
-                finishing.results.entry(name).or_default().append(&mut values);
+        match (&mut self.finishing, results) {
+            (Some(finishing), Ok(results)) => {
+                for (name, mut values) in results {
+                    finishing.results.entry(name).or_default().append(&mut values);
+                }
             }
+            (Some(finishing), Err(error)) => {
+                finishing.error.get_or_insert(error);
+            }
+            (None, _) => {}
         }
         self.finished_on(id, effects);
     }
@@ -178,6 +189,12 @@ impl Rollout {
     fn end(&mut self, finishing: Finishing, effects: &mut Vec<Effect>) {
         let hosts = std::mem::take(&mut self.hosts);
         effects.extend(hosts.into_keys().map(Effect::StopHost));
-        effects.push(Effect::Finished(finishing.results.into_iter().collect()));
+        let unknown = |error| {
+            let what =
+                "the job has ended, but what was collected or has accumulated in it is not known";
+            Error::external(format!("{what}: {error}"))
+        };
+        let results = finishing.results.into_iter().collect();
+        effects.push(Effect::Finished(results, finishing.error.map(unknown)));
     }
 }

@@ -91,6 +91,7 @@ fn words(effect: &Effect) -> String {
         Effect::Failed(_, tasks, error) if tasks.len() == 4 => format!("failed: {error}"),
         Effect::Failed(_, tasks, error) => format!("{tasks:?} failed: {error}"),
         Effect::Restored(_, task) => format!("task {task} restored"),
+        Effect::Reachable(attempt) => format!("attempt {attempt} is reachable"),
         Effect::Task(_, event) => task(event),
         Effect::Snapshot(attempt, _) => format!("snapshot of attempt {attempt}"),
         Effect::Adopted { tasks, newest_checkpoint, .. } => {
@@ -101,7 +102,8 @@ fn words(effect: &Effect) -> String {
             let tasks: Vec<_> = tasks.iter().map(state).collect();
             format!("adopted ({}), newest {:?}", tasks.join(", "), newest_checkpoint.map(|c| c.0))
         }
-        Effect::Finished(results) => format!("finished: {results:?}"),
+        Effect::Finished(results, None) => format!("finished: {results:?}"),
+        Effect::Finished(_, Some(error)) => format!("finished: {error}"),
     }
 }
 
@@ -413,7 +415,7 @@ fn results_are_gathered_before_hosts_are_stopped() {
     story.on(close());
     let finish = story.on(Input::Finish { wants_results: true });
     assert_eq!(finish, ["tell a: finish", "tell b: finish"]);
-    let results = |byte| FromHost::Results(vec![("n".into(), vec![vec![byte]])]);
+    let results = |byte| FromHost::Results(Ok(vec![("n".into(), vec![vec![byte]])]));
     assert_eq!(story.host(A, results(1)), [""; 0]);
     let finished = ["stop a", "stop b", "finished: [(\"n\", [[1], [2]])]"];
     assert_eq!(story.host(B, results(2)), finished);
@@ -421,8 +423,18 @@ fn results_are_gathered_before_hosts_are_stopped() {
     let mut story = Story::running();
     story.at(0, Input::Finish { wants_results: true });
     story.host(A, results(1));
-    let finished = ["stop a", "stop b", "finished: [(\"n\", [[1]])]"];
-    assert_eq!(story.at(FINISH_MS, Input::Tick), finished, "nobody waits for ever");
+    let finished = story.at(FINISH_MS, Input::Tick);
+    assert_eq!(finished[..2], ["stop a", "stop b"], "nobody waits for ever");
+    assert!(
+        finished[2].ends_with("b for 5000 ms") && finished[2].contains("nothing was heard from"),
+        "{finished:?}"
+    );
+
+    let mut story = Story::running();
+    story.at(0, Input::Finish { wants_results: true });
+    story.host(A, results(1));
+    let finished = story.host(B, FromHost::Results(Err(Error::external("too long"))));
+    assert!(finished[2].ends_with("is not known: too long"), "{finished:?}");
 }
 
 /// The last words of a host may be heard when its successor has been asked for.

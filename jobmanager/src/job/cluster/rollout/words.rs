@@ -64,6 +64,8 @@ pub(in crate::job::cluster) enum Effect {
     Restored(u32, usize),
     /// These tasks of the attempt have failed together.
     Failed(u32, Vec<usize>, Error),
+    /// A host of the attempt can be reached again.
+    Reachable(u32),
     /// What became of a task of the attempt.
     Task(u32, TaskEvent),
     /// What became of a snapshot, of whatever attempt.
@@ -74,8 +76,8 @@ pub(in crate::job::cluster) enum Effect {
         tasks: Vec<(usize, TaskState)>,
         newest_checkpoint: Option<CheckpointId>,
     },
-    /// The hosts are gone; what accumulated on all of them.
-    Finished(Vec<(String, Vec<Vec<u8>>)>),
+    /// The hosts are gone; what accumulated on all of them, and why some of that is not known.
+    Finished(Vec<(String, Vec<Vec<u8>>)>, Option<Error>),
 }
 
 /// An attempt that was found running.
