@@ -10,7 +10,7 @@ use crate::graph::{
     WriterContext,
 };
 use millstream_jobmanager::job;
-use millstream_model::job_graph::Ship;
+use millstream_model::job_graph::{JobVertex, Ship};
 use millstream_model::{CheckpointId, CheckpointMode, Error, Result};
 use millstream_runtime::TaskContext;
 use millstream_runtime::chain::Site;
@@ -36,6 +36,8 @@ struct Assembly<'a> {
     gates: HashMap<(NodeId, usize, usize), AnyGate>,
     sources: HashMap<NodeId, BuildSource>,
     mode: CheckpointMode,
+    /// Of each vertex, whether watermarks are made in it, or in one behind it: not those of a source.
+    makes_time: Vec<bool>,
 }
 
 /// Where an attempt begins.
@@ -99,7 +101,9 @@ pub(crate) fn assemble(
         gates: HashMap::new(),
         sources: HashMap::new(),
         mode: job.checkpoints.unwrap_or_default(),
+        makes_time: Vec::new(),
     };
+    assembly.find_time();
     assembly.build_sources(prepared)?;
     assembly.find_consumers();
     assembly.connect(wakers, memory, attempt.neighbours)?;
@@ -299,6 +303,27 @@ impl Assembly<'_> {
         Ok(())
     }
 
+    /// Goes back from where watermarks are made.
+    fn find_time(&mut self) {
+        let graph = &self.program.compiled.graph;
+        let makes_time = |vertex: &JobVertex| {
+            vertex.operators.iter().any(|operator| {
+                let node = self.node(operator.node);
+                node.watermarks.is_some() && node.source.is_none()
+            })
+        };
+        let mut found: Vec<bool> = graph.vertices.iter().map(makes_time).collect();
+        let mut last: Vec<usize> = (0..found.len()).filter(|v| found[*v]).collect();
+        while let Some(v) = last.pop() {
+            for edge in graph.edges.iter().filter(|edge| edge.to == v) {
+                if !std::mem::replace(&mut found[edge.from], true) {
+                    last.push(edge.from);
+                }
+            }
+        }
+        self.makes_time = found;
+    }
+
     /// How barriers travel into a vertex. They overtake only what can be dealt out anew: not what every subtask
     /// gets, nor what goes where the program or the number of the subtask says; and nothing that comes before watermarks
     /// are made, because with another parallelism it would come in another order.
@@ -306,24 +331,11 @@ impl Assembly<'_> {
         let can_overtake = |ship| matches!(ship, Ship::Hash | Ship::Rebalance | Ship::Shuffle);
         let all = self.program.compiled.graph.inputs_of(v).all(|(_, e)| can_overtake(e.ship));
         match self.mode {
-            mode if mode.may_overtake() && (!all || self.makes_time_behind(v)) => {
+            mode if mode.may_overtake() && (!all || self.makes_time[v]) => {
                 CheckpointMode::ExactlyOnce
             }
             mode => mode,
         }
-    }
-
-    /// Whether watermarks are made in a vertex, or in one behind it.
-    fn makes_time_behind(&self, v: usize) -> bool {
-        let graph = &self.program.compiled.graph;
-        let makes_time = |v: usize| {
-            graph.vertices[v].operators.iter().any(|operator| {
-                let node = self.node(operator.node);
-                node.watermarks.is_some() && node.source.is_none()
-            })
-        };
-        // Streams do not come back.
-        makes_time(v) || graph.outputs_of(v).any(|(_, edge)| self.makes_time_behind(edge.to))
     }
 
     fn operator_context(&self, v: usize, id: NodeId, task: &TaskContext) -> OpContext {

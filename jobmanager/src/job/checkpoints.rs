@@ -48,6 +48,24 @@ pub trait Participants: Send {
 /// The clock: microseconds since the epoch.
 pub type NowUs = Arc<dyn Fn() -> EventTime + Send + Sync>;
 
+/// An attempt that runs.
+struct Run {
+    tasks: BTreeSet<usize>,
+    participants: Box<dyn Participants>,
+    told: Told,
+}
+
+impl Run {
+    fn new(tasks: Vec<usize>, participants: Box<dyn Participants>) -> Self {
+        Run { tasks: tasks.into_iter().collect(), participants, told: Told::default() }
+    }
+
+    fn tell(&mut self, command: Command) {
+        self.told.note(command);
+        self.participants.tell(command);
+    }
+}
+
 /// See the module's text.
 pub struct Checkpoints {
     coordinator: Coordinator<TaskSnapshot>,
@@ -70,9 +88,8 @@ pub struct Checkpoints {
     claimed: Option<Claimed>,
     /// What can be restored.
     completed: BTreeMap<CheckpointId, Restored>,
-    /// The attempts that run, by number, with their tasks.
-    running: BTreeMap<u32, (BTreeSet<usize>, Box<dyn Participants>)>,
-    told: Told,
+    /// The attempts that run, by number.
+    running: BTreeMap<u32, Run>,
     savepoints: Savepoints,
     wake_at_ms: Option<u64>,
     history: History,
@@ -220,7 +237,6 @@ impl Checkpoints {
             claimed: None,
             completed: own.into_iter().map(|own| (own.restore.manifest.id, own)).collect(),
             running: BTreeMap::new(),
-            told: Told::default(),
             savepoints: Savepoints::default(),
             wake_at_ms: None,
             history,
@@ -277,8 +293,7 @@ impl Checkpoints {
         tasks: Vec<usize>,
         participants: Box<dyn Participants>,
     ) -> Vec<scheduler::Input> {
-        self.running.insert(attempt, (tasks.iter().copied().collect(), participants));
-        self.told.begin();
+        self.running.insert(attempt, Run::new(tasks.clone(), participants));
         self.step(now_ms, Input::Started { first_id: self.first_id, attempt, tasks })
     }
 
@@ -294,14 +309,17 @@ impl Checkpoints {
         is_released: bool,
     ) -> Vec<scheduler::Input> {
         for Adopted { attempt, tasks, participants } in attempts {
-            self.running.insert(attempt, (tasks.into_iter().collect(), participants));
+            self.running.insert(attempt, Run::new(tasks, participants));
         }
         // The savepoint of a stop, if the former leader had stored it, and these tasks have not begun again since.
         let origin = self.origin.as_ref().map(|origin| &origin.restore.manifest);
         let stop = origin.filter(|m| matches!(m.kind, SnapshotKind::Stop { .. }));
         let stop = stop.map(|m| m.id).filter(|stop| newest == Some(*stop));
         let latest = stop.max(self.coordinator.latest());
-        let is_released = is_released || stop.is_some();
+        // Nothing is left to be done once all ends are in one that is complete.
+        let last = latest.and_then(|latest| self.completed.get(&latest));
+        let is_last = last.is_some_and(|last| last.restore.manifest.is_finished());
+        let is_released = is_released || stop.is_some() || is_last;
         let given_up = newest.filter(|newest| Some(*newest) > latest);
         self.first_id = self.first_id.max(given_up.map_or(0, |newest| newest.0 + 1));
         let commands: Vec<Command> = latest
@@ -321,7 +339,7 @@ impl Checkpoints {
         let running: Vec<(u32, Vec<usize>)> = self
             .running
             .iter()
-            .map(|(attempt, (tasks, _))| (*attempt, tasks.iter().copied().collect()))
+            .map(|(attempt, run)| (*attempt, run.tasks.iter().copied().collect()))
             .collect();
         let mut inputs = Vec::new();
         for (attempt, tasks) in running {
@@ -333,9 +351,9 @@ impl Checkpoints {
     /// These tasks are over.
     pub fn stopped(&mut self, now_ms: u64, tasks: &[usize]) -> Vec<scheduler::Input> {
         let inputs = self.step(now_ms, Input::Stopped { tasks: tasks.to_vec() });
-        self.running.retain(|_, (running, _)| {
-            running.retain(|task| !tasks.contains(task));
-            !running.is_empty()
+        self.running.retain(|_, run| {
+            run.tasks.retain(|task| !tasks.contains(task));
+            !run.tasks.is_empty()
         });
         inputs
     }
@@ -399,16 +417,13 @@ impl Checkpoints {
 
     /// Who runs in this attempt may have missed what was told.
     pub fn tell_again(&mut self, attempt: u32) {
-        if let Some((_, participants)) = self.running.get_mut(&attempt) {
-            self.told.again().for_each(|command| participants.tell(command));
+        if let Some(run) = self.running.get_mut(&attempt) {
+            run.told.again().for_each(|command| run.participants.tell(command));
         }
     }
 
     fn tell(&mut self, command: Command) {
-        self.told.note(command);
-        for (_, participants) in self.running.values_mut() {
-            participants.tell(command);
-        }
+        self.running.values_mut().for_each(|run| run.tell(command));
     }
 
     fn perform(
@@ -428,7 +443,7 @@ impl Checkpoints {
                     Err(error) => {
                         let attempts = self.running.iter();
                         let of_first = attempts
-                            .filter(|(_, (tasks, _))| tasks.contains(&0))
+                            .filter(|(_, run)| run.tasks.contains(&0))
                             .map(|(attempt, _)| *attempt);
                         inputs.extend(of_first.map(|attempt| Input::Declined {
                             task: 0,
@@ -501,9 +516,7 @@ impl Checkpoints {
     fn aim(&mut self, checkpoint: CheckpointId, kind: SnapshotKind) -> Result<()> {
         let wanted = self.savepoints.aim(checkpoint, kind, &self.open_storage)?;
         let target = wanted.unwrap_or_else(|| self.own_target(checkpoint));
-        for (_, participants) in self.running.values_mut() {
-            participants.aim(checkpoint, &target);
-        }
+        self.running.values_mut().for_each(|run| run.participants.aim(checkpoint, &target));
         Ok(())
     }
 

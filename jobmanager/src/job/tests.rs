@@ -6,7 +6,7 @@ use crate::scheduler::{JobState, Scheduler};
 use millstream_model::settings::RestartStrategy;
 use millstream_model::{CheckpointId, Command, Error, LeaderEpoch, Notice};
 use millstream_proto::message::{ProgramId, SnapshotEvent, TaskEvent, TaskState};
-use millstream_state::snapshot::{Manifest, MemoryStorage, mark, write_manifest};
+use millstream_state::snapshot::{Manifest, MemoryStorage, TaskSnapshot, mark, write_manifest};
 use std::sync::Mutex;
 
 /// With the attempts that were told to go on.
@@ -316,6 +316,27 @@ fn who_could_not_be_reached_is_told_again() {
     assert_eq!(*told.lock().unwrap(), ["barrier 1", "aborted 1", "aborted 1"]);
     master.take(6, 3, Event::Reachable);
     assert_eq!(told.lock().unwrap().len(), 3, "nobody runs in that attempt");
+    // The last checkpoint: what it lets go has to hear of that above all.
+    master.tick(7000);
+    for task in [0, 1] {
+        let taken = SnapshotEvent::Taken {
+            task,
+            checkpoint: CheckpointId(2),
+            snapshot: TaskSnapshot {
+                vertex: 0,
+                subtask: task,
+                ended: true,
+                operators: Vec::new(),
+                file: None,
+                shared: Vec::new(),
+            },
+        };
+        master.take(7001, 0, Event::Snapshot(taken));
+    }
+    let last = ["complete 2", "release 2"];
+    assert_eq!(told.lock().unwrap()[3..], [&["barrier 2"][..], &last].concat());
+    master.take(8000, 0, Event::Reachable);
+    assert_eq!(told.lock().unwrap()[6..], ["complete 2", "aborted 1", "release 2"]);
 }
 
 /// The former leader was gone when it had told only some that they may go on.

@@ -1,8 +1,9 @@
-//! What the tasks of a job were told last: who may have missed it, because nobody could reach them, is told again.
+//! What tasks were told last: who may have missed it, because nobody could reach them, is told again.
 
 use millstream_model::{CheckpointId, Command, Notice};
 
-/// See the module's text. Barriers are not repeated: a checkpoint whose barrier is lost is given up after its timeout.
+/// See the module's text; the tasks of one attempt. Barriers are not repeated: a checkpoint whose barrier is lost is given up
+/// after its timeout.
 #[derive(Default)]
 pub(super) struct Told {
     completed: Option<CheckpointId>,
@@ -18,11 +19,6 @@ impl Told {
             Command::Notice(Notice::Aborted(checkpoint)) => self.given_up = Some(checkpoint),
             Command::Release(checkpoint) => self.released = Some(checkpoint),
         }
-    }
-
-    /// Tasks begin again: nobody is released any more.
-    pub(super) fn begin(&mut self) {
-        self.released = None;
     }
 
     /// All of it, in an order in which it may be told.

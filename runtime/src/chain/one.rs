@@ -228,7 +228,7 @@ pub struct OneInput<I, O, Op> {
     /// A signal being dealt with, and whether the operator is through with it.
     pending: Option<(Signal, bool)>,
     clock: EventClock,
-    /// Whether what is done at the end has been done, perhaps before a restore.
+    /// Whether what is done at the end has been done, perhaps before a restore, and nothing has come since.
     has_ended: bool,
     site: Site,
 }
@@ -252,6 +252,7 @@ impl<I, O: 'static, Op: Operator<I, O>> OneInput<I, O, Op> {
     fn consume(&mut self, batch: &mut Batch<I>) -> Result<Flow> {
         self.site.enter();
         let n = batch.len();
+        self.has_ended &= n == 0;
         let (mut records, marks) = Records::of(batch);
         let mut next_mark = 0;
         let yielded = loop {
@@ -329,6 +330,9 @@ impl<I, O: 'static, Op: Operator<I, O>> Stateful for OneInput<I, O, Op> {
     }
     fn ended(&mut self) {
         self.has_ended = true;
+    }
+    fn has_ended(&self) -> bool {
+        self.has_ended
     }
     fn restored(&mut self) -> Result<()> {
         let (watermark, ahead) = self.clock.restored();

@@ -145,7 +145,7 @@ pub struct TwoInput<L, R, O, Op> {
     watermark: Option<EventTime>,
     pending: Option<(Signal, bool)>,
     clock: EventClock,
-    /// Whether what is done at the end has been done, perhaps before a restore.
+    /// Whether what is done at the end has been done, perhaps before a restore, and nothing has come since.
     has_ended: bool,
     site: Site,
 }
@@ -235,6 +235,7 @@ impl<L, R, O: 'static, Op: TwoInputOperator<L, R, O>> TwoInput<L, R, O, Op> {
     fn consume<S: Side<L, R, O>>(&mut self, batch: &mut Batch<S::In>) -> Result<Flow> {
         self.site.enter();
         let n = batch.len();
+        self.has_ended &= n == 0;
         let (mut records, marks) = Records::of(batch);
         let mut next_mark = 0;
         let yielded = loop {
@@ -334,6 +335,9 @@ impl<L, R, O: 'static, Op: TwoInputOperator<L, R, O>> Stateful for TwoInput<L, R
     }
     fn ended(&mut self) {
         self.has_ended = true;
+    }
+    fn has_ended(&self) -> bool {
+        self.has_ended
     }
     fn restored(&mut self) -> Result<()> {
         let (watermark, ahead) = self.clock.restored();

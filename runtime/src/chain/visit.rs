@@ -27,6 +27,10 @@ pub trait Stateful {
     fn restoring(&mut self) {}
     /// It had come to the end of its input, or of event time: what it does then it has done.
     fn ended(&mut self) {}
+    /// Whether it has done what it does at the end, and nothing has come since (another source may stand in front of it now).
+    fn has_ended(&self) -> bool {
+        true
+    }
     /// Its parts have been restored: makes up the rest. Called once, before it is opened.
     ///
     /// # Errors

@@ -146,7 +146,7 @@ pub struct SinkLink<T> {
     writer: Box<dyn SinkWriter<T>>,
     /// Only with checkpoints.
     committer: Option<Box<dyn Committer>>,
-    /// Whether the output was made final, perhaps before a restore.
+    /// Whether the output was made final, perhaps before a restore, and nothing has come since.
     has_ended: bool,
     /// What is staged and not committed, with the checkpoint it was staged for.
     staged: Items<(CheckpointId, Staged)>,
@@ -214,6 +214,10 @@ impl<T> Stateful for SinkLink<T> {
         self.has_ended = true;
     }
 
+    fn has_ended(&self) -> bool {
+        self.has_ended || self.committer.is_some()
+    }
+
     /// What was staged has been committed before any task was made.
     fn restored(&mut self) -> Result<()> {
         self.staged.values.clear();
@@ -236,6 +240,7 @@ impl<T: Send> Push<T> for SinkLink<T> {
 
     fn push(&mut self, batch: &mut Batch<T>) -> Result<Flow> {
         if !batch.is_empty() {
+            self.has_ended = false;
             self.site.enter();
             self.site.locate(self.writer.write(batch))?;
         }

@@ -14,6 +14,7 @@ mod progress;
 mod restore;
 mod snapshot;
 mod store;
+mod visits;
 
 pub use control::Control;
 pub use head::{Head, OneGateHead, Polled, TwoGateHead};
@@ -26,7 +27,7 @@ pub use progress::{NoWake, Progress, Wake, Waker};
 pub use restore::Restore;
 pub use snapshot::{SnapshotStream, Snapshots};
 
-use crate::chain::{ChainVisitor, Flow, Notice, Site, Stateful};
+use crate::chain::{Flow, Notice};
 use crate::context::TaskContext;
 use crate::metrics::Times;
 use measures::Measure;
@@ -40,6 +41,7 @@ use millstream_state::store::{Backend, Store};
 use snapshot::{Slicing, Snapshot, Thaw};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use visits::{HasEnded, Tell, Turn};
 
 /// The metric of a task, under its first operator: how long a checkpoint holds it up at a time, in microseconds. Each
 /// barrier (everything is frozen and the barrier sent on) and each slice that is written counts once.
@@ -94,6 +96,8 @@ pub struct Task {
     trigger: Option<Barrier>,
     /// The newest checkpoint it took part in.
     newest: Option<CheckpointId>,
+    /// The newest of which it heard that it was given up.
+    given_up: Option<CheckpointId>,
     /// The stop this source has come to: it reads nothing more unless that is given up.
     stop: Option<Barrier>,
     /// The savepoint that it has brought event time to its end for.
@@ -133,6 +137,7 @@ impl Task {
             is_thawing: false,
             trigger: None,
             newest: None,
+            given_up: None,
             stop: None,
             drained: None,
             is_over: false,
@@ -352,8 +357,17 @@ impl Task {
         match self.head.poll()? {
             Polled::Took(flow) => {
                 self.dirty = true;
+                if self.is_over && self.drained.is_none() {
+                    let mut all = HasEnded(true);
+                    self.head.visit(&mut all)?;
+                    self.is_over = all.0;
+                }
                 self.note_waiting();
                 Ok(self.after(flow))
+            }
+            // It had come through when its checkpoint was given up.
+            Polled::Barrier(barrier) if self.given_up >= Some(barrier.checkpoint) => {
+                Ok(Progress::Busy)
             }
             Polled::Barrier(barrier) => {
                 let waited = self.aligning.take().filter(|(c, _)| *c == barrier.checkpoint);
@@ -395,6 +409,7 @@ impl Task {
                 Command::Notice(notice) => {
                     if let Notice::Aborted(checkpoint) = notice {
                         self.check_drained(checkpoint)?;
+                        self.given_up = self.given_up.max(Some(checkpoint));
                         let is_given_up = |b: &Barrier| b.checkpoint <= checkpoint;
                         self.trigger.take_if(|b| is_given_up(b));
                         self.stop.take_if(|b| is_given_up(b));
@@ -470,6 +485,10 @@ impl Task {
         self.newest = self.newest.max(Some(barrier.checkpoint));
         if self.head.is_reader() && matches!(barrier.kind, SnapshotKind::Stop { .. }) {
             self.stop = Some(barrier);
+        }
+        if self.drained.is_some_and(|drained| drained < barrier.checkpoint) {
+            // None is begun behind one that has drained, unless that was given up and nobody could say so here.
+            self.check_drained(barrier.checkpoint)?;
         }
         if barrier.kind.drains() && self.phase != Phase::Ended {
             self.drained = Some(barrier.checkpoint);
@@ -561,25 +580,5 @@ impl Task {
             Flow::Ready => Progress::Busy,
             Flow::Blocked => Progress::Blocked(self.next_tick_us()),
         }
-    }
-}
-
-/// Lets a barrier overtake that waits behind an operator.
-struct Turn(Barrier);
-
-impl ChainVisitor for Turn {
-    fn operator(&mut self, _: &Site, operator: &mut dyn Stateful) -> Result<()> {
-        operator.turn(self.0);
-        Ok(())
-    }
-}
-
-/// Passes a notice to every operator.
-struct Tell(Notice);
-
-impl ChainVisitor for Tell {
-    fn operator(&mut self, site: &Site, operator: &mut dyn Stateful) -> Result<()> {
-        site.enter();
-        site.locate(operator.notify(self.0))
     }
 }

@@ -115,7 +115,7 @@ impl Manifest {
 
     /// Whether every task had come to the end of its input: there is nothing left to do.
     pub fn is_finished(&self) -> bool {
-        self.tasks.iter().all(|task| task.ended)
+        !self.tasks.is_empty() && self.tasks.iter().all(|task| task.ended)
     }
 }
 

@@ -223,8 +223,11 @@ fn a_new_source_in_front_of_what_has_ended_is_read() {
         settings.extend(restore);
         let env = way.environment_with(&settings);
         let numbers = Generator::new(100, move |i| i + 100 * u64::from(name == "february"));
-        env.source(numbers, Watermarks::none()).uid(name).sink(target.clone()).uid("target");
+        let numbers = env.source(numbers, Watermarks::none()).uid(name);
+        numbers.clone().sink(target.clone()).uid("target");
+        let counts = numbers.process(CountToTheEnd::default()).uid("counts").collect();
         env.execute("months").unwrap();
+        assert_eq!(counts.take(), [100], "what is done at the end is done for {name}");
     }
     assert_each_once(target.numbers(), 200, "both months");
 }

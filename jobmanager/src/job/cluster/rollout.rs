@@ -389,6 +389,7 @@ impl Rollout {
     /// A host is the one that is counted on, and had no connection for a while: what it was told then, it has not heard.
     fn came_back(&mut self, id: TaskManagerId, effects: &mut Vec<Effect>) {
         effects.push(Effect::Tell(id, ToHost::Report));
+        self.ask_again(id, effects);
         for attempt in self.attempts.iter_mut().filter(|a| a.is_wanted() && a.waits_for(id)) {
             effects.push(Effect::Failed(
                 attempt.number,

@@ -25,6 +25,9 @@ impl Rollout {
         error: &Error,
         effects: &mut Vec<Effect>,
     ) {
+        if let Some(finishing) = self.finishing.as_mut().filter(|f| f.waiting.contains(&id)) {
+            finishing.error.get_or_insert(error.clone());
+        }
         self.finished_on(id, effects);
         if self.adopting.is_some() {
             self.lost_while_adopting(id, error, effects);
@@ -143,6 +146,13 @@ impl Rollout {
         }
     }
 
+    /// A host can be reached again: it may not have heard that it was asked what accumulated.
+    pub(super) fn ask_again(&self, id: TaskManagerId, effects: &mut Vec<Effect>) {
+        if self.finishing.as_ref().is_some_and(|finishing| finishing.waiting.contains(&id)) {
+            effects.push(Effect::Tell(id, ToHost::Finish));
+        }
+    }
+
     pub(super) fn finish(&mut self, now_ms: u64, wants_results: bool, effects: &mut Vec<Effect>) {
         let ready = self.hosts.iter().filter(|(_, host)| wants_results && host.address.is_some());
         let waiting: BTreeSet<TaskManagerId> = ready.map(|(id, _)| *id).collect();
@@ -163,7 +173,9 @@ impl Rollout {
         results: Result<Vec<(String, Vec<Vec<u8>>)>>,
         effects: &mut Vec<Effect>,
     ) {
-        match (&mut self.finishing, results) {
+        // Whoever was asked twice may answer twice.
+        let finishing = self.finishing.as_mut().filter(|f| f.waiting.contains(&id));
+        match (finishing, results) {
             (Some(finishing), Ok(results)) => {
                 for (name, mut values) in results {
                     finishing.results.entry(name).or_default().append(&mut values);

@@ -433,8 +433,19 @@ fn results_are_gathered_before_hosts_are_stopped() {
     let mut story = Story::running();
     story.at(0, Input::Finish { wants_results: true });
     story.host(A, results(1));
+    // It had no connection when it was asked.
+    let back = Input::Joined { id: B, host: Some(story.run(B)) };
+    assert_eq!(story.on(back), ["tell b: report", "tell b: finish"]);
+    assert_eq!(story.host(A, results(1)), [""; 0], "once is enough");
     let finished = story.host(B, FromHost::Results(Err(Error::external("too long"))));
     assert!(finished[2].ends_with("is not known: too long"), "{finished:?}");
+
+    let mut story = Story::running();
+    story.at(0, Input::Finish { wants_results: true });
+    story.host(A, results(1));
+    let finished = story.on(Input::Lost { id: B, error: gone() });
+    let is_told = |told: &String| told.starts_with("finished: the job has ended, but");
+    assert!(finished.iter().any(is_told), "{finished:?}");
 }
 
 /// The last words of a host may be heard when its successor has been asked for.
