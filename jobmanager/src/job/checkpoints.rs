@@ -316,8 +316,9 @@ impl Checkpoints {
         let stop = origin.filter(|m| matches!(m.kind, SnapshotKind::Stop { .. }));
         let stop = stop.map(|m| m.id).filter(|stop| newest == Some(*stop));
         let latest = stop.max(self.coordinator.latest());
-        // Nothing is left to be done once all ends are in one that is complete.
-        let last = latest.and_then(|latest| self.completed.get(&latest));
+        // Nothing is left to be done once all ends of these tasks are in one that is complete.
+        let last = latest.filter(|_| newest == latest);
+        let last = last.and_then(|latest| self.completed.get(&latest));
         let is_last = last.is_some_and(|last| last.restore.manifest.is_finished());
         let is_released = is_released || stop.is_some() || is_last;
         let given_up = newest.filter(|newest| Some(*newest) > latest);

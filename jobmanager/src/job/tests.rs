@@ -279,6 +279,48 @@ fn a_stop_whose_savepoint_is_complete_is_gone_through_with_by_another_leader() {
     assert_eq!(told_to(6, TaskState::Running).0, ["aborted 6"]);
 }
 
+/// What a task without state that has ended contributes to a checkpoint.
+fn ended(task: usize) -> TaskSnapshot {
+    TaskSnapshot {
+        vertex: 0,
+        subtask: task,
+        ended: true,
+        operators: Vec::new(),
+        file: None,
+        shared: Vec::new(),
+    }
+}
+
+/// The former leader was gone when it had completed the last checkpoint, and told some or nobody.
+#[test]
+fn a_last_checkpoint_that_is_complete_is_not_taken_again_by_another_leader() {
+    let told_to = |newest_checkpoint| {
+        let (storage, graph) = (MemoryStorage::new(), samples::graph());
+        let empty = MemoryStorage::empty_checkpoint(CheckpointId(5)).manifest;
+        let (vertices, tasks) = (vertices(&graph), vec![ended(0), ended(1)]);
+        let manifest = Manifest { epoch: 1, vertices, tasks, ..(*empty).clone() };
+        write_manifest(&storage, "chk-5-1", &manifest).unwrap();
+        mark::completed(&storage, CheckpointId(5), 1).unwrap();
+        let open: OpenStorage = Arc::new(move |_| Ok(Arc::new(storage.clone())));
+        let now_us: NowUs = Arc::new(|| 0);
+        let settings = settings(RestoreFrom::Latest);
+        let found = Checkpoints::take_over(&settings, &graph, LeaderEpoch(2), &open, &now_us);
+        let mut master =
+            Master::new(Scheduler::new(&graph), found.unwrap(), Begin::Anew, Silent::default());
+        master.resume(0, 4, vec![4, 4]);
+        let told: Arc<Mutex<Vec<String>>> = Arc::default();
+        let participants = Box::new(Told(Arc::clone(&told)));
+        let attempts = vec![Adopted { attempt: 4, tasks: vec![0, 1], participants }];
+        let tasks = vec![(0, TaskState::Ended), (1, TaskState::Running)];
+        master.take(1, 4, Event::Adopted { attempts, tasks, newest_checkpoint });
+        let told = told.lock().unwrap().clone();
+        told
+    };
+    assert_eq!(told_to(Some(CheckpointId(5))), ["complete 5", "release 5"]);
+    // They have been restored from it, and may have a new source in front of them.
+    assert_eq!(told_to(None), ["complete 5"]);
+}
+
 #[test]
 fn an_end_that_is_heard_of_before_all_tasks_run_counts() {
     let told: Arc<Mutex<Vec<String>>> = Arc::default();
@@ -319,18 +361,8 @@ fn who_could_not_be_reached_is_told_again() {
     // The last checkpoint: what it lets go has to hear of that above all.
     master.tick(7000);
     for task in [0, 1] {
-        let taken = SnapshotEvent::Taken {
-            task,
-            checkpoint: CheckpointId(2),
-            snapshot: TaskSnapshot {
-                vertex: 0,
-                subtask: task,
-                ended: true,
-                operators: Vec::new(),
-                file: None,
-                shared: Vec::new(),
-            },
-        };
+        let taken =
+            SnapshotEvent::Taken { task, checkpoint: CheckpointId(2), snapshot: ended(task) };
         master.take(7001, 0, Event::Snapshot(taken));
     }
     let last = ["complete 2", "release 2"];
