@@ -313,9 +313,9 @@ fn a_last_checkpoint_that_is_complete_is_not_taken_again_by_another_leader() {
         let attempts = vec![Adopted { attempt: 4, tasks: vec![0, 1], participants }];
         let tasks = vec![(0, TaskState::Ended), (1, TaskState::Running)];
         master.take(1, 4, Event::Adopted { attempts, tasks, newest_checkpoint });
-        let told = told.lock().unwrap().clone();
         told
     };
+    let told_to = |newest_checkpoint| told_to(newest_checkpoint).lock().unwrap().clone();
     assert_eq!(told_to(Some(CheckpointId(5))), ["complete 5", "release 5"]);
     // They have been restored from it, and may have a new source in front of them.
     assert_eq!(told_to(None), ["complete 5"]);

@@ -228,8 +228,10 @@ pub struct OneInput<I, O, Op> {
     /// A signal being dealt with, and whether the operator is through with it.
     pending: Option<(Signal, bool)>,
     clock: EventClock,
-    /// Whether what is done at the end has been done, perhaps before a restore, and nothing has come since.
+    /// Whether what is done at the end has been done.
     has_ended: bool,
+    /// Whether that was before a restore, and nothing has come since.
+    ended_before: bool,
     site: Site,
 }
 
@@ -245,6 +247,7 @@ impl<I, O: 'static, Op: Operator<I, O>> OneInput<I, O, Op> {
             pending: None,
             clock: EventClock::default(),
             has_ended: false,
+            ended_before: false,
             site,
         }
     }
@@ -252,7 +255,7 @@ impl<I, O: 'static, Op: Operator<I, O>> OneInput<I, O, Op> {
     fn consume(&mut self, batch: &mut Batch<I>) -> Result<Flow> {
         self.site.enter();
         let n = batch.len();
-        self.has_ended &= n == 0;
+        self.ended_before &= n == 0;
         let (mut records, marks) = Records::of(batch);
         let mut next_mark = 0;
         let yielded = loop {
@@ -287,7 +290,8 @@ impl<I, O: 'static, Op: Operator<I, O>> OneInput<I, O, Op> {
     }
 
     fn end(&mut self) -> Result<Step> {
-        let step = if self.has_ended { Step::Done } else { self.operator.end(&mut self.out)? };
+        let is_done = self.has_ended || self.ended_before;
+        let step = if is_done { Step::Done } else { self.operator.end(&mut self.out)? };
         self.has_ended |= step == Step::Done;
         Ok(step)
     }
@@ -329,10 +333,10 @@ impl<I, O: 'static, Op: Operator<I, O>> Stateful for OneInput<I, O, Op> {
         self.clock.with_parts(visitor, |visitor| self.operator.parts(visitor))
     }
     fn ended(&mut self) {
-        self.has_ended = true;
+        self.ended_before = true;
     }
     fn has_ended(&self) -> bool {
-        self.has_ended
+        self.has_ended || self.ended_before
     }
     fn restored(&mut self) -> Result<()> {
         let (watermark, ahead) = self.clock.restored();

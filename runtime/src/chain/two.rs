@@ -145,8 +145,10 @@ pub struct TwoInput<L, R, O, Op> {
     watermark: Option<EventTime>,
     pending: Option<(Signal, bool)>,
     clock: EventClock,
-    /// Whether what is done at the end has been done, perhaps before a restore, and nothing has come since.
+    /// Whether what is done at the end has been done.
     has_ended: bool,
+    /// Whether that was before a restore, and nothing has come since.
+    ended_before: bool,
     site: Site,
 }
 
@@ -212,6 +214,7 @@ impl<L, R, O: 'static, Op: TwoInputOperator<L, R, O>> TwoInput<L, R, O, Op> {
             pending: None,
             clock: EventClock::default(),
             has_ended: false,
+            ended_before: false,
             site,
         }
     }
@@ -235,7 +238,7 @@ impl<L, R, O: 'static, Op: TwoInputOperator<L, R, O>> TwoInput<L, R, O, Op> {
     fn consume<S: Side<L, R, O>>(&mut self, batch: &mut Batch<S::In>) -> Result<Flow> {
         self.site.enter();
         let n = batch.len();
-        self.has_ended &= n == 0;
+        self.ended_before &= n == 0;
         let (mut records, marks) = Records::of(batch);
         let mut next_mark = 0;
         let yielded = loop {
@@ -265,7 +268,8 @@ impl<L, R, O: 'static, Op: TwoInputOperator<L, R, O>> TwoInput<L, R, O, Op> {
     }
 
     fn end(&mut self) -> Result<Step> {
-        let step = if self.has_ended { Step::Done } else { self.operator.end(&mut self.out)? };
+        let is_done = self.has_ended || self.ended_before;
+        let step = if is_done { Step::Done } else { self.operator.end(&mut self.out)? };
         self.has_ended |= step == Step::Done;
         Ok(step)
     }
@@ -334,10 +338,10 @@ impl<L, R, O: 'static, Op: TwoInputOperator<L, R, O>> Stateful for TwoInput<L, R
         self.clock.with_parts(visitor, |visitor| self.operator.parts(visitor))
     }
     fn ended(&mut self) {
-        self.has_ended = true;
+        self.ended_before = true;
     }
     fn has_ended(&self) -> bool {
-        self.has_ended
+        self.has_ended || self.ended_before
     }
     fn restored(&mut self) -> Result<()> {
         let (watermark, ahead) = self.clock.restored();

@@ -326,6 +326,10 @@ impl<T: Data> Gate<T> {
         if self.aligner.cancel(checkpoint).abandoned.is_some() {
             self.in_flight.free();
         }
+        // The task may not have polled its barrier.
+        let is_given_up = |arrival: &Arrival<T>| matches!(arrival, Arrival::Barrier(b) if b.checkpoint <= checkpoint);
+        self.next.retain(|arrival| !is_given_up(arrival));
+        self.in_flight.forget_up_to(checkpoint);
     }
 
     /// Wakes senders after something was taken out: of the channel with this index, or to be held.

@@ -239,6 +239,11 @@ impl<T: Data> InFlight<T> {
         self.recording = None;
     }
 
+    /// So are this one and those before it.
+    pub(super) fn forget_up_to(&mut self, checkpoint: CheckpointId) {
+        self.recording.take_if(|recording| recording.checkpoint <= checkpoint);
+    }
+
     pub(super) fn shape() -> Result<Shape> {
         Shape::of::<(u32, Entry<T>)>()
     }

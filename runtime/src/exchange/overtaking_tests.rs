@@ -288,3 +288,20 @@ fn who_takes_over_from_several_waits_also_for_those_that_were_idle() {
     }
     assert_eq!((values, watermark), (vec![900, 850], 850));
 }
+
+#[test]
+fn a_barrier_that_was_given_up_before_its_task_took_it_leaves_nothing() {
+    let (senders, mut gate) = channels(2);
+    send(&senders[0], 1);
+    senders[0].overtake(BARRIER);
+    // Found while another snapshot was written.
+    let (snapshot, done) = written(&mut gate);
+    assert!(!done && snapshot.n_entries > 0, "what it has overtaken is recorded");
+    gate.cancel(BARRIER.checkpoint);
+    assert_eq!(drain(&mut gate), (vec![1], false));
+    senders[1].overtake(BARRIER);
+    send(&senders[1], 2);
+    assert_eq!(drain(&mut gate), (vec![2], false));
+    let (snapshot, done) = written(&mut gate);
+    assert!(done && snapshot.n_entries == 0);
+}

@@ -146,7 +146,9 @@ pub struct SinkLink<T> {
     writer: Box<dyn SinkWriter<T>>,
     /// Only with checkpoints.
     committer: Option<Box<dyn Committer>>,
-    /// Whether the output was made final, perhaps before a restore, and nothing has come since.
+    /// Whether that was before a restore, and nothing has come since.
+    ended_before: bool,
+    /// Whether the output was made final.
     has_ended: bool,
     /// What is staged and not committed, with the checkpoint it was staged for.
     staged: Items<(CheckpointId, Staged)>,
@@ -162,7 +164,15 @@ impl<T> SinkLink<T> {
         context: OperatorContext,
         site: Site,
     ) -> Self {
-        SinkLink { writer, committer, has_ended: false, staged: Items::split(), context, site }
+        SinkLink {
+            writer,
+            committer,
+            ended_before: false,
+            has_ended: false,
+            staged: Items::split(),
+            context,
+            site,
+        }
     }
 }
 
@@ -179,7 +189,10 @@ impl<T> SinkLink<T> {
 
     /// With a committer, what is left is staged for the last checkpoint, which comes after the end.
     fn end(&mut self) -> Result<()> {
-        if self.committer.is_none() && !std::mem::replace(&mut self.has_ended, true) {
+        if self.committer.is_none()
+            && !self.ended_before
+            && !std::mem::replace(&mut self.has_ended, true)
+        {
             self.writer.finish()?;
         }
         Ok(())
@@ -211,11 +224,11 @@ impl<T> Stateful for SinkLink<T> {
     }
 
     fn ended(&mut self) {
-        self.has_ended = true;
+        self.ended_before = true;
     }
 
     fn has_ended(&self) -> bool {
-        self.has_ended || self.committer.is_some()
+        self.has_ended || self.ended_before
     }
 
     /// What was staged has been committed before any task was made.
@@ -240,7 +253,7 @@ impl<T: Send> Push<T> for SinkLink<T> {
 
     fn push(&mut self, batch: &mut Batch<T>) -> Result<Flow> {
         if !batch.is_empty() {
-            self.has_ended = false;
+            self.ended_before = false;
             self.site.enter();
             self.site.locate(self.writer.write(batch))?;
         }

@@ -34,7 +34,8 @@ use measures::Measure;
 use millstream_model::job_graph::OperatorId;
 use millstream_model::sabotage::{Bug, is_planted};
 use millstream_model::{
-    Barrier, CheckpointId, Error, EventTime, MAX_TIME, Place, Result, Signal, SnapshotKind,
+    Barrier, CheckpointId, CheckpointMode, Error, EventTime, MAX_TIME, Place, Result, Signal,
+    SnapshotKind,
 };
 use millstream_state::snapshot::OperatorSnapshot;
 use millstream_state::store::{Backend, Store};
@@ -96,8 +97,6 @@ pub struct Task {
     trigger: Option<Barrier>,
     /// The newest checkpoint it took part in.
     newest: Option<CheckpointId>,
-    /// The newest of which it heard that it was given up.
-    given_up: Option<CheckpointId>,
     /// The stop this source has come to: it reads nothing more unless that is given up.
     stop: Option<Barrier>,
     /// The savepoint that it has brought event time to its end for.
@@ -137,7 +136,6 @@ impl Task {
             is_thawing: false,
             trigger: None,
             newest: None,
-            given_up: None,
             stop: None,
             drained: None,
             is_over: false,
@@ -357,17 +355,9 @@ impl Task {
         match self.head.poll()? {
             Polled::Took(flow) => {
                 self.dirty = true;
-                if self.is_over && self.drained.is_none() {
-                    let mut all = HasEnded(true);
-                    self.head.visit(&mut all)?;
-                    self.is_over = all.0;
-                }
+                self.look_whether_over()?;
                 self.note_waiting();
                 Ok(self.after(flow))
-            }
-            // It had come through when its checkpoint was given up.
-            Polled::Barrier(barrier) if self.given_up >= Some(barrier.checkpoint) => {
-                Ok(Progress::Busy)
             }
             Polled::Barrier(barrier) => {
                 let waited = self.aligning.take().filter(|(c, _)| *c == barrier.checkpoint);
@@ -409,7 +399,6 @@ impl Task {
                 Command::Notice(notice) => {
                     if let Notice::Aborted(checkpoint) = notice {
                         self.check_drained(checkpoint)?;
-                        self.given_up = self.given_up.max(Some(checkpoint));
                         let is_given_up = |b: &Barrier| b.checkpoint <= checkpoint;
                         self.trigger.take_if(|b| is_given_up(b));
                         self.stop.take_if(|b| is_given_up(b));
@@ -479,6 +468,20 @@ impl Task {
         progress
     }
 
+    fn may_be_overtaken(&self) -> bool {
+        self.context.job().checkpoints.is_some_and(CheckpointMode::may_overtake)
+    }
+
+    /// Who was restored as ended, and gets records all the same, has not.
+    fn look_whether_over(&mut self) -> Result<()> {
+        if self.is_over && self.drained.is_none() {
+            let mut all = HasEnded(true);
+            self.head.visit(&mut all)?;
+            self.is_over = all.0;
+        }
+        Ok(())
+    }
+
     /// Takes a checkpoint: everything so far belongs to it.
     fn take_checkpoint(&mut self, barrier: Barrier) -> Result<Progress> {
         self.trigger.take_if(|trigger| trigger.checkpoint <= barrier.checkpoint);
@@ -503,12 +506,16 @@ impl Task {
             None => snapshot::describe(&mut *self.head, &self.ids),
         };
         let flow = self.head.barrier(barrier)?;
+        self.look_whether_over()?;
         let Some(checkpointing) = &self.checkpointing else { return Ok(self.after(flow)) };
         let stream = checkpointing.snapshots.begin(checkpointing.task, barrier);
         match described {
             Ok(described) => {
                 self.described = Some(described.clone());
-                let ended = self.is_over || self.phase == Phase::Ended;
+                // What a barrier has overtaken may be there for it to take, whatever it was restored from.
+                let is_aligned = barrier.kind.is_savepoint() || !self.may_be_overtaken();
+                let is_over = self.is_over && (self.drained.is_some() || is_aligned);
+                let ended = is_over || self.phase == Phase::Ended;
                 let mut snapshot = Snapshot::new(barrier, ended, stream, described);
                 snapshot.has_passed = flow == Flow::Ready;
                 self.snapshot = Some(snapshot);

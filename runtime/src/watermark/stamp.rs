@@ -278,7 +278,7 @@ impl<T> StampOperator<T> {
         site: Site,
     ) -> Self {
         let stamp = watermarks.stamp();
-        let (ended, saved, told_before) = (false, Items::own_or_union(), None);
+        let (ended, saved, told_before) = (false, Items::union(), None);
         StampOperator { stamp, next, context, site, ended, saved, told_before }
     }
 }
@@ -291,7 +291,7 @@ impl<T> Stateful for StampOperator<T> {
         Ok(())
     }
 
-    /// Goes on from its own watermark; with another parallelism from the earliest of all subtasks'.
+    /// Goes on from the earliest of all subtasks' watermarks: what is read here now may have been read by another.
     fn restored(&mut self) -> Result<()> {
         let earliest = self.saved.values.drain(..).min();
         if let (Some(earliest), Some(stamp)) = (earliest, &mut self.stamp) {
