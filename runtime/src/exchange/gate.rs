@@ -356,9 +356,8 @@ impl<T: Data> Gate<T> {
             while self.in_flight.lacks(&self.n_taken) {
                 match self.take_out()? {
                     Some(held) => {
-                        // Found before its turn: everything behind it belongs after it.
                         if let Message::Signal(Signal::Barrier(barrier)) = &held.message {
-                            self.take_barrier(held.channel, held.number, *barrier);
+                            self.find_barrier(held.channel, held.number, *barrier);
                         }
                         self.in_flight.keep(held);
                     }
@@ -372,6 +371,16 @@ impl<T: Data> Gate<T> {
         }
         self.wake_senders(None);
         Ok(())
+    }
+
+    /// A barrier was found before its turn: everything behind it belongs after it. One that the snapshot is not of has its turn
+    /// when what is before it has been taken.
+    fn find_barrier(&mut self, channel: usize, number: u64, barrier: Barrier) {
+        if self.in_flight.is_recording(barrier.checkpoint) {
+            self.take_barrier(channel, number, barrier);
+        } else {
+            self.barriers[channel] = Some((barrier.checkpoint, number));
+        }
     }
 
     /// Gives a consumed batch's buffers back to the senders.

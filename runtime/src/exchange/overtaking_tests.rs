@@ -305,3 +305,29 @@ fn a_barrier_that_was_given_up_before_its_task_took_it_leaves_nothing() {
     let (snapshot, done) = written(&mut gate);
     assert!(done && snapshot.n_entries == 0);
 }
+
+/// The snapshot waits for a channel on which the barrier of the next checkpoint, which waits for nobody, comes behind a record.
+#[test]
+fn a_barrier_that_the_snapshot_is_not_of_has_its_turn_behind_what_came_before_it() {
+    let next = Barrier { checkpoint: CheckpointId(6), kind: SnapshotKind::Stop { drain: false } };
+    let (senders, mut gate) = channels(2);
+    senders[0].overtake(BARRIER);
+    until_barrier(&mut gate);
+    assert!(!written(&mut gate).1, "it waits for the other channel");
+    for (sender, value) in senders.iter().zip([1, 2]) {
+        send(sender, value);
+        assert!(sender.try_signal(Signal::Barrier(next)).unwrap());
+    }
+    let _ = written(&mut gate);
+    let mut values = Vec::new();
+    loop {
+        match gate.poll().unwrap() {
+            Arrival::Batch(batch) => values.extend(batch.values),
+            Arrival::Barrier(barrier) if barrier == next => break,
+            Arrival::Nothing => panic!("the barrier is lost"),
+            Arrival::Barrier(_) | Arrival::Signal(_) | Arrival::Taken => {}
+        }
+    }
+    values.sort_unstable();
+    assert_eq!(values, [1, 2]);
+}

@@ -406,6 +406,7 @@ impl<L: Data, R: Data> Head for TwoGateHead<L, R> {
     }
 
     fn cancel(&mut self, checkpoint: CheckpointId) {
+        self.turned.take_if(|barrier| barrier.checkpoint <= checkpoint);
         self.aligner.cancel(checkpoint);
         self.left.cancel(checkpoint);
         self.right.cancel(checkpoint);

@@ -34,8 +34,7 @@ use measures::Measure;
 use millstream_model::job_graph::OperatorId;
 use millstream_model::sabotage::{Bug, is_planted};
 use millstream_model::{
-    Barrier, CheckpointId, CheckpointMode, Error, EventTime, MAX_TIME, Place, Result, Signal,
-    SnapshotKind,
+    Barrier, CheckpointId, Error, EventTime, MAX_TIME, Place, Result, Signal, SnapshotKind,
 };
 use millstream_state::snapshot::OperatorSnapshot;
 use millstream_state::store::{Backend, Store};
@@ -468,10 +467,6 @@ impl Task {
         progress
     }
 
-    fn may_be_overtaken(&self) -> bool {
-        self.context.job().checkpoints.is_some_and(CheckpointMode::may_overtake)
-    }
-
     /// Who was restored as ended, and gets records all the same, has not.
     fn look_whether_over(&mut self) -> Result<()> {
         if self.is_over && self.drained.is_none() {
@@ -512,12 +507,10 @@ impl Task {
         match described {
             Ok(described) => {
                 self.described = Some(described.clone());
-                // What a barrier has overtaken may be there for it to take, whatever it was restored from.
-                let is_aligned = barrier.kind.is_savepoint() || !self.may_be_overtaken();
-                let is_over = self.is_over && (self.drained.is_some() || is_aligned);
-                let ended = is_over || self.phase == Phase::Ended;
+                let ended = self.is_over || self.phase == Phase::Ended;
                 let mut snapshot = Snapshot::new(barrier, ended, stream, described);
                 snapshot.has_passed = flow == Flow::Ready;
+                snapshot.may_have_more = self.phase != Phase::Ended;
                 self.snapshot = Some(snapshot);
             }
             Err(error) => {

@@ -7,6 +7,7 @@
 
 use super::Head;
 use crate::chain::{ChainVisitor, Site, Stateful};
+use crate::exchange::{holds_messages, is_channel_part};
 use millstream_model::job_graph::OperatorId;
 use millstream_model::{Barrier, Domain, Error, Result};
 use millstream_state::snapshot::{OperatorSnapshot, PartSnapshot, TaskSnapshot};
@@ -45,6 +46,8 @@ pub(super) struct Snapshot {
     /// Whether the barrier has left the chain: only then everything is frozen.
     pub(super) has_passed: bool,
     ended: bool,
+    /// Whether that is untrue if something is under way to it.
+    pub(super) may_have_more: bool,
     stream: Box<dyn SnapshotStream>,
     operators: Vec<OperatorSnapshot>,
     /// Parts that are written, over all operators.
@@ -59,7 +62,8 @@ impl Snapshot {
         stream: Box<dyn SnapshotStream>,
         operators: Vec<OperatorSnapshot>,
     ) -> Self {
-        Snapshot { barrier, has_passed: false, ended, stream, operators, n_done: 0 }
+        let (has_passed, may_have_more) = (false, false);
+        Snapshot { barrier, has_passed, ended, may_have_more, stream, operators, n_done: 0 }
     }
 
     /// Whether a slice can be written now.
@@ -134,7 +138,7 @@ impl ChainVisitor for Slice<'_> {
 }
 
 impl Visitor for Slice<'_> {
-    fn part(&mut self, _: &str, part: &mut dyn Part) -> Result<()> {
+    fn part(&mut self, name: &str, part: &mut dyn Part) -> Result<()> {
         let (at, number) = (self.part, self.number);
         self.part += 1;
         self.number += 1;
@@ -153,6 +157,10 @@ impl Visitor for Slice<'_> {
         {
             described.n_entries += written.n_entries;
             described.n_bytes += n_bytes as u64;
+        }
+        // There may be records for who was restored as ended.
+        if self.snapshot.may_have_more && is_channel_part(name) && holds_messages(&written.bytes) {
+            self.snapshot.ended = false;
         }
         if written.n_entries > 0 {
             self.snapshot.stream.block(number as u32, written);
