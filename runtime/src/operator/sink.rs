@@ -146,10 +146,10 @@ pub struct SinkLink<T> {
     writer: Box<dyn SinkWriter<T>>,
     /// Only with checkpoints.
     committer: Option<Box<dyn Committer>>,
-    /// Whether that was before a restore, and nothing has come since.
-    ended_before: bool,
     /// Whether the output was made final.
     has_ended: bool,
+    /// Whether that was before a restore, and nothing has come since.
+    ended_before: bool,
     /// What is staged and not committed, with the checkpoint it was staged for.
     staged: Items<(CheckpointId, Staged)>,
     context: OperatorContext,
@@ -167,8 +167,8 @@ impl<T> SinkLink<T> {
         SinkLink {
             writer,
             committer,
-            ended_before: false,
             has_ended: false,
+            ended_before: false,
             staged: Items::split(),
             context,
             site,
